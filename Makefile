@@ -1,0 +1,33 @@
+# Needs Python >= 3.11 with venv and pip, and make. Everything is installed into .venv from pinned versions.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed  ## train an adapter on embedded data and answer questions with it
+	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
+
+test: $(VENV)/installed-test  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch by itself first: a range asked for by another package could bring another build than the pinned one.
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $@

@@ -1,0 +1,186 @@
+"""The embedded question-answering data: sound spans, splits that share nothing, and no way to guess the answers."""
+
+import collections
+import json
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tl_hub.samples import write_qa
+
+FILE = Path(write_qa.__file__).with_name("qa.jsonl")
+PARAGRAPHS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+DOMAINS = sorted({paragraph["domain"] for paragraph in PARAGRAPHS})
+SPLITS = ("train", "validation", "test")
+
+
+def questions(domain: str, split: str) -> list[tuple[str, str, str, int]]:
+    """(context, question, answer or "", start) of a split."""
+    rows = []
+    for paragraph in PARAGRAPHS:
+        if (paragraph["domain"], paragraph["split"]) == (domain, split):
+            for asked in paragraph["questions"]:
+                text, start = ([*asked["answers"][key], None][0] for key in ("text", "answer_start"))
+                rows.append((paragraph["context"], asked["question"], text or "", start or 0))
+    return rows
+
+
+def words(text: str) -> list[str]:
+    """As SQuAD compares answers: lower case, no punctuation, no articles."""
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
+
+
+def f1(guess: str, answer: str) -> float:
+    mine, theirs = words(guess), words(answer)
+    common = sum((collections.Counter(mine) & collections.Counter(theirs)).values())
+    if not mine or not theirs:
+        return float(mine == theirs)
+    return 2 * common / (len(mine) + len(theirs))
+
+
+def test_the_file_is_what_the_generator_writes(tmp_path: Path) -> None:
+    write_qa.write(tmp_path / "qa.jsonl")
+    assert (tmp_path / "qa.jsonl").read_bytes() == FILE.read_bytes()
+    assert FILE.stat().st_size <= 480_000
+
+
+def test_every_answer_lies_where_it_is_said_to_lie() -> None:
+    for paragraph in PARAGRAPHS:
+        assert 3 <= len(paragraph["questions"]) <= 6
+        context = f" {paragraph['context']} "
+        assert 30 <= len(context.split()) <= 80
+        for asked in paragraph["questions"]:
+            assert len(asked["answers"]["text"]) == len(asked["answers"]["answer_start"]) <= 1
+            for text, start in zip(*asked["answers"].values(), strict=True):
+                assert context[start + 1 : start + 1 + len(text)] == text
+                assert not context[start].isalnum() and not context[start + 1 + len(text)].isalnum()
+                assert 1 <= len(text.split()) <= 6
+                assert text == text.strip(string.punctuation + " ")
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_splits_share_no_context_and_no_question_with_its_answer(domain: str) -> None:
+    for name in (lambda row: row[0], lambda row: (row[1], row[2])):
+        seen = [{name(row) for row in questions(domain, split)} for split in SPLITS]
+        assert all(seen)
+        assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+def test_no_main_entity_of_train_is_one_of_validation_or_test() -> None:
+    titles = {s: {p["title"] for p in PARAGRAPHS if p["domain"] == "world" and p["split"] == s} for s in SPLITS}
+    assert not titles["train"] & (titles["validation"] | titles["test"])
+    assert not titles["validation"] & titles["test"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "split", "least", "most"),
+    [("world", "train", 1800, 2200), ("world", "validation", 150, 200), ("world", "test", 350, 400)],
+)
+def test_sizes(domain: str, split: str, least: int, most: int) -> None:
+    assert least <= len(questions(domain, split)) <= most
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_tenth_of_the_questions_has_no_answer(domain: str, split: str) -> None:
+    rows = questions(domain, split)
+    assert 0.1 <= sum(not answer for _, _, answer, _ in rows) / len(rows) <= 0.125
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_answers_lie_anywhere_in_the_context(split: str) -> None:
+    places = [start / len(context) for context, _, answer, start in questions("world", split) if answer]
+    assert 0.35 <= sum(places) / len(places) <= 0.65
+    assert max(collections.Counter(int(10 * place) for place in places).values()) <= 0.25 * len(places)
+
+
+def test_the_text_is_clean() -> None:
+    for paragraph in PARAGRAPHS:
+        context = paragraph["context"]
+        assert not re.search(r"  |\{|\}|~|[\ue000-\uf8ff]|[.,;:?!] ?[.,;:?!]|\s[.,;:?!]", context), context
+        assert not re.search(r"\b(\w+) \1\b|\b[Aa] [aeio]|\b(of|in) it[,.]", context), context
+        assert all(sentence[0].isupper() or sentence[0].isdigit() for sentence in context.split(". ")), context
+        for asked in paragraph["questions"]:
+            assert re.fullmatch(r"[A-Z][^{}~?]+[?.]", asked["question"]), asked["question"]
+
+
+def sentences(context: str) -> list[str]:
+    return re.split(r"(?<=\.) ", context)
+
+
+def boldest(sentence: str, question: str) -> str:
+    """The longest run of capitalised words, or number, that the question does not hold."""
+    runs = re.findall(r"[A-Z]\w*(?:[ -][A-Z]\w*)*|\d[\d,.]*(?: \w+)?", sentence)
+    return max((run for run in runs if run.lower() not in question.lower()), key=len, default="")
+
+
+def guesses(domain: str) -> dict[str, list[str]]:
+    """What one would answer to the test questions without understanding them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    rows = questions(domain, "test")
+    index = TfidfVectorizer().fit([context for context, *_ in rows])
+    closest = []
+    for context, question, *_ in rows:
+        parts = sentences(context)
+        likeness = (index.transform(parts) @ index.transform([question]).T).toarray().ravel()
+        closest.append(parts[likeness.argmax()])
+    usual = collections.Counter(answer for _, _, answer, _ in questions(domain, "train") if answer).most_common(1)[0][0]
+    return {
+        "the most common answer": [usual] * len(rows),
+        "always nothing": [""] * len(rows),
+        "the first sentence": [sentences(context)[0] for context, *_ in rows],
+        "the closest sentence": closest,
+        "the boldest words of the closest sentence": [boldest(s, row[1]) for s, row in zip(closest, rows, strict=True)],
+    }
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_guessing_does_not_help(domain: str) -> None:
+    rows = questions(domain, "test")
+    for name, answers in guesses(domain).items():
+        score = sum(f1(guess, row[2]) for guess, row in zip(answers, rows, strict=True)) / len(rows)
+        print(f"{domain}: {name}: {100 * score:.1f}")
+        assert score <= 0.4, name
+
+
+def one_of(choices: set[str]) -> str:
+    return "(?:" + "|".join(re.escape(choice) for choice in sorted(choices)) + ")"
+
+
+def pattern(shape: str, grammar: dict[str, Any], column: str) -> re.Pattern[str]:
+    """What finds a shape in a text, whatever fills its places."""
+    rows = [dict(zip(grammar["columns"], row, strict=True)) for row in grammar["rows"]]
+    names = one_of({row["name"] for row in rows} | {"it", "he", "she", "the " + grammar["noun"]})
+    own = f"(?:its|his|her|{names}'s)"
+    values = one_of({row[column] or " " for row in rows})
+    places = {"{s}": names, "{n}": names, "{s's}": own, "{n's}": own, "{a}": values}
+    parts = re.split(r"(\{[^}]+\})", shape.removeprefix("~").removeprefix("{s} "))
+    return re.compile(r"\b" + "".join(places.get(part, re.escape(part)) for part in parts), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", sorted(write_qa.GRAMMARS.glob("*.json")), ids=lambda path: path.stem)
+def test_shapes_held_out_for_test_are_unseen_before(path: Path) -> None:
+    grammar = json.loads(path.read_text(encoding="utf-8"))
+    titles = {re.sub("^the ", "", row[0]).lower() for row in grammar["rows"]}
+    texts: dict[str, list[str]] = {"clauses": [], "questions": [], "reverse": []}
+    unseen: dict[str, list[str]] = {"clauses": [], "questions": [], "reverse": []}
+    for paragraph in PARAGRAPHS:
+        if paragraph["title"].lower() in titles and paragraph["domain"] == grammar.get("domain", "world"):
+            target = unseen if paragraph["split"] == "test" else texts
+            target["clauses"].append(paragraph["context"])
+            target["questions"] += [asked["question"] for asked in paragraph["questions"]]
+    found = 0
+    for column, attribute in grammar["attributes"].items():
+        for kind in ("clauses", "questions"):
+            held = [shape for shape in attribute[kind] if shape.startswith("~")]
+            assert len(held) >= 2 and len(attribute[kind]) - len(held) >= 3
+            for shape in held:
+                expression = pattern(shape, grammar, column)
+                assert not any(expression.search(text) for text in texts[kind]), shape
+                found += sum(bool(expression.search(text)) for text in unseen[kind]) if kind == "questions" else 0
+    assert found >= 0.15 * len(unseen["questions"])

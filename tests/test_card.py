@@ -1,0 +1,384 @@
+"""The model card, against parsers that are not ours: the Hub's client, a Markdown parser and the reference Hub."""
+
+import ast
+import copy
+import dataclasses
+import importlib.util
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from tl_hub import card
+from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
+
+REFHUB = Path(__file__).parents[2] / "shared" / "refhub" / "refhub.py"
+SHA = "c7be5b2f12ac41a5aeb4e1d3a6f1a2b3c4d5e6f7"
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+BASES = {
+    "hub": BaseModel(
+        id="google-bert/bert-base-uncased", source="hub", model_type="bert", revision=SHA, license="apache-2.0",
+        weights_sha256=DIGEST,
+    ),
+    "embedded": BaseModel(id="tiny:bert", source="embedded", model_type="bert", license="cc-by-sa-4.0"),
+    "local": BaseModel(id="my-bert", source="local", model_type="bert"),
+}  # fmt: skip
+SPLITS = {
+    "train": SplitFacts(rows=87599, features=88524, sha256=DIGEST),
+    "validation": SplitFacts(rows=10570, features=10784, sha256=DIGEST[::-1]),
+}
+DATA = {
+    "hub": DataFacts(
+        id="rajpurkar/squad", source="hub", revision=SHA[::-1], license="cc-by-sa-4.0", overlap=0, splits=SPLITS
+    ),
+    "embedded": DataFacts(id="sample:qa", source="embedded", splits=SPLITS, notes=["Written by a grammar."], overlap=3),
+    "local": DataFacts(id="train.jsonl, test.jsonl", source="local", splits=SPLITS, held_out=True),
+}
+KINDS = ("adapter", "fine-tuned", "pretrained")
+
+
+def sample(kind: str = "adapter", base: str = "hub", data: str = "hub") -> RunRecord:
+    """A run as finish.py records it."""
+    return RunRecord(
+        name="qa_adapter",
+        kind=kind,  # type: ignore[arg-type]
+        pipeline_tag="question-answering",
+        auto_class="AutoModelForQuestionAnswering",
+        method={"name": "lora", "settings": {"rank": 8, "alpha": 16, "dropout": 0.0}},
+        base=copy.deepcopy(BASES[base]),
+        data=copy.deepcopy(DATA[data]),
+        metrics=[
+            Metric(name="exact_match", value=79.8423, low=79.01, high=80.66, split="validation", rows=10570),
+            Metric(name="f1", value=87.6512, low=86.99, high=88.31, split="validation", rows=10570),
+        ],
+        settings={"epochs": 2, "learning_rate": 5e-4, "max_length": 384, "doc_stride": 128, "schedule": "linear"},
+        command="accelerate launch recipes/qa_adapter.py --preset squad",
+        history=[
+            {"epoch": 1, "step": 5533, "loss": 1.4421, "f1": 86.02, "exact_match": 77.91},
+            {"epoch": 2, "step": 11066, "loss": 0.9873, "f1": 87.6512, "exact_match": 79.8423},
+        ],
+        best_epoch=2,
+        cost=Cost(
+            training_seconds=1843.2, total_seconds=2011.9, rows_per_second=96.05, peak_memory_bytes=4_512_000_000,
+            trainable_parameters=1_341_698, total_parameters=110_234_882, device="1 x NVIDIA H200", precision="bf16",
+        ),
+        software={"python": "3.11.7", "torch": "2.11.0", "transformers": "5.23.0", "peft": "0.21.2"},
+        commit=SHA,
+        created="2026-11-22T15:00:00Z",
+        examples=[
+            {"question": "When was the tower built?", "context": "It was built in 1889. " * 9, "expected": "1889",
+             "predicted": "1889"},
+            {"question": "What does <b>a|b</b> mean?", "context": "The mark \"a|b\" means\neither of two.",
+             "expected": "either of\ntwo", "predicted": "a|b \\| `c`"},
+            {"question": "Who paid for it?", "context": "Nobody wrote that down. " * 40, "expected": "",
+             "predicted": "Nobody"},
+        ],
+        verification={
+            "max_difference": 1.2e-06, "loaded_by": ["peft", "transformers"],
+            "pipeline_output": {"answer": "either of two", "score": 0.91234567, "start": 21, "end": 31},
+        },
+        language=["en"],
+    )  # fmt: skip
+
+
+def minimal() -> dict[str, Any]:
+    """What a person would write by hand."""
+    return {
+        "name": "my run",
+        "kind": "fine-tuned",
+        "pipeline_tag": "text-classification",
+        "auto_class": "AutoModelForSequenceClassification",
+        "method": {"name": "fine-tuning"},
+        "data": {"id": "imdb", "source": "hub", "splits": {"test": {"rows": 25000}}},
+        "metrics": [{"name": "accuracy", "value": 0.93, "split": "test", "rows": 25000}],
+    }
+
+
+def body_of(text: str) -> str:
+    return ModelCard(text).text
+
+
+def tables_of(text: str) -> list[list[list[str]]]:
+    """Tables as CommonMark + GFM sees them: table -> rows -> the text of each cell."""
+    parser = pytest.importorskip("markdown_it", reason="needs markdown-it-py").MarkdownIt("commonmark").enable("table")
+    tables: list[list[list[str]]] = []
+    for token in parser.parse(body_of(text)):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and token.level > 3 and tables:
+            tables[-1][-1].append("".join(child.content for child in token.children))
+    return tables
+
+
+ALL = list(itertools.product(KINDS, BASES, DATA))
+
+
+@pytest.mark.parametrize(("kind", "base", "data"), ALL)
+def test_nothing_unknown_blank_or_private(kind: str, base: str, data: str) -> None:
+    text = card.render(sample(kind, base, data), curves=True)
+    assert not re.search(r"\b(None|N/A|nan|unknown|null|Undefined)\b", text, re.IGNORECASE)
+    assert "\n\n\n" not in text
+    assert not re.search(r"[ \t]$", text, re.MULTILINE), "a line ends in blanks: a field is empty"
+    assert not re.search(r"\|\s*\|", text), "an empty cell"
+    assert not re.search(r"^#+ .*\n+(#|\Z)", text, re.MULTILINE), "a heading with nothing under it"
+    assert not re.search(r"(?<![\w.:/])(~|[A-Z]:)?[/\\]\w+", re.sub(r"https?://\S+|</?b>", "", text))
+
+
+@pytest.mark.parametrize("keep", [f.name for f in dataclasses.fields(RunRecord) if f.default is not dataclasses.MISSING
+                                  or f.default_factory is not dataclasses.MISSING])  # fmt: skip
+def test_every_known_subset_reads_well(keep: str) -> None:
+    """A record with one optional field, and one without it."""
+    full = sample()
+    alone = RunRecord.from_facts(minimal())
+    setattr(alone, keep, getattr(full, keep))
+    without = RunRecord.from_facts({k: v for k, v in full.facts().items() if k != keep})
+    for record in (alone, without):
+        text = card.render(record)
+        assert "\n\n\n" not in text and "None" not in text
+        assert not re.search(r"^#+ .*\n+(## |\Z)", text, re.MULTILINE), "a heading with nothing under it"
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_metadata_names_only_hub_ids(kind: str, base: str) -> None:
+    data = ModelCard(card.render(sample(kind, base, "local"))).data.to_dict()
+    assert data.get("base_model") == ("google-bert/bert-base-uncased" if base == "hub" else None)
+    relation = "adapter" if kind == "adapter" else "finetune"
+    assert data.get("base_model_relation") == (relation if base == "hub" else None)
+    assert data["library_name"] == ("peft" if kind == "adapter" else "transformers")
+    assert data.get("license") == {"hub": "apache-2.0", "embedded": "cc-by-sa-4.0"}.get(base)
+    assert "datasets" not in data
+    assert data["tags"] == ["tl_hub", "lora", "bert"]
+
+
+def test_metadata_round_trip(tmp_path: Path) -> None:
+    record = sample()
+    record.save(tmp_path)
+    path = card.write(tmp_path)
+    assert path == tmp_path / "README.md"
+    data = ModelCard.load(path).data
+    assert (data.datasets, data.language, data.pipeline_tag) == (["rajpurkar/squad"], ["en"], "question-answering")
+    assert data.model_name == "qa_adapter" and data.metrics == ["exact_match", "f1"]
+    assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("exact_match", 79.8423), ("f1", 87.6512)]
+    result = data.eval_results[1]
+    assert result.metric_name == "F1 (95 % interval 86.99 to 88.31, n = 10,570)"
+    assert (result.dataset_type, result.dataset_split) == ("rajpurkar/squad", "validation")
+    assert result.dataset_revision == SHA[::-1]
+    assert ModelCard(str(ModelCard.load(path))).data.to_dict() == card.metadata(record).to_dict()
+
+
+def test_norwegian_is_not_false() -> None:
+    record = sample()
+    record.language = ["no", "en"]
+    text = card.render(record)
+    assert ModelCard(text).data.language == ["no", "en"]
+    assert ModelCard(str(ModelCard(text))).data.language == ["no", "en"]
+
+
+def test_numpy_and_nan() -> None:
+    record = sample()
+    record.metrics[0].value = float("nan")
+    record.metrics[1].value = np.float32(87.5)  # type: ignore[assignment]
+    record.metrics[1].low = np.float64("nan")
+    record.metrics[1].rows = np.int64(10570)  # type: ignore[assignment]
+    record.history[0]["loss"] = np.float64("inf")
+    record.settings["seeds"] = np.arange(3)
+    text = card.render(record)
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_type, result.metric_value, type(result.metric_value)) == ("f1", 87.5, float)
+    assert result.metric_name == "F1 (n = 10,570)"
+    assert "[0, 1, 2]" in text
+    assert not re.search(r"\b(nan|inf)\b|python/|!!", text)
+
+
+def test_without_any_metric() -> None:
+    record = sample()
+    record.metrics = []
+    text = card.render(record)
+    assert "## Results" not in text and "model-index" not in text and "metrics" not in ModelCard(text).data.to_dict()
+
+
+def test_tables_stay_tables() -> None:
+    record = sample()
+    record.settings["separator|mark"] = "a|b`c\\|d\ne"
+    record.examples[0]["predicted"] = "*x* _y_ [z](u) <extra_id_0> &amp; ~~s~~ \\"
+    tables = tables_of(card.render(record))
+    for table in tables:
+        assert len({len(row) for row in table}) == 1
+    examples = next(table for table in tables if table[0] == ["Question", "Expected", "Predicted"])
+    assert len(examples) == 1 + len(record.examples)
+    assert examples[1][2] == "*x* _y_ [z](u) <extra_id_0> &amp; ~~s~~ \\"
+    assert examples[2] == ["What does <b>a|b</b> mean?", "either of two", "a|b \\| `c`"]
+    assert examples[3][1:] == ["no answer", "Nobody"]
+    assert ["separator|mark", "a|b`c\\|d e"] in next(table for table in tables if ["epochs", "2"] in table)
+
+
+def test_long_cells_are_cut() -> None:
+    record = sample()
+    record.examples[0]["expected"] = "word " * 500
+    cells = [cell for table in tables_of(card.render(record)) for row in table for cell in row]
+    assert max(map(len, cells)) <= 160 and any(cell.endswith("…") for cell in cells)
+
+
+def test_best_epoch_is_marked() -> None:
+    record = sample()
+    record.best_epoch = 1
+    epochs = next(table for table in tables_of(card.render(record)) if table[0][0] == "Epoch")
+    assert [row[0] for row in epochs[1:]] == ["1 (kept)", "2"]
+
+
+def test_absolute_paths_keep_only_their_last_part() -> None:
+    record = sample(base="local", data="local")
+    assert record.base
+    record.base.id = "/home/someone/models/my-bert"
+    record.data.id = "C:\\Users\\someone\\train.jsonl, /srv//data/test.jsonl"
+    record.command = "accelerate launch recipes/qa.py --train_file=/srv/data/rows.jsonl --model ~/models/my-bert ./x/y"
+    record.settings["test_file"] = "file:///home/someone/test.jsonl"
+    record.settings["files"] = ["/home/someone/a.jsonl", "//server/share/b.jsonl"]
+    text = card.render(record)
+    assert not re.search(r"someone|srv|/home|Users|share|~/", text)
+    for kept in (
+        "`my-bert`",
+        "train.jsonl, test.jsonl",
+        "--train_file=rows.jsonl",
+        "recipes/qa.py",
+        "./x/y",
+        "b.jsonl",
+    ):
+        assert kept in text
+
+
+def test_curves_only_where_they_are(tmp_path: Path) -> None:
+    sample().save(tmp_path)
+    assert "curves.png" not in card.write(tmp_path).read_text()
+    (tmp_path / "curves.png").write_bytes(b"png")
+    assert "![curves](curves.png)" in card.write(tmp_path).read_text()
+
+
+def test_demonstration_is_said_where_something_is_embedded() -> None:
+    said = {(b, d): "demonstration" in card.render(sample(base=b, data=d)) for b in BASES for d in DATA}
+    assert said == {(b, d): "embedded" in (b, d) for b in BASES for d in DATA}
+
+
+def test_choice_on_the_reported_rows_is_admitted() -> None:
+    record = sample()
+    assert "best epoch was chosen on the same validation rows" in card.render(record)
+    for metric in record.metrics:
+        metric.split = "test"
+    assert "best epoch was chosen" not in card.render(record)
+
+
+def test_threshold_is_stated() -> None:
+    record = sample()
+    assert "expect an answer to every question" in card.render(record)
+    record.decision = {"null_threshold": 1.25}
+    text = card.render(record)
+    assert "`null_threshold` | `1.25`" in text and "It can say that a text holds no answer" in text
+    assert "expect an answer to every question" not in text
+
+
+@pytest.mark.parametrize(("kind", "base", "data"), ALL)
+@pytest.mark.parametrize("repo", [None, "someone/qa_adapter"])
+def test_snippet_compiles_and_defines_model_and_tokenizer(kind: str, base: str, data: str, repo: str | None) -> None:
+    record = sample(kind, base, data)
+    code = card.snippet(record, repo)
+    assert code.strip() in card.render(record, repo)
+    tree = ast.parse(code)
+    names = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+    assert {"model", "tokenizer"} <= names
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    places = {"google-bert/bert-base-uncased", SHA, "bert"} if kind == "adapter" else set()
+    assert texts - places == {repo or "."}
+    assert "my-bert" not in code
+
+
+def test_pipeline_snippet_asks_a_recorded_question_verbatim() -> None:
+    record = sample()
+    context = 'Zürich:\t "a\\b"\n\n' + "It  was built in 1889 - once. " * 30
+    record.examples = [{**record.examples[0], "context": context}]
+    record.verification = None
+    called: dict[str, Any] = {}
+    fake = MagicMock()
+    fake.pipeline = lambda place: lambda **arguments: called.update(arguments, place=place)
+    code = card.pipeline_snippet(record, "someone/x")
+    assert code and max(map(len, code.splitlines())) < 130
+    exec(code.replace("import tl_hub", ""), {"tl_hub": fake})
+    assert called == {k: record.examples[0][k] for k in ("question", "context")} | {"place": "someone/x"}
+    assert "#" not in code
+
+
+def test_pipeline_snippet_shows_only_what_was_measured() -> None:
+    record = sample()
+    code = card.pipeline_snippet(record, None)
+    assert code and json.loads(code.splitlines()[-1].removeprefix("# "))["answer"] == "either of two"
+    for row in record.examples:
+        del row["context"]
+    assert card.pipeline_snippet(record, None) is None and "tl_hub.pipeline" not in card.render(record)
+
+
+def test_minimal_record_written_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(minimal()))
+    text = card.write(tmp_path, "someone/my-run").read_text()
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    assert headings == ["my run", "Results", "Data", "Procedure", "How to use", "Limits"]
+    assert "Its accuracy is 0.93 on 25,000 rows of the test split." in text
+    assert 'from_pretrained("someone/my-run")' in text
+
+
+def test_pretrained_from_scratch() -> None:
+    record = sample("pretrained", data="embedded")
+    record.base, record.pipeline_tag = None, "fill-mask"
+    record.method = {"name": "from scratch", "settings": {"model_type": "bert", "layers": 4}}
+    text = card.render(record)
+    assert "It was trained from scratch on the embedded data `sample:qa`." in text
+    assert ModelCard(text).data.tags == ["tl_hub", "from-scratch", "bert"]
+    assert "1810.04805" in text and "SQuAD" not in text and "tl_hub.pipeline" not in text
+
+
+@pytest.fixture(scope="module")
+def refhub() -> Any:
+    """The reference Hub's module. Its card check needs only PyYAML, so the web server's parts may be stand-ins."""
+    if not REFHUB.is_file():
+        pytest.skip(f"needs {REFHUB}, which is not part of this repository")
+    spec = importlib.util.spec_from_file_location("refhub", REFHUB)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    needed = ("starlette", "starlette.applications", "starlette.requests", "starlette.responses", "starlette.routing")
+    stand_ins = {name: MagicMock() for name in needed} if importlib.util.find_spec("starlette") is None else {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stand_in in {**stand_ins, "refhub": module}.items():
+            patch.setitem(sys.modules, name, stand_in)
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("kind", "base", "data"), ALL)
+def test_reference_hub_accepts_the_card(refhub: Any, kind: str, base: str, data: str) -> None:
+    assert refhub.validate_card(card.render(sample(kind, base, data)), "model") == ([], [])
+
+
+def test_reference_hub_would_refuse_a_path_as_base(refhub: Any) -> None:
+    """The check above can fail."""
+    text = card.render(sample()).replace("base_model: google-bert/bert-base-uncased", "base_model: /srv/my-bert")
+    errors, _ = refhub.validate_card(text, "model")
+    assert errors and "base_model" in errors[0]
+
+
+def test_imports_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, time; begin = time.process_time(); import tl_hub.card, tl_hub.record;"
+        "assert time.process_time() - begin < 0.5;"
+        "print(sorted({'torch', 'transformers', 'datasets', 'peft'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

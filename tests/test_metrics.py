@@ -1,0 +1,49 @@
+"""EM, F1 and intervals against the published rules, worked by hand, and closed forms."""
+
+import numpy as np
+import pytest
+
+from tl_hub.metrics import SquadMetric, bootstrap_interval, squad_scores
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "exact", "f1"),
+    [
+        ("The Eiffel Tower!", ["eiffel tower"], 100, 100),  # case, article, punctuation
+        ("an apple  a day", ["apple day"], 100, 100),  # articles inside, repeated blanks
+        ("Paris", ["London", "Paris, France"], 0, 200 / 3),  # best of several references
+        ("New York City", ["New York"], 0, 80),  # 2 * (2/3 * 1) / (2/3 + 1)
+        ("the the cat", ["cat cat"], 0, 200 / 3),  # repeated words count as often as they stand
+        ("", [], 100, 100),  # unanswerable and silent
+        ("Paris", [], 0, 0),  # unanswerable, answered
+        ("", ["Paris"], 0, 0),  # answerable, silent
+        ("theatre", ["atre"], 0, 0),  # an article is a word, not letters
+        ("naïve café", ["Naïve Café."], 100, 100),
+    ],
+)
+def test_squad_rules(prediction, references, exact, f1):
+    computed = SquadMetric().compute(predictions=[prediction], references=[references])
+    assert computed == pytest.approx({"exact_match": exact, "f1": f1})
+
+
+def test_the_metric_is_the_mean_of_the_rows():
+    predictions, references = ["a b", "c", "d e f"], [["a b"], ["x"], ["d e"]]
+    rows = squad_scores(predictions, references)
+    computed = SquadMetric().compute(predictions=predictions, references=references)
+    assert computed == pytest.approx({name: values.mean() for name, values in rows.items()})
+
+
+def test_interval_of_a_proportion_is_near_the_normal_one():
+    scores = np.repeat([0.0, 100.0], [300, 700])
+    low, high = bootstrap_interval(scores)
+    half = 1.96 * 100 * np.sqrt(0.7 * 0.3 / 1000)
+    assert low == pytest.approx(70 - half, abs=0.5) and high == pytest.approx(70 + half, abs=0.5)
+
+
+def test_rows_of_one_group_count_as_one():
+    """Ten copies of each row say nothing new: the interval must be that of the rows without copies."""
+    scores = np.random.default_rng(0).random(100)
+    copied = bootstrap_interval(np.repeat(scores, 10), groups=np.repeat(np.arange(100), 10))
+    assert copied == pytest.approx(bootstrap_interval(scores))
+    naive = bootstrap_interval(np.repeat(scores, 10))
+    assert copied[1] - copied[0] > 2.5 * (naive[1] - naive[0])

@@ -1,0 +1,65 @@
+"""Everything that differs between BERT, GPT-2, T5 and XLNet, one entry each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tl_hub.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Facts about one model family that the recipes need and that a checkpoint's configuration does not tell.
+
+    Attributes:
+        lora_targets: names of the linear layers that take a low-rank update; heads are never among them.
+        fan_in_fan_out: weights are stored (in, out), as GPT-2's Conv1D does, not (out, in).
+        token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with.
+        null_token: the special token whose place in a window stands for "no answer here" in extractive QA. It must
+            see the whole window: BERT's first token does, a causal or encoder-decoder model's last token does.
+        activation_checkpointing: the model class can recompute activations in the backward pass.
+        find_unused_parameters: some parameters get no gradient, which DistributedDataParallel must be told.
+    """
+
+    lora_targets: tuple[str, ...]
+    fan_in_fan_out: bool = False
+    token_type_ids: bool = False
+    null_token: Literal["cls", "eos"] = "cls"
+    activation_checkpointing: bool = True
+    find_unused_parameters: bool = False
+
+
+ARCHITECTURES = {
+    "bert": Architecture(
+        # output.dense is both the attention's and the feed-forward's output projection.
+        lora_targets=("query", "key", "value", "intermediate.dense", "output.dense"),
+        token_type_ids=True,
+    ),
+    "gpt2": Architecture(
+        lora_targets=("c_attn", "c_proj", "c_fc"),
+        fan_in_fan_out=True,
+        null_token="eos",
+    ),
+    "t5": Architecture(
+        # wi is the feed-forward of the first T5, wi_0 and wi_1 that of version 1.1.
+        lora_targets=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
+        null_token="eos",
+    ),
+    "xlnet": Architecture(
+        # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap.
+        lora_targets=("layer_1", "layer_2"),
+        token_type_ids=True,
+        activation_checkpointing=False,
+        find_unused_parameters=True,
+    ),
+}
+
+
+def architecture_of(model_type: str, model: str) -> Architecture:
+    """The entry for `model_type`.
+
+    Raises:
+        UserError: the family is not one of the four.
+    """
+    if model_type not in ARCHITECTURES:
+        raise UserError(f"--model {model} is of type {model_type!r}; allowed are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[model_type]

@@ -1,0 +1,387 @@
+"""The model card: the README.md of a run folder, every statement of which follows from its `run.json`.
+
+What the record does not know, the card does not mention. Needs neither torch nor transformers.
+"""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+FILE = "README.md"
+CURVES = "curves.png"
+
+_DOES = {
+    "fill-mask": "predicts the masked words of a text",
+    "question-answering": "answers a question with a span of a given text",
+    "summarization": "summarizes texts",
+    "text-classification": "assigns texts to classes",
+    "text-generation": "continues texts",
+    "token-classification": "labels the words of a text",
+    "translation": "translates texts",
+}
+_METHODS = {"lora": "LoRA"}
+_PAPERS = {
+    "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
+    "gpt2": (
+        "GPT-2: Radford et al. 2019",
+        "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
+    ),
+    "t5": ("T5: Raffel et al. 2020", "https://arxiv.org/abs/1910.10683"),
+    "xlnet": ("XLNet: Yang et al. 2019", "https://arxiv.org/abs/1906.08237"),
+    "lora": ("LoRA: Hu et al. 2021", "https://arxiv.org/abs/2106.09685"),
+    "question-answering": ("SQuAD, exact match and F1: Rajpurkar et al. 2016", "https://arxiv.org/abs/1606.05250"),
+}
+_CELL = 160
+"""Characters of a text that a table cell shows."""
+
+# A whole absolute path, up to its last part. A slash inside a word or a URL starts none.
+_PATH = re.compile(
+    r"""(?<![\w.:/\\~-])(?:file://)?(?:~|[A-Za-z]:)?[/\\]+(?:[^\s"',;=/\\]+[/\\]+)*(?=([^\s"',;=/\\]*))"""
+)
+_MARKUP = re.compile(r"[\\`*<\[\]~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+
+
+def write(folder: str | Path, repo: str | None = None) -> Path:
+    """Write the README.md of a run folder, in place of one that is there.
+
+    Args:
+        repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
+
+    Raises:
+        UserError: no run.json, or not a valid one.
+    """
+    path = Path(folder) / FILE
+    path.write_text(render(RunRecord.load(folder), repo, curves=(Path(folder) / CURVES).is_file()), encoding="utf-8")
+    return path
+
+
+def render(record: RunRecord, repo: str | None = None, curves: bool = False) -> str:
+    """The text of the README.md.
+
+    Args:
+        repo: as in `write`.
+        curves: the folder holds curves.png.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(text=_text, code=_code, figure=_figure, without_folders=_without_folders)
+    body = environment.get_template("card.md").render(
+        record=record,
+        curves=curves,
+        does=_DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
+        method=_METHODS.get(record.method["name"], record.method["name"]),
+        base=_base(record.base),
+        data=_data(record.data),
+        headline=_headline(record),
+        on_hub=repo is not None,
+        results=_results(record.metrics),
+        examples=_examples(record),
+        splits=_splits(record.data),
+        method_settings=_settings(record.method.get("settings", {})),
+        settings=_settings(record.settings),
+        history=_history(record),
+        decision=_settings(record.decision),
+        cost=_cost(record),
+        snippet=snippet(record, repo),
+        pipeline_snippet=pipeline_snippet(record, repo),
+        papers=_papers(record),
+    )
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return f"---\n{metadata(record).to_yaml()}\n---\n\n{body}\n"
+
+
+def metadata(record: RunRecord) -> "ModelCardData":
+    """The YAML head. Only ids of the Hub stand in `base_model` and `datasets`: it links them, and refuses others."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    record = RunRecord.from_facts(record.facts())
+    base, data = record.base, record.data
+    base_on_hub = base is not None and base.source == "hub"
+    data_on_hub = data.source == "hub"
+    # No id of the Hub holds a colon or a blank, so these two names are never taken for one.
+    dataset_type = {"hub": data.id, "embedded": data.id, "local": "local files"}[data.source]
+    results = [
+        EvalResult(
+            task_type=record.pipeline_tag,
+            dataset_type=dataset_type,
+            dataset_name=_without_folders(data.id),
+            dataset_split=metric.split,
+            dataset_revision=data.revision if data_on_hub else None,
+            metric_type=metric.name,
+            metric_value=float(metric.value),
+            metric_name=_capital(_label(metric)) + f" ({', '.join([*_interval(metric), f'n = {metric.rows:,}'])})",
+        )
+        for metric in record.metrics
+    ]
+    return ModelCardData(
+        language=record.language or None,
+        license=base.license if base else None,
+        library_name="peft" if record.kind == "adapter" else "transformers",
+        pipeline_tag=record.pipeline_tag,
+        base_model=base.id if base and base_on_hub else None,
+        base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
+        datasets=[data.id] if data_on_hub else None,
+        metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
+        tags=["tl_hub", _method_tag(record), *filter(None, [_model_type(record)])],
+        model_name=" ".join(record.name.split()),
+        eval_results=results or None,
+    )
+
+
+def snippet(record: RunRecord, repo: str | None) -> str:
+    """Python that defines `model` and `tokenizer`, run in the run folder where `repo` is None."""
+    base, auto_class, place = record.base, record.auto_class, _literal(repo or ".")
+    imports = [f"from transformers import {auto_class}, AutoTokenizer"]
+    # A local base is known to adapter_config.json only: its path has no place on a card.
+    lines = [f"model = {auto_class}.from_pretrained({place})"]
+    if record.kind == "adapter" and base is not None and base.source != "local":
+        imports.insert(0, "from peft import PeftModel")
+        if base.source == "embedded":
+            imports.append("from tl_hub import samples")
+            where = f"samples.checkpoint({_literal(base.id.removeprefix('tiny:'))})"
+        else:
+            where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")
+        lines = [
+            f"base = {auto_class}.from_pretrained({where})",
+            f"model = PeftModel.from_pretrained(base, {place}).eval()",
+        ]
+    return "\n".join([*imports, "", *lines, f"tokenizer = AutoTokenizer.from_pretrained({place})"]) + "\n"
+
+
+def pipeline_snippet(record: RunRecord, repo: str | None) -> str | None:
+    """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
+    rows = [row for row in record.examples if row.get("question") and row.get("context")]
+    if record.pipeline_tag != "question-answering" or not rows:
+        return None
+    row = min(rows, key=lambda row: (not row.get("predicted"), len(row["context"])))
+    arguments = [f"    {name}={_wrapped(row[name])},\n" for name in ("question", "context")]
+    code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_literal(repo or '.')})(\n{''.join(arguments)})\n"
+    output = (record.verification or {}).get("pipeline_output")
+    if output:
+        code += f"# {_literal({k: round(v, 4) if isinstance(v, float) else v for k, v in output.items()})}\n"
+    return code
+
+
+def _base(base: BaseModel | None) -> str:
+    if base is None:
+        return ""
+    if base.source == "hub":
+        return f"[{base.id}](https://huggingface.co/{base.id})"
+    kind = "the embedded checkpoint" if base.source == "embedded" else "the local checkpoint"
+    return f"{kind} {_code(_without_folders(base.id))}"
+
+
+def _data(data: DataFacts) -> str:
+    if data.source == "hub":
+        return f"[{data.id}](https://huggingface.co/datasets/{data.id})"
+    kind = "the embedded data" if data.source == "embedded" else "local data"
+    return f"{kind} {_code(_without_folders(data.id))}"
+
+
+def _headline(record: RunRecord) -> str:
+    """The first metric, in the middle of a sentence."""
+    if not record.metrics:
+        return ""
+    metric = record.metrics[0]
+    interval = "".join(f" ({text})" for text in _interval(metric))
+    rows = f"{metric.rows:,} row{'' if metric.rows == 1 else 's'}"
+    return f"{_text(_label(metric))} is {_figure(metric.value)}{interval} on {rows} of the {_text(metric.split)} split"
+
+
+def _results(metrics: list[Metric]) -> str:
+    return _table(
+        ["Metric", "Value", "95 % interval", "Split", "Rows"],
+        [
+            [
+                _text(_capital(_label(metric))),
+                _figure(metric.value),
+                "".join(_interval(metric)).removeprefix("95 % interval "),
+                _text(metric.split),
+                f"{metric.rows:,}",
+            ]
+            for metric in metrics
+        ],
+    )
+
+
+def _examples(record: RunRecord) -> str:
+    """All columns but the context, which is long; in question answering no text stands for "there is no answer"."""
+    columns = [name for name in _keys(record.examples) if name != "context"]
+    empty = "*no answer*" if record.pipeline_tag == "question-answering" else "*nothing*"
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        if name not in row:
+            return ""
+        value = ", ".join(map(str, row[name])) if isinstance(row[name], list) else str(row[name])
+        return _text(_cut(value)) or empty
+
+    headers = [_text(_capital(name.replace("_", " "))) for name in columns]
+    return _table(headers, [[cell(row, name) for name in columns] for row in record.examples])
+
+
+def _splits(data: DataFacts) -> str:
+    return _table(
+        ["Split", "Rows", "Features", "SHA-256"],
+        [
+            [
+                _text(name),
+                f"{split.rows:,}",
+                "" if split.features is None else f"{split.features:,}",
+                _code(split.sha256[:12]) if split.sha256 else "",
+            ]
+            for name, split in data.splits.items()
+        ],
+    )
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    rows = []
+    for name, value in settings.items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if value not in ("", [], {}):
+            rows.append([_code(name), _code(_cut(_without_folders(shown)))])
+    return _table(["Setting", "Value"], rows)
+
+
+def _history(record: RunRecord) -> str:
+    columns = _keys(record.history)
+
+    def cell(epoch: dict[str, Any], name: str) -> str:
+        shown = _figure(epoch[name]) if name in epoch else ""
+        return f"**{shown} (kept)**" if name == "epoch" and shown and epoch[name] == record.best_epoch else shown
+
+    headers = [_text(_capital(name.replace("_", " "))) for name in columns]
+    return _table(headers, [[cell(epoch, name) for name in columns] for epoch in record.history])
+
+
+def _cost(record: RunRecord) -> str:
+    cost = record.cost
+    trained, total = cost.trainable_parameters, cost.total_parameters
+    rows = [
+        ["Training, without evaluations", _duration(cost.training_seconds)],
+        ["Whole run", _duration(cost.total_seconds)],
+        ["Training rows a second", "" if cost.rows_per_second is None else _figure(cost.rows_per_second)],
+        ["Peak memory", "" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB"],
+        ["Parameters", "" if total is None or trained is not None else f"{total:,}"],
+        ["Parameters trained", "" if trained is None else f"{trained:,}"],
+        ["Device", _text(cost.device or "")],
+        ["Precision", _text(cost.precision or "")],
+    ]
+    if trained is not None and total:
+        rows[5][1] += f" of {total:,} ({100 * trained / total:.3g} %)"
+    return _table(["Cost", "Figure"], [row for row in rows if row[1]])
+
+
+def _papers(record: RunRecord) -> list[str]:
+    names = [_model_type(record), _method_tag(record), record.pipeline_tag]
+    return [f"[{_PAPERS[name][0]}]({_PAPERS[name][1]})" for name in names if name in _PAPERS]
+
+
+def _model_type(record: RunRecord) -> str | None:
+    """The base's family; of a model pretrained from scratch, that of the method's settings."""
+    return record.base.model_type if record.base else record.method.get("settings", {}).get("model_type")
+
+
+def _method_tag(record: RunRecord) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", record.method["name"].lower()).strip("-")
+
+
+def _label(metric: Metric) -> str:
+    return re.sub(r"\bf1\b", "F1", metric.name.replace("_", " "))
+
+
+def _interval(metric: Metric) -> list[str]:
+    """The interval as a list of one text, or of none where it is not known."""
+    if metric.low is None or metric.high is None:
+        return []
+    return [f"95 % interval {_figure(metric.low)} to {_figure(metric.high)}"]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else _text(str(value))
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _keys(rows: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown. A column in which nothing is known is left out."""
+    kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+    if not kept:
+        return ""
+    # A sparse column needs some mark, or the cell would look like a mistake.
+    lines = [[row[i].replace("|", r"\|") or "–" for i in kept] for row in rows]
+    lines = [[headers[i].replace("|", r"\|") for i in kept], ["---"] * len(kept), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(text: str) -> str:
+    """Text as Markdown that shows it literally, on one line."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """A code span, or escaped text where the span's own marks are in it."""
+    return _text(text) if re.search(r"[`|\\]", text) else f"`{' '.join(text.split())}`"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def _without_folders(text: str) -> str:
+    """Absolute paths reduced to their last part: the card is public, the machine is not."""
+    return _PATH.sub("", text)
+
+
+def _literal(value: Any) -> str:
+    """A text, or a dict of them, as Python source in double quotes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _wrapped(text: str) -> str:
+    """A Python literal of `text`, over several lines where it is long."""
+    parts = textwrap.wrap(
+        text,
+        100,
+        drop_whitespace=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if len(parts) < 2:
+        return _literal(text)
+    return "(\n" + "".join(f"        {_literal(part)}\n" for part in parts) + "    )"

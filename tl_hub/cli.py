@@ -1,0 +1,96 @@
+"""Flags of the recipes, made from the fields of their settings, and the one place where errors become exit codes."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from tl_hub.errors import RunStopped, UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the flags)")
+
+
+def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, ...]:
+    """Read the command line into copies of `settings` (dataclass instances, whose values are the defaults).
+
+    A flag given by hand wins over the preset, the preset over the recipe's own default. `--a-b` and `--a_b` are one.
+
+    Raises:
+        UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
+    """
+    presets = presets or {}
+    parser = _Parser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, exit_on_error=False
+    )
+    if presets:
+        parser.add_argument("--preset", choices=list(presets), help="settings of a published run; flags still win")
+    for instance in settings:
+        group = parser.add_argument_group(type(instance).__name__)
+        hints = typing.get_type_hints(type(instance))
+        for field in dataclasses.fields(instance):
+            _add_flag(group, field, hints[field.name], getattr(instance, field.name))
+
+    known, unknown = parser.parse_known_args([_underscored(token) for token in sys.argv[1:]])
+    if unknown:
+        flags = [option for action in parser._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
+        hint = f"; did you mean {near[0]}?" if near else " (--help lists the flags)"
+        raise UserError(f"unknown flag or value {unknown[0]}{hint}")
+
+    given = vars(known)
+    preset = presets[given.pop("preset")] if given.get("preset") else {}
+    values = {**preset, **{name: value for name, value in given.items() if value is not None}}
+    return tuple(
+        dataclasses.replace(s, **{f.name: values[f.name] for f in dataclasses.fields(s) if f.name in values})
+        for s in settings
+    )
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Call a recipe's `main` and leave with its exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
+    try:
+        main()
+    except UserError as error:
+        _leave(f"error: {error}", 2)
+    except RunStopped as stop:
+        _leave(str(stop), stop.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    sys.exit(0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _underscored(token: str) -> str:
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token.partition("=")
+    negation = "--no-" if name.startswith("--no-") else "--"
+    return negation + name.removeprefix(negation).replace("-", "_") + equals + value
+
+
+def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> None:
+    # None as argparse's default tells "not given" from "given the default": a preset must not beat a flag.
+    shown = "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+    text = f"{field.metadata.get('help', '')} [{shown}]".replace("%", "%%")
+    options: dict[str, Any] = {"default": None, "help": text}
+    if isinstance(hint, types.UnionType):
+        (hint,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    if typing.get_origin(hint) is typing.Literal:
+        options["choices"] = list(typing.get_args(hint))
+    elif hint is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = hint
+        options["metavar"] = hint.__name__.upper()
+    group.add_argument(f"--{field.name}", **options)

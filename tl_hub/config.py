@@ -1,0 +1,68 @@
+"""Settings that every recipe shares. A field is a command-line flag of the same name."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tl_hub.errors import UserError
+
+
+def flag(default: Any, help: str) -> Any:
+    """A dataclass field that is also a flag: its default, and what `--help` says of it."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What is trained on what, for how long, and where the result goes.
+
+    Raises:
+        UserError: a number is out of its range, or two settings exclude each other.
+    """
+
+    output_dir: str = flag("runs/run", "the run folder: weights, card, log and record are written here")
+    model: str = flag("tiny:bert", "tiny:bert (embedded), a Hub id, or a folder with config and safetensors weights")
+    revision: str | None = flag(None, "branch, tag or commit of the model on the Hub")
+    dataset: str | None = flag(None, "sample:<task> (embedded), a Hub data set id, or a folder of data files")
+    dataset_config: str | None = flag(None, "configuration of the Hub data set, where it has several")
+    dataset_revision: str | None = flag(None, "branch, tag or commit of the data set on the Hub")
+    train_file: str | None = flag(None, "your own rows: .json, .jsonl, .jsonl.gz, .csv or .parquet")
+    validation_file: str | None = flag(None, "rows that choose the best epoch; a tenth of the training rows if none")
+    test_file: str | None = flag(None, "rows that the reported numbers come from; the validation rows if none")
+    train_rows: int | None = flag(None, "use only the first N training rows")
+    validation_rows: int | None = flag(None, "use only the first N validation rows")
+    epochs: int = flag(3, "passes over the training rows")
+    max_steps: int | None = flag(None, "stop after N optimizer steps, whatever the epochs")
+    batch_size: int = flag(16, "rows in a batch, on each process")
+    accumulation: int = flag(1, "batches whose gradients are added up before an optimizer step")
+    learning_rate: float = flag(5e-5, "peak learning rate of AdamW")
+    warmup: float = flag(0.1, "share of the steps in which the rate rises from 0 to its peak")
+    schedule: Literal["linear", "cosine", "constant"] = flag("linear", "how the rate falls after the warm-up")
+    weight_decay: float = flag(0.01, "AdamW's decay, on weight matrices only")
+    max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
+    precision: Literal["auto", "fp32", "bf16"] = flag("auto", "auto is bf16 where the hardware computes in it")
+    seed: int = flag(0, "of initialisation, order of rows and dropout")
+    checkpoint_minutes: float = flag(10, "the training state is saved this often, and after each epoch")
+    resume: bool = flag(False, "go on from the state an interrupted run left in output_dir")
+    overwrite: bool = flag(False, "replace another run in output_dir")
+    verbose: bool = flag(False, "let the libraries' own messages through")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}; it must be at least 1")
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be greater than 0")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"--warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
+        if self.weight_decay < 0:
+            raise UserError(f"--weight_decay is {self.weight_decay}; it must be 0 or greater")
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; give one of them")
+        if self.dataset and self.train_file:
+            raise UserError("--dataset and --train_file exclude each other; give one of them")
+        if not self.train_file:
+            for name in ("validation_file", "test_file"):
+                if getattr(self, name):
+                    raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")

@@ -1,0 +1,102 @@
+"""Training speed on a CPU: memory that is kept, dropout whose random numbers cost little, attention that suits bf16.
+
+None of this changes what is computed but for the rounding of dropout's probability to 1/256, and none of it is part
+of the model that is saved.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory: each step's activations otherwise come as fresh pages, which cost system time."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
+    """Dropout with p rounded to a multiple of 1/256: one random byte an element, drawn eight at a time.
+
+    `torch.nn.functional.dropout` draws one random number an element on a single thread, a third of a training step.
+    The expectation of the result is exactly `x`.
+    """
+    drop = round(256 * p)
+    if drop == 0:
+        return x
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= drop
+    return x * kept.to(x.dtype).mul_(256 / (256 - drop))
+
+
+class Dropout(torch.nn.Dropout):
+    """`torch.nn.Dropout` by `dropout` above."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return dropout(input, self.p) if self.training and self.p else input
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) in plain matrix products.
+
+    On a CPU their backward pass is faster than the fused kernel's, and dropout can be the one above.
+
+    Args:
+        query, key, value: (batch, heads, length, head size).
+        attention_mask: additive, broadcastable to (batch, heads, length, length).
+
+    Returns:
+        Output (batch, length, heads, head size) and weights (batch, heads, length, length).
+    """
+    scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = torch.softmax(scores, dim=-1)
+    if dropout and module.training:
+        weights = _dropout(weights, dropout)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+_dropout = dropout
+_ATTENTION = "tl_hub_cpu"
+
+
+@contextmanager
+def faster_training(model: Any) -> Iterator[None]:
+    """Within it, the model's dropout and attention are those above; afterwards they are its own again."""
+    dropouts = [module for module in model.modules() if type(module) is torch.nn.Dropout]
+    own = model.config._attn_implementation
+    replaceable = model.config.model_type in ("bert", "gpt2")  # T5 adds a position bias, XLNet has only its own
+    AttentionInterface.register(_ATTENTION, attention)
+    AttentionMaskInterface.register(_ATTENTION, eager_mask)
+    try:
+        for module in dropouts:
+            module.__class__ = Dropout
+        if replaceable:
+            model.set_attn_implementation(_ATTENTION)
+        yield
+    finally:
+        for module in dropouts:
+            module.__class__ = torch.nn.Dropout
+        if replaceable:
+            model.set_attn_implementation(own)

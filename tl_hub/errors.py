@@ -1,0 +1,17 @@
+"""The two ways a run ends early on purpose; both are shown as one line, never as a traceback."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend: says what was given, what is allowed and the fix. Exit code 2."""
+
+
+class RunStopped(Exception):
+    """A run ended early though its input was fine: interrupted, diverged, or not the same when loaded back.
+
+    Attributes:
+        exit_code: 130 for an interrupt, otherwise 1.
+    """
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,259 @@
+"""The end of every recipe: save, record, card, load back, and the last screen."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate import Accelerator
+
+from tl_hub import card, data, verify
+from tl_hub.config import RunConfig
+from tl_hub.data import Data
+from tl_hub.metrics import bootstrap_interval
+from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
+from tl_hub.tasks.base import Score, Task
+from tl_hub.training import LOG, Base, History
+
+EXAMPLES = 8
+PROBES = 4
+
+
+def finish(
+    run: RunConfig,
+    task: Task,
+    method: Any,
+    base: Base | None,
+    rows: Data,
+    history: History,
+    score: Score,
+    model: Any,
+    tokenizer: Any,
+    accelerator: Accelerator,
+) -> None:
+    """Turn a trained model into a run folder that can be believed, and show what came out.
+
+    Raises:
+        RunStopped: the folder does not load back as the model that was trained.
+    """
+    if not accelerator.is_main_process:
+        return
+    folder = Path(run.output_dir)
+    model.save_pretrained(folder, **({"save_embedding_layers": False} if method.kind == "adapter" else {}))
+    tokenizer.save_pretrained(folder)
+    verify.write_probe(folder, model, _probe(model, rows, task, tokenizer))
+    _draw_curves(folder, history, task)
+    record = _record(run, task, method, base, rows, history, score, model, accelerator)
+    record.save(folder)
+    card.write(folder)
+    print("loading the run folder back in a fresh process ...", flush=True)
+    record.verification = verify.check(folder)
+    record.save(folder)
+    card.write(folder)
+    _show(record, folder, record.verification)
+
+
+def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]:
+    split = rows.splits[rows.final]
+    assert split.features is not None
+    features = split.features.select(range(min(PROBES, len(split.features))))
+    kept = [name for name in task.batched if name in features.column_names]
+    batch = task.collator(tokenizer, training=False)(features.select_columns(kept).to_list())
+    return {
+        name: value.to(model.device)
+        for name, value in batch.items()
+        if name not in (*task.scoring_only, "labels", "start_positions", "end_positions")
+    }
+
+
+def _record(
+    run: RunConfig,
+    task: Task,
+    method: Any,
+    base: Base | None,
+    rows: Data,
+    history: History,
+    score: Score,
+    model: Any,
+    accelerator: Accelerator,
+) -> RunRecord:
+    parameters = list(model.parameters())
+    local = {
+        "output_dir",
+        "model",
+        "dataset",
+        "train_file",
+        "validation_file",
+        "test_file",
+        "resume",
+        "overwrite",
+        "verbose",
+    }
+    settings = dataclasses.asdict(run) | dataclasses.asdict(task)
+    return RunRecord(
+        name=Path(run.output_dir).resolve().name,
+        kind=method.kind,
+        pipeline_tag=task.name,
+        auto_class=task.auto_class,
+        method={"name": method.name, "settings": dataclasses.asdict(method)},
+        base=_base_facts(base) if base else None,
+        data=DataFacts(
+            id=rows.source,
+            source=rows.kind,
+            revision=rows.revision,
+            license=rows.license,
+            splits={
+                name: SplitFacts(
+                    rows=len(split.rows), features=len(split.features or []), sha256=data.fingerprint(split.rows)
+                )
+                for name, split in rows.splits.items()
+            },
+            held_out=rows.held_out,
+            overlap=data.overlap(rows, task),
+            notes=rows.notes,
+        ),
+        metrics=[_metric(name, values, score.groups, rows.final, run.seed) for name, values in score.metrics.items()],
+        settings={name: value for name, value in settings.items() if name not in local and value is not None},
+        command=_command(),
+        history=history.epochs,
+        best_epoch=history.best_epoch,
+        decision=history.decision,
+        cost=Cost(
+            training_seconds=round(history.seconds, 1),
+            total_seconds=round(time.time() - psutil.Process().create_time(), 1),
+            rows_per_second=round(history.rows / history.seconds, 2) if history.seconds else None,
+            peak_memory_bytes=_peak_memory(),
+            trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+            total_parameters=sum(p.numel() for p in parameters),
+            device=_device(accelerator),
+            precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        ),
+        software={"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")},
+        commit=_commit(),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        examples=_examples(score.predictions, run.seed),
+    )
+
+
+def _metric(name: str, values: np.ndarray, groups: np.ndarray | None, split: str, seed: int) -> Metric:
+    if values.ndim == 0:
+        return Metric(name=name, value=float(values), split=split, rows=1)
+    known = ~np.isnan(values)
+    low, high = bootstrap_interval(values[known], None if groups is None else groups[known], seed)
+    return Metric(name=name, value=float(values[known].mean()), low=low, high=high, split=split, rows=int(known.sum()))
+
+
+def _base_facts(base: Base) -> BaseModel:
+    digest = hashlib.sha256()
+    for file in base.weights:
+        digest.update(file.read_bytes())
+    return BaseModel(
+        id=base.id,
+        source=base.source,
+        model_type=base.model_type,
+        revision=base.revision,
+        license=base.license,
+        weights_sha256=digest.hexdigest() if base.weights else None,
+    )
+
+
+def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """A few rows drawn by chance, not the best ones."""
+    drawn = np.random.default_rng(seed).permutation(len(predictions))[:EXAMPLES]
+    return [predictions[i] for i in drawn]
+
+
+def _command() -> str:
+    """The line as typed; of a local path only its last part is kept, for the record is published."""
+    script = Path(sys.argv[0])
+    words = ["accelerate launch", f"{script.resolve().parent.name}/{script.name}"]
+    return " ".join(words + [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]])
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    tracked = subprocess.run(
+        ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False
+    )
+    return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _device(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        return f"{accelerator.num_processes} x {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads() * accelerator.num_processes} cores"
+
+
+def _draw_curves(folder: Path, history: History, task: Task) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
+    loss = np.array([step["loss"] for step in steps])
+    width = max(1, len(loss) // 50)
+    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+    left.plot([step["step"] for step in steps], loss, color="tab:blue", alpha=0.25, linewidth=0.8)
+    left.plot([step["step"] for step in steps][width - 1 :], smooth, color="tab:blue", label="training loss")
+    left.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
+    right = left.twinx()
+    name = task.best[0]
+    right.plot(
+        [epoch["step"] for epoch in history.epochs],
+        [epoch[name] for epoch in history.epochs],
+        "o-",
+        color="tab:orange",
+        label=f"validation {name}",
+    )
+    right.set_ylabel(f"validation {name}")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.savefig(folder / "curves.png", dpi=110)
+    plt.close(figure)
+
+
+def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None:
+    print(f"\n{record.name}: {record.kind} for {record.pipeline_tag}")
+    for metric in record.metrics:
+        interval = "" if metric.low is None else f"  95 % interval {metric.low:.1f} to {metric.high:.1f}"
+        print(f"  {metric.name:24} {metric.value:7.2f}{interval}  ({metric.rows} {metric.split} rows)")
+    cost = record.cost
+    print(
+        f"  {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters trained"
+        f" in {cost.training_seconds or 0:.0f} s, {(cost.peak_memory_bytes or 0) / 2**20:,.0f} MiB"
+    )
+    if record.examples:
+        print("\nanswers to questions it was not trained on (drawn by chance):")
+        for example in record.examples[:3]:
+            print(f"  {example['question']}")
+            print(f"    expected:  {example['expected'] or '(no answer in the text)'}")
+            print(f"    predicted: {example['predicted'] or '(no answer in the text)'}")
+    print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, curves.png")
+    print(
+        f"Loaded back by {' and '.join(verification['loaded_by'])}: "
+        f"largest difference of logits {verification['max_difference']:.1e}"
+    )
+    print("\nNext:")
+    if record.pipeline_tag == "question-answering":
+        print(f"  python -c \"import tl_hub; print(tl_hub.pipeline({str(folder)!r})(question='...', context='...'))\"")
+    print(f"  less {folder / 'README.md'}")

@@ -1,0 +1,213 @@
+"""The run record: everything a model card states about a run, kept as `run.json` in the run folder.
+
+It is the seam between training and publishing: whoever has a training loop of their own writes this file (by hand, if
+they like) and the rest of the package works from it. The format is `run.schema.json`, shipped beside this module.
+Needs neither torch nor transformers.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tl_hub.errors import UserError
+
+VERSION = 1
+FILE = "run.json"
+
+
+@dataclass(kw_only=True)
+class BaseModel:
+    """The model a run started from.
+
+    Attributes:
+        id: Hub id, `tiny:<family>` for an embedded checkpoint, or the name (never the path) of a local folder.
+        source: where `id` is to be looked for.
+        revision: commit on the Hub.
+        weights_sha256: of the safetensors file(s) the run loaded.
+    """
+
+    id: str
+    source: Literal["hub", "embedded", "local"]
+    model_type: str
+    revision: str | None = None
+    license: str | None = None
+    weights_sha256: str | None = None
+
+
+@dataclass(kw_only=True)
+class SplitFacts:
+    """Rows (as the user counts them), features (windows the model reads) and the rows' SHA-256."""
+
+    rows: int
+    features: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(kw_only=True)
+class DataFacts:
+    """What was trained and measured on.
+
+    Attributes:
+        id: Hub id, `sample:<task>`, or the names of local files.
+        held_out: the validation rows were drawn from the training rows, as the source has none.
+        overlap: rows of the measured split whose input is also a training input.
+        notes: what the rows hold that a reader must know, in whole sentences.
+    """
+
+    id: str
+    source: Literal["hub", "embedded", "local"]
+    splits: dict[str, SplitFacts]
+    revision: str | None = None
+    license: str | None = None
+    held_out: bool = False
+    overlap: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Metric:
+    """A measured figure of the weights in this folder, with its 95 % interval where one could be had."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    split: str
+    rows: int
+
+
+@dataclass(kw_only=True)
+class Cost:
+    """Seconds, bytes and parameters. `training_seconds` leaves evaluations out, `total_seconds` is wall-clock."""
+
+    training_seconds: float | None = None
+    total_seconds: float | None = None
+    rows_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    device: str | None = None
+    precision: str | None = None
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """One run. See the attributes' classes for what each part means.
+
+    Attributes:
+        name: title of the card; the run folder's name.
+        kind: what the folder holds: an adapter, a whole fine-tuned model, or a model pretrained from scratch.
+        pipeline_tag: the Hub's name of the task.
+        auto_class: `transformers` class that loads the model.
+        method: name and settings of the training method.
+        settings: every setting of the run and the task.
+        command: the line that ran it, local paths reduced to file names.
+        history: a dict an epoch; `best_epoch` is the one whose weights are in the folder.
+        decision: what inference needs beside the weights, such as a threshold chosen on the validation rows.
+        examples: rows of the measured split with expected and predicted answer.
+        verification: what loading the folder back in a fresh process gave; None before it has been done.
+    """
+
+    name: str
+    kind: Literal["adapter", "fine-tuned", "pretrained"]
+    pipeline_tag: str
+    auto_class: str
+    method: dict[str, Any]
+    base: BaseModel | None = None
+    data: DataFacts
+    metrics: list[Metric]
+    settings: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    decision: dict[str, float] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+    software: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    created: str | None = None
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    verification: dict[str, Any] | None = None
+    language: list[str] = field(default_factory=list)
+    version: int = VERSION
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `run.json` into `folder`; fields nobody knows are left out."""
+        path = Path(folder) / FILE
+        path.write_text(json.dumps(self.facts(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
+
+    def facts(self) -> dict[str, Any]:
+        """The content of `run.json`: plain values only, nothing that is None or NaN, no metric without a value."""
+        known = _known(dataclasses.asdict(self))
+        known["metrics"] = [metric for metric in known["metrics"] if "value" in metric]
+        return known
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> "RunRecord":
+        """The record of what `facts` gave; what is missing takes its default."""
+        base, data = facts.get("base"), facts["data"]
+        return cls(
+            **{
+                **facts,
+                "base": BaseModel(**base) if base else None,
+                "data": DataFacts(**{**data, "splits": {n: SplitFacts(**s) for n, s in data["splits"].items()}}),
+                "metrics": [Metric(**metric) for metric in facts["metrics"]],
+                "cost": Cost(**facts.get("cost", {})),
+            }
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "RunRecord":
+        """Read the `run.json` of a run folder.
+
+        Raises:
+            UserError: there is none, or it does not fit the schema (names the field).
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise UserError(f"{folder} holds no {FILE}; it is not a run folder")
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a byte-order mark
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        validate(facts, str(path))
+        return cls.from_facts(facts)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `run.json`."""
+    return json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))
+
+
+def validate(facts: Any, where: str) -> None:
+    """Check the content of a `run.json`.
+
+    Raises:
+        UserError: names the first field that does not fit, and why.
+    """
+    from jsonschema import Draft202012Validator  # slow to import, and only needed here
+
+    faults = Draft202012Validator(schema()).iter_errors(facts)
+    fault = min(faults, key=lambda fault: list(map(str, fault.absolute_path)), default=None)
+    if fault is not None:
+        field_name = ".".join(map(str, fault.absolute_path)) or "the record"
+        raise UserError(f"{where}: {field_name}: {fault.message}")
+
+
+def _known(value: Any) -> Any:
+    """Plain values: numpy's become Python's; None, NaN and the infinities, which JSON lacks, are left out."""
+    if hasattr(value, "tolist"):  # numpy and torch, neither of which is imported here
+        value = value.tolist()
+    if isinstance(value, dict):
+        kept = {name: _known(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

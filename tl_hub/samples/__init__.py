@@ -1,0 +1,43 @@
+"""What is embedded, so that every recipe runs without a network: small pretrained checkpoints and authored data.
+
+They are demonstrations: small enough to ship and to learn in a minute, not measures of what a method can do.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tl_hub.errors import UserError
+
+_HERE = Path(__file__).parent
+
+
+def checkpoint(family: str) -> Path:
+    """Folder of the embedded checkpoint of a family.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = _HERE / family
+    if not (folder / "config.json").is_file():
+        there = ", ".join(f"tiny:{path.parent.name}" for path in sorted(_HERE.glob("*/config.json")))
+        raise UserError(f"tiny:{family} is not embedded; there are {there}")
+    return folder
+
+
+def load(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the embedded data by split (train, validation, test).
+
+    Raises:
+        UserError: there is no such data.
+    """
+    file = _HERE / f"{name}.jsonl"
+    if not file.is_file():
+        there = ", ".join(f"sample:{path.stem}" for path in sorted(_HERE.glob("*.jsonl")))
+        raise UserError(f"sample:{name} is not embedded; there are {there}")
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for paragraph in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+        if paragraph["domain"] == "world":
+            rows = splits.setdefault(paragraph["split"], [])
+            rows.extend({"context": paragraph["context"], **question} for question in paragraph["questions"])
+    return splits

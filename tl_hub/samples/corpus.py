@@ -1,0 +1,40 @@
+"""The pretraining text of the embedded checkpoints: `python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz`.
+
+DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only training splits are read, and no labels or
+answers: a SQuAD question and its paragraph are one text, so that the model learns to look from one to the other.
+"""
+
+import gzip
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def texts(folder: Path) -> Iterator[str]:
+    """Texts of the training splits of squad, wikipedia_paragraphs, imdb, ag_news and dialogsum."""
+
+    def rows(name: str) -> Iterator[dict]:
+        with gzip.open(folder / name / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    yield from (f"{row['question'].strip()} [SEP] {row['context'].strip()}" for row in rows("squad"))
+    yield from (row["text"] for row in rows("wikipedia_paragraphs"))
+    yield from (row["text"].replace("<br />", " ") for row in rows("imdb"))
+    yield from (row["text"] for row in rows("ag_news"))
+    yield from (f"{row['summary']} [SEP] {row['dialogue']}" for row in rows("dialogsum"))
+
+
+def main() -> None:
+    folder, output = map(Path, sys.argv[1:])
+    shuffled = list(dict.fromkeys(texts(folder)))
+    random.Random(0).shuffle(shuffled)
+    # A fixed time in the header keeps the file the same byte for byte.
+    with gzip.GzipFile(output, "wb", mtime=0) as file:
+        for text in shuffled:
+            file.write((json.dumps({"text": text}, ensure_ascii=False) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

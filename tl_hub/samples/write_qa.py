@@ -1,0 +1,264 @@
+"""Writes qa.jsonl: short paragraphs and questions made from the fact tables and shapes in qa_grammar.
+
+Authored data keeps the demonstration free of licences and small enough to learn in a minute. A paragraph tells
+facts of one entity and, as a rule, some of a second one of the same category, so that the kind of answer asked
+for does not settle a question: the right clause has to be found.
+
+    python -m tl_hub.samples.write_qa
+
+A grammar file holds `columns` and `rows` (the entities), and per attribute `clauses` and `questions`, with
+`reverse` questions whose answer is the entity. In a shape, {s} is the subject (a name or a pronoun), {s's} its
+possessive, {n} the name, {o} the name of the second entity and {a} the value. Shapes that begin with ~ are held
+out from train and validation.
+"""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+GRAMMARS = Path(__file__).parent / "qa_grammar"
+QUESTIONS = {"world": {"train": 1800, "validation": 160, "test": 360}}
+SHARES = {"train": 0.6, "validation": 0.14, "test": 0.26}  # of a category's entities; no entity is in two splits
+UNANSWERABLE = 0.11
+HELD_OUT = 0.35  # how often test takes a held-out shape
+POSSESSIVE = {"it": "its", "he": "his", "she": "her"}
+CLOSE = "\uf8ff"  # ends a marked span; the character that begins it, from U+E000 on, says which one it is
+Row = dict[str, str]
+
+
+class Paragraph:
+    """Text about a main entity (0) and a second one (1), in which answers are marked while it is put together."""
+
+    def __init__(self, rng: random.Random, grammar: dict[str, Any], rows: tuple[Row, Row], split: str) -> None:
+        self.rng, self.grammar, self.rows, self.split = rng, grammar, rows, split
+        self.last: int | None = None  # whom a pronoun would be taken to mean
+        self.introduced = False  # whether the second entity has been named
+        self.used: set[str] = set()
+
+    def shape(self, shapes: list[str]) -> str:
+        """A shape that this split may use, if possible one that is new to the paragraph."""
+        held = self.split == "test" and self.rng.random() < HELD_OUT
+        fitting = [s for s in shapes if s.startswith("~") == held] or [s for s in shapes if not s.startswith("~")]
+        shape = self.rng.choice([s for s in fitting if s not in self.used] or fitting)
+        self.used.add(shape)
+        return shape.removeprefix("~")
+
+    def marked(self, who: int, column: str) -> str:
+        """A value as an answer span, which leaves out the article so that spans begin alike."""
+        article, value = re.fullmatch(r"((?:the|a|an|its) )?(.+)", self.rows[who][column]).groups(default="")
+        return article + chr(0xE000 + 2 * self.grammar["columns"].index(column) + who) + value + CLOSE
+
+    def subject(self, who: int) -> str:
+        """The name, unless a pronoun can only mean this entity."""
+        pronoun = self.rows[who].get("pronoun", "it")
+        words = [self.marked(who, "name")]
+        if self.last == who:
+            words += [pronoun, pronoun] + ([self.noun()] if pronoun == "it" and who == 0 else [])
+        self.last = who
+        self.introduced |= who == 1
+        return self.rng.choice(words)
+
+    def noun(self) -> str:
+        return "the " + self.grammar["noun"]
+
+    def fill(self, shape: str, who: int, column: str = "", subject: str | None = None) -> str:
+        """A shape with its places filled."""
+        if "{s" in shape and subject is None:
+            subject = self.subject(who)
+        if subject is not None:
+            if subject == "it" and not shape.startswith("{s") and "{s}" in shape:
+                subject = self.noun()  # "the flag of it" is no English
+            own = POSSESSIVE.get(subject, subject.removesuffix(CLOSE) + (CLOSE if CLOSE in subject else "") + "'s")
+            shape = shape.replace("{s's}", own).replace("{s}", subject)
+        for place, value in (("{n}", (who, "name")), ("{o}", (1, "name")), ("{a}", (who, column))):
+            if place in shape:
+                shape = shape.replace(place, self.marked(*value))
+        return shape
+
+    def clause(self, who: int, column: str) -> str:
+        return self.shape(self.grammar["attributes"][column]["clauses"])
+
+    def told(self, who: int, columns: list[str]) -> str:
+        """One or two facts of one entity in a sentence."""
+        if len(columns) == 2:
+            return self.pair(who, *columns)
+        shape = self.clause(who, columns[0])
+        if who == 1 and not self.introduced and shape.startswith("{s} ") and self.rng.random() < 0.7:
+            self.last, self.introduced = who, True
+            subject = f"another {self.grammar['noun']}, {self.marked(who, 'name')},"
+            return self.fill(shape, who, columns[0], subject)
+        return self.fill(shape, who, columns[0])
+
+    def pair(self, who: int, first: str, second: str) -> str:
+        """Two facts of one entity in a sentence."""
+        one, two = self.clause(who, first), self.clause(who, second)
+        which = "which" if self.rows[who].get("pronoun", "it") == "it" else "who"
+        if one.startswith("{s} ") and two.startswith("{s} "):
+            if self.rng.random() < 0.4:
+                self.last = None  # "it, which" is no English
+                return self.fill(f"{{s}}, {which} {one[4:]}, ", who, first) + self.fill(two[4:], who, second)
+            return self.fill(one, who, first) + " and " + self.fill(two[4:], who, second)
+        start = self.fill(one, who, first)
+        # "Its currency is the yen, and it ..." would leave open what "it" is.
+        subject = self.noun() if which == "which" and not one.startswith("{s} ") else self.pronoun(who)
+        return start + self.rng.choice([", and ", "; "]) + self.fill(two, who, second, subject)
+
+    def pronoun(self, who: int) -> str:
+        return self.rows[who].get("pronoun", "it")
+
+    def contrast(self, column: str) -> str:
+        """The same attribute of both entities in a sentence."""
+        one, two = self.clause(0, column), self.clause(1, column)
+        if self.rng.random() < 0.3 and one.startswith("{s} ") and two.startswith("{s} "):
+            which = "which" if self.pronoun(1) == "it" else "who"
+            self.last = None
+            start = self.fill(f"unlike {{s}}, {which} {two[4:]}, ", 1, column)
+            return start + self.fill(one, 0, column)
+        if self.rng.random() < 0.4:
+            start = self.fill("while " + two, 1, column) + ", "
+            return start + self.fill(one, 0, column)
+        start = self.fill(one, 0, column) + self.rng.choice([", while ", ", whereas ", ", but "])
+        return start + self.fill(two, 1, column)
+
+    def sentences(self, facts: list[list[str]]) -> list[str]:
+        """Sentences that tell these attributes of the main and of the second entity."""
+        both = [column for column in facts[0] if column in facts[1] and self.rng.random() < 0.6]
+        plan: list[tuple[int, list[str]]] = [(2, [column]) for column in both]
+        for who in (0, 1):
+            rest = [column for column in facts[who] if column not in both]
+            while rest:
+                size = 2 if len(rest) > 1 and self.rng.random() < 0.7 else 1
+                plan.append((who, [rest.pop() for _ in range(size)]))
+        self.rng.shuffle(plan)
+        # The main entity comes first, by a sentence of its own or by an opening that tells nothing.
+        if self.rng.random() < 0.5:
+            plan.insert(0, (3, []))
+        else:
+            first = plan.index(next(part for part in plan if part[0] in (0, 2)))
+            plan.insert(0, plan.pop(first))
+        if self.rng.random() < 0.5:
+            plan.insert(self.rng.randint(1, len(plan)), (4, []))
+        result = []
+        for who, columns in plan:
+            if who == 2:
+                result.append(self.contrast(columns[0]))
+            elif who == 3:
+                result.append(self.fill(self.shape(self.grammar["openings"]), 0))
+            elif who == 4:
+                result.append(self.shape(self.grammar["asides"]))
+            else:
+                result.append(self.told(who, columns))
+            if who == 2:
+                self.last = None
+        return result
+
+    def question(self, who: int, column: str, kind: str = "questions") -> str:
+        text = self.shape(self.grammar["attributes"][column][kind])
+        name = self.rows[who]["name"]
+        text = text.replace("{n's}", name + "'s").replace("{n}", name).replace("{a}", self.rows[who][column])
+        return text[0].upper() + text[1:]
+
+
+def unmark(marked: str) -> tuple[str, list[tuple[int, int, str]]]:
+    """The plain text, and its spans as (mark, start, text)."""
+    plain, spans, begun = "", [], []
+    for character in marked:
+        if character == CLOSE:
+            mark, start = begun.pop()
+            spans.append((mark, start, plain[start:]))
+        elif "\ue000" <= character < CLOSE:
+            begun.append((ord(character) - 0xE000, len(plain)))
+        else:
+            plain += character
+    return plain, spans
+
+
+def write_paragraph(
+    rng: random.Random, grammar: dict[str, Any], rows: tuple[Row, Row], split: str, unanswerable: bool
+) -> dict[str, Any] | None:
+    """A paragraph with its questions, or None where the draw gave nothing fit."""
+    columns = list(grammar["attributes"])
+    known = [[column for column in columns if row.get(column)] for row in rows]
+    main = rng.sample(known[0], min(len(known[0]), rng.choice([3, 3, 4])))
+    second = [c for c in known[1] if rng.random() < (0.6 if c in main else 0.2)][:3] if rng.random() < 0.85 else []
+    if any(rows[0].get(column) == rows[1][column] for column in second):
+        return None
+    paragraph = Paragraph(rng, grammar, rows, split)
+    sentences = paragraph.sentences([main, second])
+    if not second:
+        paragraph.last = 0
+        sentences.append(paragraph.fill(paragraph.shape(grammar["links"]), 0))
+    marked = " ".join(re.sub(r"^[\ue000-\uf8ff]*.", lambda m: m[0].upper(), s) + "." for s in sentences)
+    context, spans = unmark(marked)
+    if not 30 <= len(context.split()) <= 80:
+        return None
+
+    answered = [(0, column) for column in main] + [(1, column) for column in second]
+    questions = []
+    for who, column in rng.sample(answered, min(len(answered), rng.choice([4, 5]))):
+        place = 2 * grammar["columns"].index(column) + who
+        (start, text), *_ = [span[1:] for span in spans if span[0] == place]
+        reverse = "reverse" in grammar["attributes"][column] and rng.random() < 0.12
+        if reverse:
+            # The answer is the mention of the entity that lies nearest to the fact.
+            names = [span[1:] for span in spans if span[0] == who]
+            start, text = min(names, key=lambda span: abs(span[0] - start))
+        asked = paragraph.question(who, column, "reverse" if reverse else "questions")
+        questions.append({"question": asked, "answers": {"text": [text], "answer_start": [start]}})
+    if unanswerable:
+        missing = [(who, c) for who in (0, 1) for c in known[who] if (who, c) not in answered]
+        missing = [(who, c) for who, c in missing if rows[who][c] not in context]
+        # An answer of the other entity makes the question look answerable.
+        tempting = [(who, c) for who, c in missing if (1 - who, c) in answered]
+        pool = tempting if tempting and rng.random() < 0.8 else missing
+        if not pool:
+            return None
+        asked = paragraph.question(*rng.choice(pool))
+        nothing = {"question": asked, "answers": {"text": [], "answer_start": []}}
+        questions.insert(rng.randint(0, len(questions)), nothing)
+    title = re.sub("^the ", "", rows[0]["name"])
+    return {"title": title[0].upper() + title[1:], "context": context, "questions": questions}
+
+
+def entities(rng: random.Random, grammar: dict[str, Any]) -> dict[str, list[Row]]:
+    """The entities of a category, dealt out to the splits."""
+    rows = [dict(zip(grammar["columns"], row, strict=True)) for row in grammar["rows"]]
+    rng.shuffle(rows)
+    first = round(SHARES["train"] * len(rows))
+    second = first + max(3, round(SHARES["validation"] * len(rows)))
+    return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+
+
+def write(file: Path) -> None:
+    """Writes all splits of all domains."""
+    rng = random.Random(0)
+    grammars: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(GRAMMARS.glob("*.json")):
+        grammar = json.loads(path.read_text(encoding="utf-8"))
+        grammar["splits"] = entities(rng, grammar)
+        grammars.setdefault(grammar.get("domain", "world"), []).append(grammar)
+    lines, contexts = [], set()
+    for domain, sizes in QUESTIONS.items():
+        for split, size in sizes.items():
+            total = missing = turn = 0
+            while total < size:
+                grammar = grammars[domain][turn % len(grammars[domain])]
+                rows = grammar["splits"][split]
+                main = rows[turn // len(grammars[domain]) % len(rows)]
+                second = rng.choice([row for row in rows if row is not main])
+                paragraph = write_paragraph(rng, grammar, (main, second), split, missing < UNANSWERABLE * total)
+                if paragraph is None or paragraph["context"] in contexts:
+                    continue
+                contexts.add(paragraph["context"])
+                turn += 1
+                total += len(paragraph["questions"])
+                missing += sum(not question["answers"]["text"] for question in paragraph["questions"])
+                line = {"split": split, "domain": domain, **paragraph}
+                lines.append(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).with_name("qa.jsonl"))

@@ -1,0 +1,357 @@
+"""Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tokenizers import processors
+from torch.nn.functional import max_pool1d, pad
+from transformers import DataCollatorWithPadding
+
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.metrics import squad_scores
+from tl_hub.tasks.base import Score, Task, select_columns
+
+QUESTION_TOKENS = 64
+"""Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
+
+
+@dataclass(kw_only=True)
+class QuestionAnswering(Task):
+    """A question is read with its context in overlapping windows; the best span over all of them is the answer.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "question-answering"
+    sample: ClassVar[str] = "qa"
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    best: ClassVar[tuple[str, bool]] = ("f1", True)
+    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
+    scoring_only: ClassVar[tuple[str, ...]] = ("context_start", "context_end", "null_position")
+    batched: ClassVar[tuple[str, ...]] = (
+        "input_ids",
+        "token_type_ids",
+        "attention_mask",
+        "start_positions",
+        "end_positions",
+        *scoring_only,
+    )
+
+    question_column: str = flag("question", "column with the question")
+    context_column: str = flag("context", "column with the text that holds the answer")
+    answers_column: str = flag("answers", "column with {text: [...], answer_start: [...]}; [] is no answer")
+    max_length: int = flag(384, "tokens in a window: question, context and special tokens")
+    doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share")
+    max_answer_length: int = flag(30, "tokens of the longest answer")
+
+    def __post_init__(self) -> None:
+        for name in ("doc_stride", "max_answer_length"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        least = self.doc_stride + QUESTION_TOKENS + 8
+        if self.max_length < least:
+            raise UserError(
+                f"--max_length is {self.max_length}; with --doc_stride {self.doc_stride} it must be at least {least}"
+            )
+
+    def check(self, rows: Dataset) -> Dataset:
+        names = {name: getattr(self, f"{name}_column") for name in ("question", "context", "answers")}
+        rows = select_columns(rows, names)
+        wrong, empty = [], []
+        for i, row in enumerate(rows):
+            answers = row["answers"]
+            if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
+                raise UserError(
+                    f"row {i}: {names['answers']} is {answers!r}; it must be {{text: [...], answer_start: [...]}}"
+                )
+            if not row["question"] or not row["context"]:
+                empty.append(i)
+                continue
+            for text, start in zip(answers["text"], answers["answer_start"], strict=False):
+                if row["context"][start : start + len(text)] != text:
+                    found = row["context"][start : start + len(text)]
+                    wrong.append(f"row {i}: {text!r} is not at {start}, which has {found!r}")
+                    break
+        if empty:
+            raise UserError(
+                f"{len(empty)} rows lack a question or a context (the first is row {empty[0]}); remove them"
+            )
+        if wrong:
+            raise UserError(
+                f"{len(wrong)} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong[:3])}"
+            )
+        return rows
+
+    def input_of(self, row: dict[str, Any]) -> str:
+        return f"{row['question']}\n{row['context']}"
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        """GPT-2 has no padding and no separator: its end-of-text token serves as both.
+
+        Without it question and context run together, and there is no place that could stand for "no answer".
+        """
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+        if model.config.model_type == "gpt2":
+            end = tokenizer.eos_token
+            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+                [
+                    processors.ByteLevel(trim_offsets=True),
+                    processors.TemplateProcessing(
+                        single="$A",
+                        pair=f"$A:0 {end}:0 $B:1 {end}:1",
+                        special_tokens=[(end, tokenizer.eos_token_id)],
+                    ),
+                ]
+            )
+
+    def window_settings(self, tokenizer: Any, model: Any) -> dict[str, Any]:
+        """Keyword arguments of `windows` for a model; its own longest input may be below `max_length`.
+
+        Raises:
+            UserError: the model's longest input leaves no room for a window.
+        """
+        architecture = ARCHITECTURES[model.config.model_type]
+        longest = getattr(model.config, "max_position_embeddings", None) or 0
+        max_length = min(self.max_length, longest) if longest > 0 else self.max_length  # XLNet says -1: no limit
+        if max_length < self.doc_stride + QUESTION_TOKENS + 8:
+            raise UserError(
+                f"the model reads {longest} tokens at most; --doc_stride {self.doc_stride} is too large for it"
+            )
+        return {
+            "max_length": max_length,
+            "doc_stride": self.doc_stride,
+            "segments": architecture.token_type_ids,
+            "null_token_id": getattr(tokenizer, f"{architecture.null_token}_token_id"),
+        }
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        settings = self.window_settings(tokenizer, model)
+
+        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+            return windows(tokenizer, batch["question"], batch["context"], batch["answers"], indices, **settings)
+
+        return rows.map(
+            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
+        )
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        return DataCollatorWithPadding(tokenizer)
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return best_spans(
+            outputs.start_logits.float(),
+            outputs.end_logits.float(),
+            batch["context_start"],
+            batch["context_end"],
+            batch["null_position"],
+            self.max_answer_length,
+        )
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        contexts, references = rows["context"], [answers["text"] for answers in rows["answers"]]
+        best = answers_of(predictions, features, contexts)
+        answered = squad_scores([answer["answer"] for answer in best], references)
+        unanswerable = np.array([not texts for texts in references])
+        margin = np.array([answer["null_margin"] for answer in best])
+        if decision is None:
+            decision = {}
+            if unanswerable.any():
+                decision["null_threshold"] = best_threshold(margin, answered["f1"], 100.0 * unanswerable)
+        silent = margin > decision.get("null_threshold", np.inf)
+        metrics = {name: np.where(silent, 100.0 * unanswerable, values) for name, values in answered.items()}
+        if unanswerable.any():
+            for name in list(metrics):
+                metrics[f"{name}_answerable"] = np.where(unanswerable, np.nan, metrics[name])
+            metrics["no_answer_accuracy"] = 100.0 * (silent == unanswerable)
+        _, groups = np.unique(contexts, return_inverse=True)
+        shown = [
+            {
+                "question": row["question"],
+                "context": row["context"],
+                "expected": texts[0] if texts else "",
+                "predicted": "" if quiet else answer["answer"],
+            }
+            for row, texts, quiet, answer in zip(rows, references, silent, best, strict=True)
+        ]
+        return Score(metrics, groups, shown, decision)
+
+
+def windows(
+    tokenizer: Any,
+    questions: list[str],
+    contexts: list[str],
+    answers: list[dict[str, list]] | None,
+    indices: list[int],
+    *,
+    max_length: int,
+    doc_stride: int,
+    segments: bool,
+    null_token_id: int,
+) -> dict[str, list]:
+    """Cut each question and context into windows of at most `max_length` tokens that share `doc_stride` tokens.
+
+    The gold span of a window is the first reference's, or, where the window does not hold all of it, the null
+    position: the place of the model's special token that stands for "no answer here".
+
+    Returns:
+        Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
+        token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
+        `start_positions` and `end_positions` (if `answers`), `row` (from `indices`) and `length`.
+    """
+    encoded = tokenizer(
+        [_shortened(tokenizer, question) for question in questions],
+        contexts,
+        truncation="only_second",
+        max_length=max_length,
+        stride=doc_stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=segments,
+    )
+    out: dict[str, list] = {
+        name: [] for name in ("context_start", "context_end", "null_position", "offsets", "row", "length")
+    }
+    starts: list[int] = []
+    ends: list[int] = []
+    for i, (ids, sample) in enumerate(zip(encoded["input_ids"], encoded["overflow_to_sample_mapping"], strict=True)):
+        parts = encoded.sequence_ids(i)
+        first = parts.index(1) if 1 in parts else len(parts)
+        last = len(parts) - parts[::-1].index(1) if 1 in parts else len(parts)
+        # The last one: T5 and GPT-2 also end the question with it.
+        null = len(ids) - 1 - ids[::-1].index(null_token_id)
+        offsets = encoded["offset_mapping"][i]
+        out["context_start"].append(first)
+        out["context_end"].append(last)
+        out["null_position"].append(null)
+        out["offsets"].append(offsets)
+        out["row"].append(indices[sample])
+        out["length"].append(len(ids))
+        if answers is not None:
+            start, end = _token_span(offsets[first:last], answers[sample])
+            starts.append(null if start is None else first + start)
+            ends.append(null if end is None else first + end)
+    if answers is not None:
+        out |= {"start_positions": starts, "end_positions": ends}
+    return {
+        "input_ids": encoded["input_ids"],
+        **({"token_type_ids": encoded["token_type_ids"]} if segments else {}),
+        **out,
+    }
+
+
+def best_spans(
+    start_logits: torch.Tensor,
+    end_logits: torch.Tensor,
+    context_start: torch.Tensor,
+    context_end: torch.Tensor,
+    null_position: torch.Tensor,
+    max_answer_length: int,
+) -> dict[str, torch.Tensor]:
+    """The best valid span of each window, exactly: no span with start <= end < start + max_answer_length scores higher.
+
+    The best end for every start is a sliding maximum over the end scores, so all spans are searched in
+    O(batch x length) work.
+
+    Args:
+        start_logits, end_logits: (batch, length).
+        context_start, context_end: token range of the context, (batch,); spans lie within it.
+        null_position: (batch,).
+
+    Returns:
+        `start`, `end` (token indices), `span` (start + end score), `null` (score of the null position) and
+        `log_total` (log of the sum over all valid spans of exp(score)), each (batch,).
+    """
+    place = torch.arange(start_logits.size(1), device=start_logits.device)
+    inside = (place >= context_start[:, None]) & (place < context_end[:, None])
+    lowest = torch.finfo(start_logits.dtype).min / 4  # two of them still add up to a finite number
+    starts = start_logits.masked_fill(~inside, lowest)
+    ends = pad(end_logits.masked_fill(~inside, lowest), (0, max_answer_length - 1), value=lowest)
+    best_end, end_at = max_pool1d(ends[:, None], max_answer_length, stride=1, return_indices=True)
+    span, start = (starts + best_end[:, 0]).max(1)
+    reachable = torch.logsumexp(ends.unfold(1, max_answer_length, 1), 2)
+    rows = torch.arange(len(start), device=start.device)
+    return {
+        "start": start,
+        "end": end_at[rows, 0, start],
+        "span": span,
+        "null": start_logits[rows, null_position] + end_logits[rows, null_position],
+        "log_total": torch.logsumexp(starts + reachable, 1),
+    }
+
+
+def answers_of(predictions: dict[str, np.ndarray], features: Dataset, contexts: list[str]) -> list[dict[str, Any]]:
+    """The best answer of each row over all of its windows.
+
+    Returns:
+        One dict a row: `answer` (text), `start`, `end` (characters in the context), `score` (probability among all
+        valid spans of all windows), `null_score` (probability of "no answer" against all of them) and `null_margin`
+        (how far the null score, the lowest over the windows, lies above the answer's: large means "no answer").
+    """
+    windows_of: list[list[int]] = [[] for _ in contexts]
+    for i, row in enumerate(features["row"]):
+        windows_of[row].append(i)
+    chosen = [max(indices, key=lambda i: predictions["span"][i]) for indices in windows_of]
+    offsets = features.select(chosen)["offsets"]
+    found = []
+    for context, indices, best, places in zip(contexts, windows_of, chosen, offsets, strict=True):
+        start, end = places[predictions["start"][best]][0], places[predictions["end"][best]][1]
+        total = np.logaddexp.reduce(predictions["log_total"][indices].astype(float))
+        null = float(predictions["null"][indices].min())
+        found.append(
+            {
+                "answer": context[start:end],
+                "start": start,
+                "end": end,
+                "score": float(np.exp(predictions["span"][best] - total)),
+                "null_score": float(np.exp(null - np.logaddexp(null, total))),
+                "null_margin": null - float(predictions["span"][best]),
+            }
+        )
+    return found
+
+
+def best_threshold(margin: np.ndarray, if_answered: np.ndarray, if_silent: np.ndarray) -> float:
+    """The null margin above which staying silent gives the highest mean score, found exactly by sorting.
+
+    Args:
+        margin, if_answered, if_silent: null margin of each row and its score either way, shape (rows,).
+    """
+    order = np.argsort(margin)
+    gain = np.concatenate([[0.0], np.cumsum((if_answered - if_silent)[order])])
+    place = int(gain.argmax())
+    ordered = margin[order]
+    if place == 0:
+        return float(ordered[0] - 1)
+    if place == len(ordered):
+        return float(ordered[-1] + 1)
+    return float((ordered[place - 1] + ordered[place]) / 2)
+
+
+def _shortened(tokenizer: Any, question: str) -> str:
+    encoded = tokenizer(question.strip(), add_special_tokens=False, return_offsets_mapping=True)
+    if len(encoded["input_ids"]) <= QUESTION_TOKENS:
+        return question.strip()
+    return question.strip()[: encoded["offset_mapping"][QUESTION_TOKENS - 1][1]]
+
+
+def _token_span(offsets: list[tuple[int, int]], answers: dict[str, list]) -> tuple[int | None, int | None]:
+    """Tokens that cover the first reference, or (None, None) where this part of the context lacks some of it."""
+    if not answers["text"] or not offsets:
+        return None, None
+    begin = answers["answer_start"][0]
+    finish = begin + len(answers["text"][0])
+    if begin < offsets[0][0] or finish > offsets[-1][1]:
+        return None, None
+    start = max(i for i, (left, _) in enumerate(offsets) if left <= begin)
+    end = min(i for i, (_, right) in enumerate(offsets) if right >= finish)
+    return (start, end) if start <= end else (None, None)

@@ -1,0 +1,486 @@
+"""Start a run, load its model, and the one gradient loop that every recipe uses."""
+
+import gc
+import json
+import math
+import os
+import shutil
+import signal
+import time
+import types
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from tl_hub import cpu, hub, samples
+from tl_hub.architectures import architecture_of
+from tl_hub.config import RunConfig
+from tl_hub.data import Data, LengthBuckets, Split
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.tasks.base import Score, Task
+
+STATE = "checkpoint"
+LOG = "log.jsonl"
+
+
+@dataclass
+class Base:
+    """The pretrained model a run started from.
+
+    Attributes:
+        id: Hub id, `tiny:<family>`, or the name (not the path) of a local folder.
+        source: where `id` is to be looked for.
+        revision: commit on the Hub.
+        weights: the local files that the weights were read from.
+        fresh: parameters that the checkpoint lacked and that were therefore newly initialised.
+    """
+
+    id: str
+    source: Literal["hub", "embedded", "local"]
+    model_type: str = ""
+    revision: str | None = None
+    license: str | None = None
+    weights: tuple[Path, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
+@dataclass
+class History:
+    """What happened in training, kept with the training state so that a resumed run goes on with it.
+
+    Attributes:
+        epochs: one dict an epoch: epoch, step, loss (mean over its steps), metrics of the validation rows.
+        best_epoch: number of the epoch whose weights are kept; 0 before the first evaluation.
+        seconds: spent in optimizer steps and data, evaluations left out.
+        rows: training rows (features) passed through the model.
+    """
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    rows: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    decision: dict[str, float] = field(default_factory=dict)
+
+
+def start(run: RunConfig) -> Accelerator:
+    """Check the run folder, quiet the libraries, use every core, seed everything. Writes nothing.
+
+    Raises:
+        UserError: output_dir holds another run, cannot be written to, or has nothing to resume.
+    """
+    folder = Path(run.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder} is a file; give a folder")
+    if run.resume and not (folder / STATE).is_dir():
+        raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
+    if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite):
+        raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--output_dir {folder} cannot be written to")
+
+    if not run.verbose:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate|datasets|huggingface_hub)\b")
+    set_seed(run.seed)
+    bf16 = run.precision == "bf16" or (run.precision == "auto" and _computes_bf16())
+    accelerator = Accelerator(
+        mixed_precision="bf16" if bf16 else "no",
+        gradient_accumulation_steps=run.accumulation,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if _distributed() else [],
+    )
+    cpu.keep_memory()
+    # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle on a CPU.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return accelerator
+
+
+def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
+    """The model with the task's head, in float32, its tokenizer, and where both come from.
+
+    Raises:
+        UserError: not there, out of reach, without safetensors weights, or of a family this task cannot use.
+    """
+    path, base = _locate(run)
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--model {run.model}: no model configuration that can be read ({_first(error)})") from error
+    base.model_type = config.model_type
+    architecture_of(config.model_type, run.model)
+    if config.model_type not in task.model_types:
+        raise UserError(
+            f"--model {run.model}: {task.name} is not for {config.model_type}; use {', '.join(task.model_types)}"
+        )
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=base.revision)
+        model, report = getattr(transformers, task.auto_class).from_pretrained(
+            path, revision=base.revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({_first(error)})") from error
+    base.fresh = tuple(sorted(report["missing_keys"]))
+    task.adapt(tokenizer, model)
+    return model, tokenizer, base
+
+
+def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, accelerator: Accelerator) -> History:
+    """Train to the last step and leave the weights of the best epoch in `model`.
+
+    Writes `log.jsonl` (a line a step) and, in `checkpoint/`, the training state: after each epoch, every
+    `checkpoint_minutes`, and when interrupted. `run.resume` continues from it with the same result as an
+    uninterrupted run.
+
+    Raises:
+        RunStopped: interrupted, or the loss or a gradient is no longer finite.
+    """
+    folder = Path(run.output_dir)
+    split = data.splits["train"]
+    assert split.features is not None
+    buckets = LengthBuckets(split.features["length"], run.batch_size, run.seed)
+    loader = _loader(split, buckets, task.collator(tokenizer, training=True), task)
+    optimizer = torch.optim.AdamW(_groups(model, run.weight_decay), lr=run.learning_rate, fused=True)
+    objective, optimizer, loader = accelerator.prepare(task.objective(model), optimizer, loader)
+
+    batches = len(loader)
+    per_epoch = math.ceil(batches / run.accumulation)
+    steps = min(run.max_steps or math.inf, run.epochs * per_epoch)
+    keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
+    if run.resume:
+        history = keeper.load()
+    else:
+        if accelerator.is_main_process:
+            if run.overwrite:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+        accelerator.wait_for_everyone()
+        history = History()
+    log = _Log(folder / LOG, history.step, accelerator.is_main_process)
+    bar = tqdm(
+        total=steps,
+        initial=history.step,
+        unit="step",
+        desc="training",
+        dynamic_ncols=True,
+        disable=not accelerator.is_main_process,
+    )
+    saved_at = time.monotonic()
+    faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
+    with _Interrupts() as interrupts, log, bar, faster:
+        while history.step < steps:
+            epoch, done = divmod(history.step, per_epoch)
+            buckets.epoch, buckets.start = epoch, done * run.accumulation * accelerator.num_processes
+            objective.train()
+            clock, rows, losses = time.perf_counter(), 0, []
+            for batch in loader:
+                with accelerator.accumulate(objective):
+                    loss = objective(**_inputs(batch, task)).loss
+                    accelerator.backward(loss)
+                    losses.append(loss.detach().float())
+                    rows += len(batch["index"])
+                    if not accelerator.sync_gradients:
+                        continue
+                    norm = accelerator.clip_grad_norm_(objective.parameters(), run.max_grad_norm)
+                    figure, norm = torch.stack(
+                        [torch.stack(losses).mean(), torch.as_tensor(norm, device=loss.device)]
+                    ).tolist()
+                    if not math.isfinite(figure + norm):
+                        raise RunStopped(_diverged(history, figure, norm, folder), exit_code=1)
+                    rate = run.learning_rate * _schedule(history.step, steps, run)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * group["rate"]
+                    optimizer.step()
+                    optimizer.zero_grad()
+                elapsed, clock = time.perf_counter() - clock, time.perf_counter()
+                history.step += 1
+                history.seconds += elapsed
+                history.rows += rows * accelerator.num_processes
+                history.loss_sum += figure
+                log.write(
+                    step=history.step,
+                    epoch=history.step / per_epoch,
+                    loss=figure,
+                    learning_rate=rate,
+                    grad_norm=norm,
+                    rows_per_second=rows * accelerator.num_processes / elapsed,
+                )
+                bar.set_postfix_str(f"loss {figure:.3f}, {history.rows / history.seconds:.1f} rows/s", refresh=False)
+                bar.update()
+                rows, losses = 0, []
+                stop = interrupts.on_any_process(accelerator)
+                if history.step == steps or history.step % per_epoch == 0:
+                    break
+                if stop or time.monotonic() - saved_at > 60 * run.checkpoint_minutes:
+                    keeper.save(history)
+                    saved_at = time.monotonic()
+                if stop:
+                    raise RunStopped(_interrupted(history, steps), exit_code=130)
+            first = history.epochs[-1]["step"] if history.epochs else 0
+            score = evaluate(model, data.splits["validation"], task, tokenizer, run, accelerator)
+            figures = {name: float(np.nanmean(values)) for name, values in score.metrics.items()}
+            history.epochs.append(
+                {
+                    "epoch": len(history.epochs) + 1,
+                    "step": history.step,
+                    "loss": history.loss_sum / (history.step - first),
+                    **figures,
+                }
+            )
+            history.loss_sum = 0.0
+            name, higher = task.best
+            best = (max if higher else min)(history.epochs, key=lambda entry: entry[name])
+            if best is history.epochs[-1]:
+                history.best_epoch, history.decision = best["epoch"], score.decision
+                keeper.save_best()
+            keeper.save(history)
+            saved_at = time.monotonic()
+            if accelerator.is_main_process:
+                shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
+                bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
+            if history.step < steps and interrupts.on_any_process(accelerator):
+                raise RunStopped(_interrupted(history, steps), exit_code=130)
+    keeper.load_best()
+    accelerator.free_memory()
+    gc.collect()
+    return history
+
+
+@torch.no_grad()
+def evaluate(
+    model: Any,
+    split: Split,
+    task: Task,
+    tokenizer: Any,
+    run: RunConfig,
+    accelerator: Accelerator,
+    decision: dict[str, float] | None = None,
+) -> Score:
+    """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices."""
+    features = split.features
+    assert features is not None
+    order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
+    size = 2 * run.batch_size
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
+    objective = task.objective(model).eval()
+    predictions: dict[str, np.ndarray] = {}
+    bar = tqdm(
+        loader,
+        desc="evaluating",
+        unit="batch",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not accelerator.is_main_process,
+    )
+    for batch in bar:
+        with accelerator.autocast():
+            outputs = objective(**_inputs(batch, task))
+        reduced = accelerator.gather({"index": batch["index"], **task.predict(outputs, batch)})
+        index = reduced.pop("index").cpu().numpy()
+        for name, tensor in reduced.items():
+            values = tensor.cpu().numpy()
+            if name not in predictions:
+                predictions[name] = np.zeros((len(features), *values.shape[1:]), values.dtype)
+            predictions[name][index] = values
+    return task.score(predictions, split.rows, features, decision)
+
+
+class _Keeper:
+    """Saves and restores a training run: trained weights, optimizer, random states, history."""
+
+    def __init__(self, folder: Path, model: Any, optimizer: Any, accelerator: Accelerator):
+        self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
+
+    def _trained(self) -> dict[str, torch.Tensor]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save(self, history: History) -> None:
+        """Replace the saved state; the old one stays until the new one is whole."""
+        new = self.folder.with_name(STATE + ".new")
+        rank = self.accelerator.process_index
+        if self.accelerator.is_main_process:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            if (self.folder / "best.safetensors").exists():
+                os.link(self.folder / "best.safetensors", new / "best.safetensors")
+            safetensors.torch.save_file(self._trained(), new / "weights.safetensors")
+            torch.save(self.optimizer.state_dict(), new / "optimizer.pt")
+            (new / "history.json").write_text(json.dumps(vars(history)))
+        self.accelerator.wait_for_everyone()
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        torch.save(states, new / f"random_{rank}.pt")
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            new.rename(self.folder)
+        self.accelerator.wait_for_everyone()
+
+    def load(self) -> History:
+        """Put the saved state back, bit for bit.
+
+        Raises:
+            UserError: the state was saved from another model or method.
+        """
+        weights = safetensors.torch.load_file(self.folder / "weights.safetensors")
+        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in self._trained().items()}:
+            raise UserError(f"--resume: {self.folder} was saved with another model or method; use the same command")
+        self._put(weights)
+        self.optimizer.load_state_dict(torch.load(self.folder / "optimizer.pt", weights_only=True))
+        states = torch.load(self.folder / f"random_{self.accelerator.process_index}.pt", weights_only=True)
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
+        return History(**json.loads((self.folder / "history.json").read_text()))
+
+    def save_best(self) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            safetensors.torch.save_file(self._trained(), self.folder / "best.safetensors.new")
+            (self.folder / "best.safetensors.new").replace(self.folder / "best.safetensors")
+
+    def load_best(self) -> None:
+        self._put(safetensors.torch.load_file(self.folder / "best.safetensors"))
+
+    def _put(self, weights: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._trained().items():
+                parameter.copy_(weights[name])
+
+
+class _Log:
+    """log.jsonl, a line a step; lines beyond the step that a resumed run starts from are dropped."""
+
+    def __init__(self, path: Path, step: int, active: bool):
+        self.active = active
+        if active:
+            kept = path.read_text().splitlines(keepends=True)[:step] if path.exists() else []
+            path.write_text("".join(kept))
+            self.file = path.open("a")
+
+    def write(self, **figures: float) -> None:
+        if self.active:
+            self.file.write(json.dumps({name: float(f"{value:.6g}") for name, value in figures.items()}) + "\n")
+            self.file.flush()
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            self.file.close()
+
+
+class _Interrupts:
+    """Turns Ctrl-C and SIGTERM into a question asked after each step, so that the state saved is a whole one."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "_Interrupts":
+        self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_any_process(self, accelerator: Accelerator) -> bool:
+        if accelerator.num_processes == 1:
+            return self.asked
+        asked = torch.tensor(int(self.asked), device=accelerator.device)
+        return bool(accelerator.reduce(asked, reduction="sum"))
+
+
+def _loader(split: Split, batches: Any, collate: Any, task: Task) -> DataLoader:
+    features = split.features
+    assert features is not None
+    columns = [name for name in (*task.batched, "index") if name in features.column_names]
+    return DataLoader(features.select_columns(columns), batch_sampler=batches, collate_fn=collate)
+
+
+def _inputs(batch: dict[str, Any], task: Task) -> dict[str, Any]:
+    return {name: value for name, value in batch.items() if name != "index" and name not in task.scoring_only}
+
+
+def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: biases and norms, which are vectors, are not decayed."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay, "rate": 1.0},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "rate": 1.0},
+    ]
+
+
+def _schedule(step: int, steps: float, run: RunConfig) -> float:
+    """Share of the peak rate at `step` (from 0): a linear rise over the warm-up, then the schedule down to 0."""
+    warm = int(run.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    left = (steps - step) / max(1, steps - warm)
+    return {"linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left), "constant": 1.0}[run.schedule]
+
+
+def _interrupted(history: History, steps: float) -> str:
+    return f"interrupted at step {history.step} of {steps}; the same command with --resume goes on from there"
+
+
+def _diverged(history: History, loss: float, norm: float, folder: Path) -> str:
+    kept = (
+        f"the state of step {history.epochs[-1]['step']} is kept: go on with --resume and a lower --learning_rate"
+        if history.epochs
+        else "start again with a lower --learning_rate and --overwrite"
+    )
+    return f"training diverged at step {history.step + 1} (loss {loss:g}, gradient norm {norm:g}); {kept}"
+
+
+def _computes_bf16() -> bool:
+    """Whether bf16 is faster than float32 here: in hardware, not emulated."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def _distributed() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _locate(run: RunConfig) -> tuple[str, Base]:
+    if run.model.startswith("tiny:"):
+        folder = samples.checkpoint(run.model.removeprefix("tiny:"))
+        return str(folder), Base(
+            run.model, "embedded", license="cc-by-sa-4.0", weights=tuple(folder.glob("*.safetensors"))
+        )
+    folder = Path(run.model)
+    if folder.is_dir():
+        weights = tuple(sorted(folder.glob("*.safetensors")))
+        if not weights:
+            raise UserError(f"--model {run.model}: the folder holds no safetensors weights (*.safetensors)")
+        return str(folder.resolve()), Base(folder.resolve().name, "local", weights=weights)
+    facts = hub.model_facts(run.model, run.revision)
+    return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]

@@ -1,0 +1,134 @@
+"""Load-back: a fresh process loads a run folder as its users will, and must find the model that was trained.
+
+`write_probe` keeps a few inputs with the trained model's outputs and a digest of each parameter in the folder;
+`check` starts the fresh process, which runs the card's own snippet and the stock loaders and compares.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tl_hub import card
+from tl_hub.errors import RunStopped
+from tl_hub.record import RunRecord
+
+PROBE = "probe.safetensors"
+TOLERANCE = 1e-5
+"""Largest difference of two logits, in float32, that different kernels or orders of addition may cause."""
+
+_WRAPPING = re.compile(r"base_model\.model\.|modules_to_save\.|base_layer\.|\bdefault\.|\.default\b")
+
+
+def digests(model: Any) -> dict[str, str]:
+    """SHA-256 of each parameter in float32, under the name it has without an adapter's wrapping."""
+    return {
+        _WRAPPING.sub("", name): hashlib.sha256(p.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+        for name, p in model.named_parameters()
+        if "original_module" not in name
+    }
+
+
+def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
+    """Keep `inputs` (a batch), the outputs `model` gives for them and its digests in `folder`."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"input.{name}": tensor.cpu().contiguous() for name, tensor in inputs.items()}
+    with torch.no_grad():
+        outputs = model.eval()(**inputs)
+    tensors |= {f"output.{name}": tensor.float().cpu().contiguous() for name, tensor in _logits(outputs).items()}
+    save_file(tensors, folder / PROBE, metadata={"digests": json.dumps(digests(model))})
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Load `folder` in a fresh process and compare.
+
+    Returns:
+        `max_difference` of the logits, `loaded_by` (the loaders that were tried) and, for tasks that have one, the
+        `pipeline_output` of the card's example.
+
+    Raises:
+        RunStopped: a loader failed or gives other logits; names the parameters that differ.
+    """
+    process = subprocess.run(
+        [sys.executable, "-m", "tl_hub.verify", str(folder)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        report = json.loads(process.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        report = {"error": (process.stderr.strip().splitlines() or ["the process died"])[-1]}
+    if "error" in report:
+        raise RunStopped(f"load-back of {folder} failed: {report['error']}", exit_code=1)
+    return report
+
+
+def _logits(outputs: Any) -> dict[str, Any]:
+    return {name: outputs[name] for name in ("logits", "start_logits", "end_logits") if name in outputs}
+
+
+def _load_back(record: RunRecord) -> dict[str, Any]:
+    """What the fresh process does, in the run folder."""
+    import torch
+    import transformers
+    from safetensors import safe_open
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    with safe_open(PROBE, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        expected_digests = json.loads(file.metadata()["digests"])
+    inputs = {name.removeprefix("input."): t for name, t in tensors.items() if name.startswith("input.")}
+    expected = {name.removeprefix("output."): t for name, t in tensors.items() if name.startswith("output.")}
+
+    auto_class = getattr(transformers, record.auto_class)
+    namespace: dict[str, Any] = {}
+    exec(card.snippet(record, None), namespace)
+    loaded = {
+        "the card's snippet": namespace["model"],
+        "transformers": auto_class.from_pretrained(".", dtype=torch.float32),
+    }
+    if record.kind == "adapter":
+        from peft import PeftConfig, PeftModel
+
+        base = PeftConfig.from_pretrained(".")
+        plain = auto_class.from_pretrained(base.base_model_name_or_path, revision=base.revision, dtype=torch.float32)
+        loaded["peft"] = PeftModel.from_pretrained(plain, ".")
+
+    worst = 0.0
+    for loader, model in loaded.items():
+        with torch.no_grad():
+            found = _logits(model.eval()(**inputs))
+        difference = max(float((found[name].float() - expected[name]).abs().max()) for name in expected)
+        worst = max(worst, difference)
+        if not difference <= TOLERANCE:
+            found_digests = digests(model)
+            names = sorted(
+                n for n in expected_digests | found_digests if expected_digests.get(n) != found_digests.get(n)
+            )
+            return {
+                "error": f"loaded by {loader}, logits differ by {difference:.3g}; parameters that differ: "
+                f"{', '.join(names[:10]) or 'none'}{' ...' if len(names) > 10 else ''}"
+            }
+    report = {"max_difference": worst, "loaded_by": [name for name in loaded if name != "the card's snippet"]}
+    usage = card.pipeline_snippet(record, None)
+    if usage:
+        exec(usage, namespace)
+        report["pipeline_output"] = namespace["answer"]
+    return report
+
+
+def main() -> None:
+    os.chdir(sys.argv[1])
+    print(json.dumps(_load_back(RunRecord.load("."))))
+
+
+if __name__ == "__main__":
+    main()
