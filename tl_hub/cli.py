@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import errno
 import sys
 import types
 import typing
@@ -61,6 +62,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         _leave(f"error: {error}", 2)
     except RunStopped as stop:
         _leave(str(stop), stop.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _leave(f"error: {error}; free some space, then give the same command with --resume", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     sys.exit(0)

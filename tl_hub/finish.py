@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -123,7 +124,11 @@ def _record(
             overlap=data.overlap(rows, task),
             notes=rows.notes,
         ),
-        metrics=[_metric(name, values, score.groups, rows.final, run.seed) for name, values in score.metrics.items()],
+        # The metric that chose the epoch comes first: it is the one the card's summary states.
+        metrics=[
+            _metric(name, score, rows, run.seed)
+            for name in sorted(score.metrics, key=lambda name: name != task.best[0])
+        ],
         settings={name: value for name, value in settings.items() if name not in local and value is not None},
         command=_command(),
         history=history.epochs,
@@ -147,12 +152,15 @@ def _record(
     )
 
 
-def _metric(name: str, values: np.ndarray, groups: np.ndarray | None, split: str, seed: int) -> Metric:
+def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
+    values = score.metrics[name]
     if values.ndim == 0:
-        return Metric(name=name, value=float(values), split=split, rows=1)
+        return Metric(name=name, value=float(values), split=rows.final, rows=len(rows.splits[rows.final].rows))
     known = ~np.isnan(values)
-    low, high = bootstrap_interval(values[known], None if groups is None else groups[known], seed)
-    return Metric(name=name, value=float(values[known].mean()), low=low, high=high, split=split, rows=int(known.sum()))
+    low, high = bootstrap_interval(values[known], None if score.groups is None else score.groups[known], seed)
+    return Metric(
+        name=name, value=float(values[known].mean()), low=low, high=high, split=rows.final, rows=int(known.sum())
+    )
 
 
 def _base_facts(base: Base) -> BaseModel:
@@ -178,8 +186,8 @@ def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, An
 def _command() -> str:
     """The line as typed; of a local path only its last part is kept, for the record is published."""
     script = Path(sys.argv[0])
-    words = ["accelerate launch", f"{script.resolve().parent.name}/{script.name}"]
-    return " ".join(words + [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]])
+    words = [Path(word).name if os.sep in word and Path(word).exists() else word for word in sys.argv[1:]]
+    return " ".join(["accelerate launch", f"{script.resolve().parent.name}/{script.name}", *words])
 
 
 def _commit() -> str | None:

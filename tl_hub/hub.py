@@ -65,4 +65,5 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
             return RepoFacts(revision, None)
         raise UserError(f"{flag}: no such folder here, and the Hub cannot be reached; offline: {offline}") from error
     card = getattr(info, "card_data", None)
-    return RepoFacts(info.sha, card.get("license") if card else None)
+    license = card.get("license") if card else None
+    return RepoFacts(info.sha, license if isinstance(license, str) else None)  # a list names no single one

@@ -80,9 +80,8 @@ class QuestionAnsweringPipeline:
         collate = DataCollatorWithPadding(self.tokenizer)
         parts = []
         for first in range(0, len(batched), batch_size):
-            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))]).to(
-                self.model.device
-            )
+            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
+            batch = {name: value.to(self.model.device) for name, value in batch.items()}
             inputs = {name: value for name, value in batch.items() if name not in self.task.scoring_only}
             parts.append(
                 {name: value.cpu().numpy() for name, value in self.task.predict(self.model(**inputs), batch).items()}

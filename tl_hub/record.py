@@ -196,7 +196,9 @@ def validate(facts: Any, where: str) -> None:
     fault = min(faults, key=lambda fault: list(map(str, fault.absolute_path)), default=None)
     if fault is not None:
         field_name = ".".join(map(str, fault.absolute_path)) or "the record"
-        raise UserError(f"{where}: {field_name}: {fault.message}")
+        # A pattern says little to a person; the schema's description of the field says what is meant.
+        meant = f" ({fault.schema['description']})" if fault.validator == "pattern" else ""
+        raise UserError(f"{where}: {field_name}: {fault.message}{meant}")
 
 
 def _known(value: Any) -> Any:

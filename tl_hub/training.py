@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from tl_hub import cpu, hub, samples
-from tl_hub.architectures import architecture_of
+from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
 from tl_hub.errors import RunStopped, UserError
@@ -120,7 +120,9 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
     try:
         config = transformers.AutoConfig.from_pretrained(path, revision=base.revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"--model {run.model}: no model configuration that can be read ({_first(error)})") from error
+        raise UserError(
+            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
+        ) from error
     base.model_type = config.model_type
     architecture_of(config.model_type, run.model)
     if config.model_type not in task.model_types:
@@ -161,6 +163,7 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
     per_epoch = math.ceil(batches / run.accumulation)
     steps = min(run.max_steps or math.inf, run.epochs * per_epoch)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
+    _check_space(folder, model)
     if run.resume:
         history = keeper.load()
     else:
@@ -255,6 +258,7 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
             if history.step < steps and interrupts.on_any_process(accelerator):
                 raise RunStopped(_interrupted(history, steps), exit_code=130)
     keeper.load_best()
+    accelerator.unwrap_model(objective, keep_fp32_wrapper=False)  # or `model` would go on computing in bf16
     accelerator.free_memory()
     gc.collect()
     return history
@@ -440,6 +444,16 @@ def _schedule(step: int, steps: float, run: RunConfig) -> float:
         return (step + 1) / (warm + 1)
     left = (steps - step) / max(1, steps - warm)
     return {"linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left), "constant": 1.0}[run.schedule]
+
+
+def _check_space(folder: Path, model: Any) -> None:
+    """Refuse to start what the disk cannot hold: the result, the best weights and two copies of the training state."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    needed = 4 * trained * (1 + 1 + 2 * 3)  # a state is the weights and AdamW's two moments, in float32
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UserError(f"--output_dir {folder}: {free / 2**20:,.0f} MiB are free, the run needs {needed / 2**20:,.0f}")
 
 
 def _interrupted(history: History, steps: float) -> str:

@@ -6,10 +6,10 @@ for does not settle a question: the right clause has to be found.
 
     python -m tl_hub.samples.write_qa
 
-A grammar file holds `columns` and `rows` (the entities), and per attribute `clauses` and `questions`, with
-`reverse` questions whose answer is the entity. In a shape, {s} is the subject (a name or a pronoun), {s's} its
-possessive, {n} the name, {o} the name of the second entity and {a} the value. Shapes that begin with ~ are held
-out from train and validation.
+A grammar file holds `columns` and `rows` (the entities; where facts do not matter, `pools` of values), and per
+attribute `clauses` and `questions`, with `reverse` questions whose answer is the entity. In a shape, {s} is the
+subject (a name or a pronoun), {s's} its possessive, {n} the name, {o} the name of the second entity and {a} the
+value. Shapes that begin with ~ are held out from train and validation.
 """
 
 import json
@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 
 GRAMMARS = Path(__file__).parent / "qa_grammar"
-QUESTIONS = {"world": {"train": 1800, "validation": 160, "test": 360}}
-SHARES = {"train": 0.6, "validation": 0.14, "test": 0.26}  # of a category's entities; no entity is in two splits
+QUESTIONS = {
+    "world": {"train": 1575, "validation": 150, "test": 350},
+    "manuals": {"train": 145, "validation": 60, "test": 245},
+}
+SHARES = {"world": (0.6, 0.14), "manuals": (0.35, 0.2)}  # train's and validation's part of a category's entities
 UNANSWERABLE = 0.11
 HELD_OUT = 0.35  # how often test takes a held-out shape
 POSSESSIVE = {"it": "its", "he": "his", "she": "her"}
 CLOSE = "\uf8ff"  # ends a marked span; the character that begins it, from U+E000 on, says which one it is
+BOTH, OPENING, ASIDE = 2, 3, 4  # what a sentence is about, besides the main entity (0) and the second one (1)
 Row = dict[str, str]
 
 
@@ -48,11 +52,11 @@ class Paragraph:
     def marked(self, who: int, column: str) -> str:
         """A value as an answer span, which leaves out the article so that spans begin alike."""
         article, value = re.fullmatch(r"((?:the|a|an|its) )?(.+)", self.rows[who][column]).groups(default="")
-        return article + chr(0xE000 + 2 * self.grammar["columns"].index(column) + who) + value + CLOSE
+        return article + chr(0xE000 + 2 * ["name", *self.grammar["attributes"]].index(column) + who) + value + CLOSE
 
     def subject(self, who: int) -> str:
         """The name, unless a pronoun can only mean this entity."""
-        pronoun = self.rows[who].get("pronoun", "it")
+        pronoun = self.pronoun(who)
         words = [self.marked(who, "name")]
         if self.last == who:
             words += [pronoun, pronoun] + ([self.noun()] if pronoun == "it" and who == 0 else [])
@@ -63,6 +67,12 @@ class Paragraph:
     def noun(self) -> str:
         return "the " + self.grammar["noun"]
 
+    def pronoun(self, who: int) -> str:
+        return self.rows[who].get("pronoun", "it")
+
+    def relative(self, who: int) -> str:
+        return "which" if self.pronoun(who) == "it" else "who"
+
     def fill(self, shape: str, who: int, column: str = "", subject: str | None = None) -> str:
         """A shape with its places filled."""
         if "{s" in shape and subject is None:
@@ -72,6 +82,8 @@ class Paragraph:
                 subject = self.noun()  # "the flag of it" is no English
             own = POSSESSIVE.get(subject, subject.removesuffix(CLOSE) + (CLOSE if CLOSE in subject else "") + "'s")
             shape = shape.replace("{s's}", own).replace("{s}", subject)
+        if "{n}" in shape:
+            self.last = who
         for place, value in (("{n}", (who, "name")), ("{o}", (1, "name")), ("{a}", (who, column))):
             if place in shape:
                 shape = shape.replace(place, self.marked(*value))
@@ -94,7 +106,7 @@ class Paragraph:
     def pair(self, who: int, first: str, second: str) -> str:
         """Two facts of one entity in a sentence."""
         one, two = self.clause(who, first), self.clause(who, second)
-        which = "which" if self.rows[who].get("pronoun", "it") == "it" else "who"
+        which = self.relative(who)
         if one.startswith("{s} ") and two.startswith("{s} "):
             if self.rng.random() < 0.4:
                 self.last = None  # "it, which" is no English
@@ -105,27 +117,25 @@ class Paragraph:
         subject = self.noun() if which == "which" and not one.startswith("{s} ") else self.pronoun(who)
         return start + self.rng.choice([", and ", "; "]) + self.fill(two, who, second, subject)
 
-    def pronoun(self, who: int) -> str:
-        return self.rows[who].get("pronoun", "it")
-
     def contrast(self, column: str) -> str:
         """The same attribute of both entities in a sentence."""
         one, two = self.clause(0, column), self.clause(1, column)
         if self.rng.random() < 0.3 and one.startswith("{s} ") and two.startswith("{s} "):
-            which = "which" if self.pronoun(1) == "it" else "who"
             self.last = None
-            start = self.fill(f"unlike {{s}}, {which} {two[4:]}, ", 1, column)
+            start = self.fill(f"unlike {{s}}, {self.relative(1)} {two[4:]}, ", 1, column)
             return start + self.fill(one, 0, column)
-        if self.rng.random() < 0.4:
+        if self.rng.random() < 0.5 and two.startswith("{s"):
+            self.last = None
             start = self.fill("while " + two, 1, column) + ", "
             return start + self.fill(one, 0, column)
-        start = self.fill(one, 0, column) + self.rng.choice([", while ", ", whereas ", ", but "])
+        links = [", while ", ", whereas ", ", but "] if two.startswith("{s") else [", but "]
+        start = self.fill(one, 0, column) + self.rng.choice(links)
         return start + self.fill(two, 1, column)
 
     def sentences(self, facts: list[list[str]]) -> list[str]:
         """Sentences that tell these attributes of the main and of the second entity."""
         both = [column for column in facts[0] if column in facts[1] and self.rng.random() < 0.6]
-        plan: list[tuple[int, list[str]]] = [(2, [column]) for column in both]
+        plan: list[tuple[int, list[str]]] = [(BOTH, [column]) for column in both]
         for who in (0, 1):
             rest = [column for column in facts[who] if column not in both]
             while rest:
@@ -133,24 +143,24 @@ class Paragraph:
                 plan.append((who, [rest.pop() for _ in range(size)]))
         self.rng.shuffle(plan)
         # The main entity comes first, by a sentence of its own or by an opening that tells nothing.
-        if self.rng.random() < 0.5:
-            plan.insert(0, (3, []))
+        if self.rng.random() < 0.35:
+            plan.insert(0, (OPENING, []))
         else:
-            first = plan.index(next(part for part in plan if part[0] in (0, 2)))
+            first = plan.index(next(part for part in plan if part[0] in (0, BOTH)))
             plan.insert(0, plan.pop(first))
-        if self.rng.random() < 0.5:
-            plan.insert(self.rng.randint(1, len(plan)), (4, []))
+        if self.rng.random() < 0.35:
+            plan.insert(self.rng.randint(1, len(plan)), (ASIDE, []))
         result = []
         for who, columns in plan:
-            if who == 2:
+            if who == BOTH:
                 result.append(self.contrast(columns[0]))
-            elif who == 3:
+            elif who == OPENING:
                 result.append(self.fill(self.shape(self.grammar["openings"]), 0))
-            elif who == 4:
+            elif who == ASIDE:
                 result.append(self.shape(self.grammar["asides"]))
             else:
                 result.append(self.told(who, columns))
-            if who == 2:
+            if who in (BOTH, ASIDE):
                 self.last = None
         return result
 
@@ -178,11 +188,11 @@ def unmark(marked: str) -> tuple[str, list[tuple[int, int, str]]]:
 def write_paragraph(
     rng: random.Random, grammar: dict[str, Any], rows: tuple[Row, Row], split: str, unanswerable: bool
 ) -> dict[str, Any] | None:
-    """A paragraph with its questions, or None where the draw gave nothing fit."""
+    """A paragraph with its questions, or None if the draw gives no fitting one."""
     columns = list(grammar["attributes"])
     known = [[column for column in columns if row.get(column)] for row in rows]
-    main = rng.sample(known[0], min(len(known[0]), rng.choice([3, 3, 4])))
-    second = [c for c in known[1] if rng.random() < (0.6 if c in main else 0.2)][:3] if rng.random() < 0.85 else []
+    main = rng.sample(known[0], min(len(known[0]), rng.choice([3, 4])))
+    second = [c for c in known[1] if rng.random() < (0.75 if c in main else 0.3)][:3] if rng.random() < 0.9 else []
     if any(rows[0].get(column) == rows[1][column] for column in second):
         return None
     paragraph = Paragraph(rng, grammar, rows, split)
@@ -192,15 +202,17 @@ def write_paragraph(
         sentences.append(paragraph.fill(paragraph.shape(grammar["links"]), 0))
     marked = " ".join(re.sub(r"^[\ue000-\uf8ff]*.", lambda m: m[0].upper(), s) + "." for s in sentences)
     context, spans = unmark(marked)
-    if not 30 <= len(context.split()) <= 80:
+    if not 30 <= len(context.split()) <= 62:
         return None
 
     answered = [(0, column) for column in main] + [(1, column) for column in second]
     questions = []
-    for who, column in rng.sample(answered, min(len(answered), rng.choice([4, 5]))):
-        place = 2 * grammar["columns"].index(column) + who
+    for who, column in rng.sample(answered, min(len(answered), 6 - unanswerable)):
+        place = 2 * (1 + columns.index(column)) + who
         (start, text), *_ = [span[1:] for span in spans if span[0] == place]
-        reverse = "reverse" in grammar["attributes"][column] and rng.random() < 0.12
+        value, other = rows[who][column], rows[1 - who].get(column) or " "
+        alone = value not in other and other not in value  # else both entities would be right
+        reverse = alone and "reverse" in grammar["attributes"][column] and rng.random() < 0.15
         if reverse:
             # The answer is the mention of the entity that lies nearest to the fact.
             names = [span[1:] for span in spans if span[0] == who]
@@ -226,9 +238,15 @@ def entities(rng: random.Random, grammar: dict[str, Any]) -> dict[str, list[Row]
     """The entities of a category, dealt out to the splits."""
     rows = [dict(zip(grammar["columns"], row, strict=True)) for row in grammar["rows"]]
     rng.shuffle(rows)
-    first = round(SHARES["train"] * len(rows))
-    second = first + max(3, round(SHARES["validation"] * len(rows)))
+    train, validation = SHARES[grammar.get("domain", "world")]
+    first = round(train * len(rows))
+    second = first + round(validation * len(rows))
     return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+
+
+def drawn(rng: random.Random, grammar: dict[str, Any], row: Row) -> Row:
+    """An entity with values of its own, or with some from the pools where facts do not matter."""
+    return row | {column: rng.choice(pool) for column, pool in grammar.get("pools", {}).items()}
 
 
 def write(file: Path) -> None:
@@ -248,7 +266,8 @@ def write(file: Path) -> None:
                 rows = grammar["splits"][split]
                 main = rows[turn // len(grammars[domain]) % len(rows)]
                 second = rng.choice([row for row in rows if row is not main])
-                paragraph = write_paragraph(rng, grammar, (main, second), split, missing < UNANSWERABLE * total)
+                told = (drawn(rng, grammar, main), drawn(rng, grammar, second))
+                paragraph = write_paragraph(rng, grammar, told, split, missing < UNANSWERABLE * total)
                 if paragraph is None or paragraph["context"] in contexts:
                     continue
                 contexts.add(paragraph["context"])

@@ -1,11 +1,12 @@
 """Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from tokenizers import processors
 from torch.nn.functional import max_pool1d, pad
 from transformers import DataCollatorWithPadding
@@ -15,6 +16,14 @@ from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
 from tl_hub.tasks.base import Score, Task, select_columns
+
+_FEATURES = Features(
+    {
+        "question": Value("string"),
+        "context": Value("string"),
+        "answers": {"text": List(Value("string")), "answer_start": List(Value("int64"))},
+    }
+)
 
 QUESTION_TOKENS = 64
 """Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
@@ -63,21 +72,18 @@ class QuestionAnswering(Task):
     def check(self, rows: Dataset) -> Dataset:
         names = {name: getattr(self, f"{name}_column") for name in ("question", "context", "answers")}
         rows = select_columns(rows, names)
-        wrong, empty = [], []
+        checked, wrong, empty = [], [], []
         for i, row in enumerate(rows):
-            answers = row["answers"]
-            if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
-                raise UserError(
-                    f"row {i}: {names['answers']} is {answers!r}; it must be {{text: [...], answer_start: [...]}}"
-                )
-            if not row["question"] or not row["context"]:
+            row = {**row, "answers": _answers(row["answers"], i, names["answers"])}
+            if not all(isinstance(row[name], str) and row[name].strip() for name in ("question", "context")):
                 empty.append(i)
                 continue
-            for text, start in zip(answers["text"], answers["answer_start"], strict=False):
+            for text, start in zip(*row["answers"].values(), strict=True):
                 if row["context"][start : start + len(text)] != text:
                     found = row["context"][start : start + len(text)]
                     wrong.append(f"row {i}: {text!r} is not at {start}, which has {found!r}")
                     break
+            checked.append(row)
         if empty:
             raise UserError(
                 f"{len(empty)} rows lack a question or a context (the first is row {empty[0]}); remove them"
@@ -86,7 +92,7 @@ class QuestionAnswering(Task):
             raise UserError(
                 f"{len(wrong)} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong[:3])}"
             )
-        return rows
+        return Dataset.from_list(checked, features=_FEATURES)
 
     def input_of(self, row: dict[str, Any]) -> str:
         return f"{row['question']}\n{row['context']}"
@@ -335,6 +341,21 @@ def best_threshold(margin: np.ndarray, if_answered: np.ndarray, if_silent: np.nd
     if place == len(ordered):
         return float(ordered[-1] + 1)
     return float((ordered[place - 1] + ordered[place]) / 2)
+
+
+def _answers(value: Any, row: int, column: str) -> dict[str, list]:
+    """The answers of a row, which a CSV file holds as JSON text."""
+    try:
+        answers = json.loads(value) if isinstance(value, str) else value
+        texts, starts = answers["text"], answers["answer_start"]
+        right = all(isinstance(text, str) for text in texts) and all(type(start) is int for start in starts)
+        if right and len(texts) == len(starts):
+            return {"text": list(texts), "answer_start": list(starts)}
+    except (json.JSONDecodeError, TypeError, KeyError):
+        pass
+    raise UserError(
+        f"row {row}: {column} is {value!r}; it must be {{text: [...], answer_start: [...]}} of equal length"
+    )
 
 
 def _shortened(tokenizer: Any, question: str) -> str:

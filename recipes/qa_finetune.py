@@ -1,0 +1,49 @@
+"""Teach a model to answer questions from a text by training all of its weights.
+
+    accelerate launch recipes/qa_finetune.py
+
+trains on embedded data with the embedded BERT, without a network. Then:
+
+    accelerate launch recipes/qa_finetune.py --preset squad
+    accelerate launch recipes/qa_finetune.py --model google-t5/t5-small --train_file mine.jsonl
+
+Rows are {"question", "context", "answers": {"text": [...], "answer_start": [...]}}; empty lists mean that the
+context has no answer. Papers: BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805; SQuAD, Rajpurkar et al.
+2016 and 2018, https://arxiv.org/abs/1606.05250 and https://arxiv.org/abs/1806.03822.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+# The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model.
+RUN = RunConfig(output_dir="runs/qa_finetune", epochs=5, batch_size=16, learning_rate=3e-4)
+TASK = QuestionAnswering(max_length=384, doc_stride=128)
+METHOD = FineTune()
+
+PRESETS = {
+    "squad": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "rajpurkar/squad",
+        "output_dir": "runs/squad_finetune",
+        "epochs": 2,
+        "learning_rate": 5e-5,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,82 @@
+"""Small checkpoints of all four families, made once a session, and a process environment without a network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tl_hub import samples
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a randomly initialised checkpoint (base model, no head) with a tokenizer trained on the samples."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    texts = [row["context"] for row in samples.load("qa")["train"][::5]] + ["도나우 강은 삼각주에서 흑해로 흘러든다."]
+
+    def folder(family: str) -> Path:
+        path = root / family
+        if not path.exists():
+            torch.manual_seed(0)
+            empty = {"bert": "BertTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer", "xlnet": "XLNetTokenizer"}
+            tokenizer = getattr(transformers, empty[family])().train_new_from_iterator(texts, vocab_size=600)
+            ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
+            config: Any = {
+                "bert": lambda: transformers.BertConfig(
+                    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **ids
+                ),
+                "gpt2": lambda: transformers.GPT2Config(
+                    n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **ids
+                ),
+                "t5": lambda: transformers.T5Config(
+                    d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0, **ids
+                ),
+                "xlnet": lambda: transformers.XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, **ids),
+            }[family]()
+            transformers.AutoModel.from_config(config).save_pretrained(path)
+            tokenizer.save_pretrained(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(checkpoint_folders: Callable[[str], Path]) -> Callable[[str, str], tuple[Any, Any]]:
+    """Model with the head of an auto class, and tokenizer, of a small checkpoint."""
+
+    def load(family: str, auto_class: str) -> tuple[Any, Any]:
+        path = checkpoint_folders(family)
+        torch.manual_seed(0)
+        model = getattr(transformers, auto_class).from_pretrained(path)
+        return model, transformers.AutoTokenizer.from_pretrained(path)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a recipe in a process of its own, as a user would, from the root of the project."""
+
+    def run(name: str, *arguments: str, launcher: tuple[str, ...] = (sys.executable,), **environment: str) -> Any:
+        return subprocess.run(
+            [*launcher, f"recipes/{name}.py", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
