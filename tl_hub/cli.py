@@ -27,9 +27,7 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
     """
     presets = presets or {}
-    parser = _Parser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, exit_on_error=False
-    )
+    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     if presets:
         parser.add_argument("--preset", choices=list(presets), help="settings of a published run; flags still win")
     for instance in settings:

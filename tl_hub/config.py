@@ -1,6 +1,7 @@
 """Settings that every recipe shares. A field is a command-line flag of the same name."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from tl_hub.errors import UserError
@@ -47,17 +48,22 @@ class RunConfig:
     verbose: bool = flag(False, "let the libraries' own messages through")
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            if getattr(self, setting.name) == "":
+                raise UserError(f"--{setting.name} is empty; give a value or leave it away")
         for name in ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")
         for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be greater than 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be a number greater than 0")
         if not 0 <= self.warmup < 1:
             raise UserError(f"--warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
-        if self.weight_decay < 0:
-            raise UserError(f"--weight_decay is {self.weight_decay}; it must be 0 or greater")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"--weight_decay is {self.weight_decay}; it must be a number from 0")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed is {self.seed}; it must be a number from 0 to {2**32 - 1}")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if self.dataset and self.train_file:

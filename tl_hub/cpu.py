@@ -70,7 +70,8 @@ def attention(
     """
     scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
     if attention_mask is not None:
-        scores = scores + attention_mask
+        # A float32 mask would turn bf16 scores, and all that follows from them, into float32.
+        scores = scores + attention_mask.to(scores.dtype).clamp(min=torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1)
     if dropout and module.training:
         weights = _dropout(weights, dropout)

@@ -1,8 +1,11 @@
 """Rows: where they come from, whether they are what the task needs, and in which order they are trained on."""
 
+import csv
 import gzip
 import hashlib
+import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from datasets import Dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets.exceptions import DatasetsError
+from datasets.table import InMemoryTable
 
 from tl_hub import hub, samples
 from tl_hub.config import RunConfig
@@ -20,7 +26,6 @@ from tl_hub.errors import UserError
 if TYPE_CHECKING:
     from tl_hub.tasks.base import Task
 
-_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
 
 
@@ -67,8 +72,11 @@ def load(run: RunConfig, task: "Task") -> Data:
         UserError: nothing there, not readable, a column missing, or rows that the task refuses.
     """
     data = _read(run, run.dataset or f"sample:{task.sample}")
-    for split in data.splits.values():
-        split.rows = task.check(split.rows)
+    for name, split in data.splits.items():
+        try:
+            split.rows = task.check(split.rows)
+        except UserError as error:
+            raise UserError(f"{name} rows of {data.source}: {error}") from error
     if "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
     if "validation" not in data.splits:
@@ -148,46 +156,99 @@ def _read(run: RunConfig, name: str) -> Data:
         parts = {split: Split(Dataset.from_list(part)) for split, part in rows.items()}
         return Data(parts, name, "embedded", license="apache-2.0")
     if Path(name).is_dir():
-        found = {s: p for s in SPLITS for p in sorted(Path(name).iterdir()) if p.name.split(".")[0] == s}
+        found: dict[str, Path] = {}
+        for path in sorted(Path(name).iterdir()):
+            split = path.name.split(".")[0]
+            if split in SPLITS and _suffix(path) in _READERS:
+                if split in found:
+                    raise UserError(f"--dataset {name} holds {found[split].name} and {path.name}; leave one of them")
+                found[split] = path
         if not found:
-            raise UserError(f"--dataset {name} holds no file named train, validation or test (.jsonl, .csv, .parquet)")
+            raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(_READERS)})")
         parts = {split: Split(_read_file(str(path))) for split, path in found.items()}
         return Data(parts, Path(name).resolve().name, "local")
     facts = hub.dataset_facts(name, run.dataset_revision)
-    loaded = datasets.load_dataset(name, run.dataset_config, revision=facts.revision)
+    try:
+        loaded = datasets.load_dataset(name, run.dataset_config, revision=facts.revision)
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--dataset {name} cannot be loaded: {_first(error)}") from error
     parts = {split: Split(loaded[split]) for split in SPLITS if split in loaded}
     return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
 
 
 def _read_file(path: str) -> Dataset:
     file = Path(path)
-    suffix = Path(file.name.removesuffix(".gz")).suffix
-    if suffix not in _BUILDERS:
-        raise UserError(f"{path}: files of kind {suffix or 'none'} are not read; allowed are {', '.join(_BUILDERS)}")
+    if _suffix(file) not in _READERS:
+        kind = file.suffix or "none"
+        raise UserError(f"{path}: files of kind {kind} are not read; allowed are {', '.join(_READERS)}")
     if not file.is_file():
         raise UserError(f"{path}: no such file")
-    if file.stat().st_size == 0:
-        raise UserError(f"{path} is empty")
     try:
-        rows = datasets.load_dataset(_BUILDERS[suffix], data_files=path, split="train")
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        raise UserError(f"{path}: {_fault(file, _BUILDERS[suffix], error)}") from error
+        rows = _READERS[_suffix(file)](file)
+    except (ValueError, OverflowError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: {_first(error)}") from error
     if len(rows) == 0:
-        raise UserError(f"{path} has no rows")
+        raise UserError(f"{path} is empty")
     return rows
 
 
-def _fault(file: Path, builder: str, error: Exception) -> str:
-    """Name the line of a JSON Lines file that cannot be read; the libraries' messages do not."""
-    if builder == "json":
-        opener = gzip.open if file.suffix == ".gz" else open
-        try:
-            with opener(file, "rt", encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip() and not isinstance(json.loads(line), dict):
-                        return f"line {number} is not a JSON object"
-        except json.JSONDecodeError as fault:
-            return f"line {number} is not JSON ({fault.msg} at column {fault.colno}); one object a line is read"
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as fault:
-            return f"not readable as UTF-8 text ({fault})"
-    return f"not readable as {builder} ({str(error.__cause__ or error).splitlines()[0]})"
+def _suffix(file: Path) -> str:
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _text(file: Path) -> str:
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rt", encoding="utf-8-sig", newline="") as text:  # -sig: Excel starts with a byte order mark
+        return text.read()
+
+
+# The libraries' own readers do not say in which line a file is broken, and guess: a text that looks like a date or a
+# number becomes one, "NA" becomes nothing.
+def _read_json(file: Path) -> Dataset:
+    """One object a line or, in a .json file, a list of them."""
+    text = _text(file)
+    if _suffix(file) == ".json" and text.lstrip().startswith("["):
+        unit, found = "entry", list(enumerate(_parsed(text, 1), start=1))
+    else:
+        lines = enumerate(text.split("\n"), start=1)
+        unit, found = "line", [(number, _parsed(line, number)) for number, line in lines if line.strip()]
+    for number, value in found:
+        if not isinstance(value, dict):
+            raise ValueError(f"{unit} {number} is not a JSON object")
+    columns = dict.fromkeys(name for _, row in found for name in row)
+    return Dataset.from_dict({name: [row.get(name) for _, row in found] for name in columns}, on_mixed_types="use_json")
+
+
+def _parsed(text: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {line + error.lineno - 1} is not JSON ({error.msg} at column {error.colno})"
+        raise ValueError(f"{place}; one object a line is read") from error
+
+
+def _read_csv(file: Path) -> Dataset:
+    """Every cell is text; the first line has the names of the columns."""
+    csv.field_size_limit(2**31 - 1)
+    table = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    rows = []
+    try:
+        names = next(table, [])
+        for cells in table:
+            if cells and len(cells) != len(names):
+                raise ValueError(f"line {table.line_num} has {len(cells)} cells, the first line {len(names)}")
+            rows.extend([cells] if cells else [])
+    except csv.Error as error:
+        raise ValueError(f"line {table.line_num} is not CSV ({error})") from error
+    return Dataset.from_dict({name: [row[i] for row in rows] for i, name in enumerate(names)})
+
+
+def _read_parquet(file: Path) -> Dataset:
+    return Dataset(InMemoryTable(pyarrow.parquet.ParquetFile(file).read()))
+
+
+_READERS = {".json": _read_json, ".jsonl": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}

@@ -1,9 +1,11 @@
 """Short questions to the Hub before any long work, so that an id that is wrong or out of reach fails in seconds."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -16,6 +18,7 @@ from huggingface_hub.errors import (
 from tl_hub.errors import UserError
 
 TIMEOUT_SECONDS = 5.0
+_ANY_FILE = {"model": "config.json", "dataset": "README.md"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,33 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
             f"{flag}: no such folder here, and no such {kind} on the Hub (or it is private: `hf auth login`); {offline}"
         ) from error
     except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-        cached = try_to_load_from_cache(name, "config.json" if kind == "model" else "README.md", revision=revision)
-        if isinstance(cached, str):
-            return RepoFacts(revision, None)
+        refusal = _refusal(error)
+        if refusal:
+            raise UserError(f"{flag}: the Hub refuses to show it ({refusal}); `hf auth login` sets a token") from error
+        commit = _cached_commit(kind, name, revision)
+        if commit:
+            return RepoFacts(commit, None)
         raise UserError(f"{flag}: no such folder here, and the Hub cannot be reached; offline: {offline}") from error
+    _remember(kind, name, revision)
     card = getattr(info, "card_data", None)
     license = card.get("license") if card else None
     return RepoFacts(info.sha, license if isinstance(license, str) else None)  # a list names no single one
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the Hub says where it is there and answers no, such as to a token that has expired."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    return str(error).strip().splitlines()[-1] if status in (400, 401, 403) else None
+
+
+def _remember(kind: str, name: str, revision: str | None) -> None:
+    """Put the revision's commit into the cache, which a download by commit does not do, for runs without a network."""
+    with suppress(httpx2.TransportError, OSError):
+        hf_hub_download(name, _ANY_FILE[kind], repo_type=kind, revision=revision, etag_timeout=TIMEOUT_SECONDS)
+
+
+def _cached_commit(kind: str, name: str, revision: str | None) -> str | None:
+    try:
+        return Path(snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True)).name
+    except OSError:
+        return None

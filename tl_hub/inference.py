@@ -8,7 +8,7 @@ import torch
 import transformers
 from datasets import Dataset
 from huggingface_hub import snapshot_download
-from transformers import AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoTokenizer
 
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -77,7 +77,7 @@ class QuestionAnsweringPipeline:
         )
         features = Dataset.from_dict(columns)
         batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
-        collate = DataCollatorWithPadding(self.tokenizer)
+        collate = self.task.collator(self.tokenizer, training=False)
         parts = []
         for first in range(0, len(batched), batch_size):
             batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])

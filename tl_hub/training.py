@@ -20,6 +20,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from peft.helpers import disable_input_dtype_casting
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -184,7 +185,8 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
     )
     saved_at = time.monotonic()
     faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
-    with _Interrupts() as interrupts, log, bar, faster:
+    # Autocast casts inputs itself; PEFT would first cast each one to float32.
+    with _Interrupts() as interrupts, log, bar, faster, disable_input_dtype_casting(model):
         while history.step < steps:
             epoch, done = divmod(history.step, per_epoch)
             buckets.epoch, buckets.start = epoch, done * run.accumulation * accelerator.num_processes

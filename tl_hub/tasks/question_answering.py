@@ -29,6 +29,10 @@ QUESTION_TOKENS = 64
 """Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
 
 
+PAD_TO = 16
+"""Few distinct lengths: the kernels prepared for one are used again, and matrix units have whole tiles."""
+
+
 @dataclass(kw_only=True)
 class QuestionAnswering(Task):
     """A question is read with its context in overlapping windows; the best span over all of them is the answer.
@@ -149,7 +153,7 @@ class QuestionAnswering(Task):
         )
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
-        return DataCollatorWithPadding(tokenizer)
+        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return best_spans(

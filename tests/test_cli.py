@@ -1,0 +1,194 @@
+"""Flags made from dataclasses, who wins when a value is given twice, and what a mistake looks like on the screen."""
+
+import errno
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from tl_hub import cli
+from tl_hub.config import flag
+from tl_hub.errors import RunStopped, UserError
+
+
+@dataclass(kw_only=True)
+class Run:
+    epochs: int = flag(3, "passes")
+    learning_rate: float = flag(5e-5, "peak rate, 100 % of it")
+    data_file: str | None = flag(None, "rows")
+    max_steps: int | None = flag(None, "steps")
+    schedule: Literal["linear", "cosine"] = flag("linear", "shape")
+    keep_all: bool = flag(False, "keep everything")
+    shuffle: bool = flag(True, "mix rows")
+
+
+@dataclass(kw_only=True)
+class Method:
+    rank: int = flag(8, "rank")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"--rank is {self.rank}; it must be at least 1")
+
+
+PRESETS = {"paper": {"epochs": 2, "rank": 64, "data_file": "paper.jsonl", "keep_all": True, "shuffle": False}}
+RECIPE = (Run(epochs=5), Method(rank=16))
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, ...]]:
+    """What the recipe's own settings become with these words on the command line."""
+
+    def parsed(*words: str, presets: Any = PRESETS) -> tuple[Any, ...]:
+        monkeypatch.setattr(sys, "argv", ["recipe.py", *words])
+        return cli.parse(*RECIPE, doc="What it does.", presets=presets)
+
+    return parsed
+
+
+def test_nothing_given_leaves_the_recipes_own_settings(parse):
+    assert parse() == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--epochs", "7"], "epochs", 7),
+        (["--epochs=7"], "epochs", 7),
+        (["--learning_rate", "1e-3"], "learning_rate", 1e-3),
+        (["--learning-rate", "1e-3"], "learning_rate", 1e-3),
+        (["--learning-rate=1e-3"], "learning_rate", 1e-3),
+        (["--data_file", "a-b_c.jsonl"], "data_file", "a-b_c.jsonl"),
+        (["--data-file=a-b=c--d.jsonl"], "data_file", "a-b=c--d.jsonl"),
+        (["--max_steps", "4"], "max_steps", 4),
+        (["--schedule", "cosine"], "schedule", "cosine"),
+        (["--keep_all"], "keep_all", True),
+        (["--keep-all"], "keep_all", True),
+        (["--no-keep_all"], "keep_all", False),
+        (["--no-shuffle"], "shuffle", False),
+        (["--keep_all", "--no-keep-all"], "keep_all", False),
+        (["--epochs", "7", "--epochs", "8"], "epochs", 8),
+    ],
+)
+def test_a_flag_sets_its_field_with_its_type(parse, words, name, value):
+    run, method = parse(*words)
+    assert getattr(run, name) == value and type(getattr(run, name)) is type(value)
+    others = {key: setting for key, setting in vars(run).items() if key != name}
+    assert others == {key: setting for key, setting in vars(RECIPE[0]).items() if key != name}
+    assert method == RECIPE[1]
+
+
+def test_the_recipes_settings_are_not_changed_in_place(parse):
+    parse("--epochs", "9", "--rank", "2")
+    assert RECIPE == (Run(epochs=5), Method(rank=16))
+
+
+def test_a_preset_wins_over_the_recipe_and_reaches_every_part(parse):
+    run, method = parse("--preset", "paper")
+    assert (run.epochs, run.data_file, run.keep_all, run.shuffle, method.rank) == (2, "paper.jsonl", True, False, 64)
+    assert run.learning_rate == RECIPE[0].learning_rate
+
+
+@pytest.mark.parametrize("order", [("--preset", "paper", "--epochs", "5"), ("--epochs", "5", "--preset=paper")])
+def test_a_flag_wins_over_the_preset_also_with_the_recipes_own_value(parse, order):
+    """5 is the recipe's default: a parser that compares with the default would take the preset's 2."""
+    assert parse(*order)[0].epochs == 5
+
+
+def test_a_switch_wins_over_the_preset_in_both_directions(parse):
+    run, _ = parse("--preset", "paper", "--no-keep-all", "--shuffle")
+    assert run.keep_all is False and run.shuffle is True
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--epoch", "3"], ["--epoch;", "did you mean --epochs?"]),
+        (["--learning-rte=3"], ["--learning_rte=3", "did you mean --learning_rate?"]),
+        (["--keepall"], ["did you mean --keep_all?"]),
+        (["--no-shufle"], ["did you mean --no-shuffle?"]),
+        (["--zzz", "3"], ["--zzz", "--help lists the flags"]),
+        (["-e", "3"], ["-e", "--help lists the flags"]),
+        (["extra"], ["extra", "--help lists the flags"]),
+        (["--epochs", "many"], ["--epochs", "int", "'many'"]),
+        (["--epochs", "3.5"], ["--epochs", "int", "'3.5'"]),
+        (["--learning_rate", "fast"], ["--learning_rate", "float", "'fast'"]),
+        (["--epochs"], ["--epochs", "expected one argument"]),
+        (["--schedule", "sine"], ["--schedule", "'sine'", "'linear', 'cosine'"]),
+        (["--keep_all=yes"], ["--keep_all", "'yes'"]),
+        (["--preset", "papers"], ["--preset", "'papers'", "'paper'"]),
+        (["--rank", "0"], ["--rank is 0"]),
+        (["--no-epochs"], ["--no-epochs", "did you mean --epochs?"]),
+    ],
+)
+def test_a_mistake_is_a_user_error_that_says_what_is_wrong(parse, words, says):
+    with pytest.raises(UserError) as raised:
+        parse(*words)
+    assert [part for part in says if part not in str(raised.value)] == [], str(raised.value)
+
+
+def test_without_presets_there_is_no_such_flag(parse):
+    with pytest.raises(UserError, match="--preset"):
+        parse("--preset", "paper", presets=None)
+
+
+def test_a_flag_is_not_taken_for_a_longer_one(parse):
+    """argparse would read --max as --max_steps, until the day a second --max_... field makes it ambiguous."""
+    with pytest.raises(UserError, match="--max"):
+        parse("--max", "3")
+
+
+def test_help_shows_each_field_with_its_text_and_the_recipes_default(parse, capsys):
+    with pytest.raises(SystemExit) as left:
+        parse("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert left.value.code == 0
+    assert "What it does." in shown
+    for part in ("passes [5]", "peak rate, 100 % of it [5e-05]", "rows [none]", "shape [linear]", "rank [16]"):
+        assert part in shown
+    assert "--keep_all, --no-keep_all" in shown and "--preset {paper}" in shown
+
+
+def fails(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("--x is 1;\n  it must be 2"), 2, "error: --x is 1; it must be 2\n"),
+        (RunStopped("interrupted at step 3", 130), 130, "interrupted at step 3\n"),
+        (RunStopped("diverged", 1), 1, "diverged\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_an_early_end_is_one_line_and_an_exit_code(capsys, error, code, line):
+    with pytest.raises(SystemExit) as left:
+        cli.run(fails(error))
+    shown = capsys.readouterr()
+    assert (left.value.code, shown.err, shown.out) == (code, line, "")
+
+
+def test_success_is_exit_code_0(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: print("done"))
+    assert (left.value.code, capsys.readouterr()) == (0, ("done\n", ""))
+
+
+def test_a_full_disk_is_the_users_to_mend(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.run(fails(OSError(errno.ENOSPC, "No space left on device", "runs/x")))
+    shown = capsys.readouterr().err
+    assert left.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1 and "--resume" in shown
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "the disk is broken")])
+def test_a_bug_keeps_its_traceback(error):
+    """What is nobody's mistake but ours must not be dressed up as one line."""
+    with pytest.raises(type(error)):
+        cli.run(fails(error))

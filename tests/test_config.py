@@ -1,0 +1,127 @@
+"""A setting that cannot work is refused before anything is loaded, by a message that names its flag."""
+
+import dataclasses
+import math
+
+import pytest
+
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.from_scratch import FromScratch
+from tl_hub.tasks.language_modeling import MaskedLanguageModeling
+from tl_hub.tasks.question_answering import QUESTION_TOKENS, QuestionAnswering
+
+AT_LEAST_1 = ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows")
+ABOVE_0 = ("learning_rate", "max_grad_norm", "checkpoint_minutes")
+
+
+def refused(kind: type, **settings: object) -> str:
+    with pytest.raises(UserError) as raised:
+        kind(**settings)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, Adapter, FromScratch])
+def test_the_defaults_are_within_their_own_ranges(kind):
+    kind()
+
+
+@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, Adapter, FromScratch])
+def test_every_setting_says_what_it_is(kind):
+    """`--help` is made from these; a field without one would be a flag without an explanation."""
+    assert [field.name for field in dataclasses.fields(kind) if not field.metadata.get("help")] == []
+
+
+@pytest.mark.parametrize("name", AT_LEAST_1)
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_start_at_1(name, value):
+    assert refused(RunConfig, **{name: value}) == f"--{name} is {value}; it must be at least 1"
+    assert getattr(RunConfig(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", ABOVE_0)
+@pytest.mark.parametrize("value", [0.0, -1e-5, math.nan, math.inf])
+def test_rates_are_positive_numbers(name, value):
+    """`nan < 0` is false: a check for what is wrong, instead of what is right, would let it through."""
+    assert refused(RunConfig, **{name: value}) == f"--{name} is {value}; it must be a number greater than 0"
+    assert getattr(RunConfig(**{name: 1e-9}), name) == 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("warmup", [-0.1, 1.0, 100.0, math.nan], [0.0, 0.5, 0.99]),
+        ("weight_decay", [-0.01, math.nan, math.inf], [0.0, 0.1, 2.0]),
+        ("seed", [-1, 2**32], [0, 2**32 - 1]),
+    ],
+)
+def test_other_ranges_of_a_run(name, wrong, right):
+    for value in wrong:
+        assert refused(RunConfig, **{name: value}).startswith(f"--{name} is {value}; it ")
+    for value in right:
+        assert getattr(RunConfig(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", ["output_dir", "model", "revision", "dataset", "train_file"])
+def test_an_empty_value_is_not_taken_for_none(name):
+    """`--train_file "$FILE"` with FILE unset must not train on the embedded rows."""
+    assert refused(RunConfig, **{name: ""}).startswith(f"--{name} is empty;")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"resume": True, "overwrite": True}, ("--resume", "--overwrite")),
+        ({"dataset": "squad", "train_file": "a.jsonl"}, ("--dataset", "--train_file")),
+        ({"validation_file": "a.jsonl"}, ("--validation_file", "--train_file")),
+        ({"test_file": "a.jsonl"}, ("--test_file", "--train_file")),
+        ({"dataset": "squad", "test_file": "a.jsonl"}, ("--test_file", "--train_file")),
+    ],
+)
+def test_settings_that_exclude_or_need_each_other(settings, named):
+    message = refused(RunConfig, **settings)
+    assert [name for name in named if name not in message] == []
+
+
+def test_files_that_go_together():
+    RunConfig(train_file="a.jsonl", validation_file="b.jsonl", test_file="c.jsonl")
+
+
+@pytest.mark.parametrize("name", ["doc_stride", "max_answer_length"])
+def test_question_answering_counts_start_at_1(name):
+    for value in (0, -5):
+        assert refused(QuestionAnswering, **{name: value}) == f"--{name} is {value}; it must be at least 1"
+    assert getattr(QuestionAnswering(**{name: 1}), name) == 1
+
+
+def test_a_window_has_room_for_a_question_and_more_than_the_overlap():
+    """With less, the tokenizer would cut windows that never advance, or raise in the middle of a run."""
+    least = 128 + QUESTION_TOKENS + 8
+    message = refused(QuestionAnswering, max_length=least - 1, doc_stride=128)
+    assert message == f"--max_length is {least - 1}; with --doc_stride 128 it must be at least {least}"
+    assert QuestionAnswering(max_length=least, doc_stride=128).max_length == least
+    assert refused(QuestionAnswering, max_length=0).startswith("--max_length is 0;")
+
+
+def test_language_modeling_ranges():
+    assert refused(MaskedLanguageModeling, max_length=7) == "--max_length is 7; it must be at least 8"
+    for value in (0.0, 1.0, -0.1, math.nan):
+        assert refused(MaskedLanguageModeling, mask_probability=value).startswith(f"--mask_probability is {value};")
+
+
+@pytest.mark.parametrize("name", ["rank", "alpha"])
+def test_adapter_counts_start_at_1(name):
+    for value in (0, -8):
+        assert refused(Adapter, **{name: value}) == f"--{name} is {value}; it must be at least 1"
+    assert getattr(Adapter(**{name: 1}), name) == 1
+
+
+def test_adapter_dropout():
+    for value in (-0.1, 1.0, math.nan):
+        assert refused(Adapter, dropout=value) == f"--dropout is {value}; it must lie in [0, 1)"
+    assert Adapter(dropout=0.0).dropout == 0.0 and Adapter(dropout=0.9).dropout == 0.9
+
+
+def test_heads_divide_the_width():
+    assert refused(FromScratch, hidden_size=100, heads=3) == "--hidden_size 100 is not a multiple of --heads 3"

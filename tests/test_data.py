@@ -1,0 +1,414 @@
+"""Rows come in as the user wrote them from any kind of file, or not at all, with the place that is wrong."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from tl_hub import data
+from tl_hub.config import RunConfig
+from tl_hub.data import Data, LengthBuckets, Split
+from tl_hub.errors import UserError
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+KINDS = (
+    "rows.json",
+    "pretty.json",
+    "rows.jsonl",
+    "rows.JSONL",
+    "rows.jsonl.gz",
+    "rows.csv",
+    "rows.csv.gz",
+    "r.parquet",
+)
+
+
+def row(question: str, context: str, answer: str = "") -> dict[str, Any]:
+    found = {"text": [answer], "answer_start": [context.index(answer)]} if answer else {"text": [], "answer_start": []}
+    return {"question": question, "context": context, "answers": found}
+
+
+# Texts that libraries take for something else: dates, numbers, missing values, ends of lines and of cells.
+ODD = [
+    row("2020-01-02", "2020-01-02", "2020-01-02"),
+    row("007", "007 is a number to a careless reader.", "007"),
+    row("NA", "null", "null"),
+    row("nan", "None"),
+    row('Which "quoted", word?', 'It is a "quoted", word;\nwith a second line.', '"quoted"'),
+    row("흑해는 어디에 있는가?", "도나우 강은 삼각주에서 흑해로 흘러든다. 🙂\u2028\x85end", "흑해"),
+    row("{", "[1, 2]", "1"),
+]
+ROWS = ODD + [row(f"What is number {i}?", f"Number {i} is called n{i}.", f"n{i}") for i in range(13)]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A data file of the kind its name says."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1 if "pretty" in path.name else None), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ".csv" in path.suffixes:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "wt", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows({**row, "answers": json.dumps(row["answers"])} for row in rows)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    else:
+        path.write_text(lines, encoding="utf-8")
+    return path
+
+
+def load(path: Path, **settings: Any) -> Data:
+    return data.load(RunConfig(train_file=str(path), **settings), QuestionAnswering())
+
+
+def refused(path: Path, content: bytes | str | None = None, **settings: Any) -> str:
+    """The message for a training file with this content."""
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as raised:
+        load(path, **settings)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def questions(loaded: Data, split: str) -> list[str]:
+    return list(loaded.splits[split].rows["question"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_gives_the_rows_as_written(tmp_path, name):
+    same = write(tmp_path / "validation.jsonl", ROWS)
+    loaded = load(write(tmp_path / name, ROWS), validation_file=str(same))
+    assert loaded.splits["train"].rows.to_list() == ROWS
+    assert data.fingerprint(loaded.splits["train"].rows) == data.fingerprint(loaded.splits["validation"].rows)
+
+
+def test_the_fingerprint_sees_every_change(tmp_path):
+    rows = Dataset.from_list(ROWS)
+    swapped = [ROWS[1], ROWS[0], *ROWS[2:]]
+    changed = [*ROWS[:-1], {**ROWS[-1], "question": ROWS[-1]["question"] + " "}]
+    prints = {data.fingerprint(Dataset.from_list(r)) for r in (ROWS, swapped, changed, ROWS[:-1])}
+    assert len(prints) == 4 and data.fingerprint(rows) in prints
+    reordered = Dataset.from_list([dict(reversed(row.items())) for row in ROWS])
+    assert data.fingerprint(reordered) == data.fingerprint(rows), "the order of columns is not part of the rows"
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\n\n"])
+def test_byte_order_mark_and_empty_lines_are_no_rows(tmp_path, start):
+    """Excel and Notepad write the mark."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(start + write(path, ROWS).read_bytes().replace(b"\n", b"\r\n\r\n"))
+    assert len(load(path, validation_file=str(path)).splits["train"].rows) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["a[1].jsonl", "a*.jsonl", "h#a?.jsonl", "100%20.csv", "k=v.parquet"])
+def test_a_file_name_is_no_pattern(tmp_path, name):
+    write(tmp_path / "a1.jsonl", ROWS[:1])
+    path = write(tmp_path / name, ROWS)
+    assert len(load(path, validation_file=str(path)).splits["train"].rows) == len(ROWS)
+
+
+def test_columns_the_task_does_not_read_may_hold_anything(tmp_path):
+    rows = [
+        {**row, "id": i if i % 2 else f"a{i}", **({"meta": {"by": i}} if i > 5 else {})} for i, row in enumerate(ROWS)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load(path, validation_file=str(path))
+    assert loaded.splits["train"].rows.to_list() == ROWS
+
+
+def test_columns_that_the_first_row_lacks_are_read(tmp_path):
+    """A reader that takes the columns from the first row would say that there is no column `answers`."""
+    rows = [{name: row[name] for name in ("context", "question")} for row in ROWS[:1]]
+    path = write(tmp_path / "rows.jsonl", rows + ROWS)
+    assert "row 0: answers is None" in refused(path)
+
+
+GOOD = [json.dumps(row) + "\n" for row in ROWS]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.jsonl.gz"])
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"question": \n', "is not JSON (Expecting value"),
+        ("{'question': 1}\n", "is not JSON (Expecting property name"),
+        ('{"a": 1}{"a": 2}\n', "is not JSON (Extra data"),
+        ("question,context\n", "is not JSON"),
+        (" 1\n", "is not a JSON object"),
+        ('"text"\n', "is not a JSON object"),
+        ("null\n", "is not a JSON object"),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 7, len(GOOD) + 1])
+def test_a_broken_line_is_named(tmp_path, name, line, fault, number):
+    text = "".join([*GOOD[: number - 1], line, *GOOD[number - 1 :]]).encode()
+    message = refused(tmp_path / name, gzip.compress(text) if name.endswith(".gz") else text)
+    assert f"{name} cannot be read: line {number} {fault}" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("rows.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
+        ("rows.json", b'[\n{"a": 1},\n{"a" 1}\n]', "line 3 is not JSON (Expecting ':' delimiter at column 6)"),
+        ("rows.json", b'[{"a": 1}, 2]', "entry 2 is not a JSON object"),
+        ("rows.json", b'[{"a": 1}', "line 1 is not JSON"),
+        ("rows.jsonl", "Stra\xdfe".encode("latin-1"), "'utf-8' codec can't decode byte 0xdf"),
+        ("rows.csv", "question\nStra\xdfe".encode("latin-1"), "'utf-8' codec can't decode byte 0xdf"),
+        ("rows.jsonl.gz", b'{"question": 1}', "Not a gzipped file"),
+        ("rows.jsonl.gz", gzip.compress("".join(GOOD).encode())[:-20], "Compressed file ended before"),
+        ("rows.jsonl.gz", gzip.compress(b"x" * 999)[:15] + b"\xff" * 20, "rror"),
+        ("rows.jsonl", gzip.compress(b"{}"), "'utf-8' codec can't decode"),
+        ("rows.csv", "question,context,answers\na,b,c\na,b\n", "line 3 has 2 cells, the first line 3"),
+        ("rows.csv", "question,context,answers\na,b,c,d\n", "line 2 has 4 cells, the first line 3"),
+        ("rows.csv", 'question,context,answers\na,b,"c\n\n', "is not CSV (unexpected end of data)"),
+        ("rows.parquet", b"PAR1 and so on", "Parquet magic bytes not found"),
+        ("rows.jsonl", '{"a": 123456789012345678901234567890}\n', "rows.jsonl cannot be read"),
+        ("rows.jsonl", '{"a": "\\ud800"}\n', "rows.jsonl cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path, name, content, says):
+    message = refused(tmp_path / name, content)
+    assert f"{name} cannot be read: " in message and says in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", b""),
+        ("rows.jsonl", b"\n \n"),
+        ("rows.json", b"[]"),
+        ("rows.jsonl.gz", gzip.compress(b"")),
+        ("rows.csv", b""),
+        ("rows.csv", b"question,context,answers\n"),
+    ],
+)
+def test_a_file_without_rows_is_refused(tmp_path, name, content):
+    assert refused(tmp_path / name, content) == f"{tmp_path / name} is empty"
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path):
+    pq.write_table(pa.table({"question": pa.array([], pa.string())}), tmp_path / "rows.parquet")
+    assert "is empty" in refused(tmp_path / "rows.parquet")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert refused(tmp_path / "none.jsonl") == f"{tmp_path / 'none.jsonl'}: no such file"
+    (tmp_path / "folder.jsonl").mkdir()
+    assert refused(tmp_path / "folder.jsonl") == f"{tmp_path / 'folder.jsonl'}: no such file"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rows.txt", ".txt"), ("rows", "none"), ("rows.tar.gz", ".gz")])
+def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path, name, kind):
+    message = refused(tmp_path / name, "x")
+    assert f"files of kind {kind} are not read; allowed are .json, .jsonl, .csv, .parquet" in message
+
+
+def test_a_missing_column_names_those_there_and_the_flag(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"q": r["question"], "context": r["context"]} for r in ROWS])
+    message = refused(path)
+    for part in ("'question'", "q, context", "--question_column", "train rows of rows.jsonl"):
+        assert part in message
+
+
+def test_columns_of_another_name_are_read(tmp_path):
+    rows = [{"Q": row["question"], "text": row["context"], "answers": row["answers"]} for row in ROWS]
+    path = str(write(tmp_path / "rows.csv", rows))
+    task = QuestionAnswering(question_column="Q", context_column="text")
+    loaded = data.load(RunConfig(train_file=path, validation_file=path), task)
+    assert loaded.splits["train"].rows.to_list() == ROWS
+
+
+def test_the_message_says_in_which_split_a_row_is_wrong(tmp_path):
+    good = write(tmp_path / "good.jsonl", ROWS)
+    shifted = {**ROWS[-1], "answers": {"text": ["n12"], "answer_start": [3]}}
+    bad = write(tmp_path / "bad.jsonl", [*ROWS, shifted])
+    message = refused(good, validation_file=str(bad))
+    assert message.startswith("validation rows of good.jsonl, bad.jsonl: 1 of 21 rows")
+    assert f"row {len(ROWS)}: 'n12' is not at 3" in message
+
+
+def test_rows_beyond_the_limit_are_checked_all_the_same(tmp_path):
+    """A quick try with --train_rows 100 is to show what the whole run would stumble over."""
+    shifted = {**ROWS[-1], "answers": {"text": ["n12"], "answer_start": [3]}}
+    assert "row 20:" in refused(write(tmp_path / "rows.jsonl", [*ROWS, shifted]), train_rows=3)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+@pytest.mark.parametrize("answers", [None, "n1", {"text": ["n1"]}, {"text": ["n1"], "answer_start": ["0"]}, [1]])
+def test_answers_of_another_form_are_refused(tmp_path, name, answers):
+    message = refused(write(tmp_path / name, [{**ROWS[-1], "answers": answers}]))
+    assert "row 0: answers is " in message and "{text: [...], answer_start: [...]}" in message
+
+
+def from_folder(folder: Path) -> Data:
+    return data.load(RunConfig(dataset=str(folder)), QuestionAnswering())
+
+
+def test_a_folder_of_splits_is_a_data_set(tmp_path):
+    """Other files, such as a README, are left alone."""
+    for name, rows in (("train.jsonl", ROWS), ("validation.csv", ROWS[:3]), ("test.parquet", ROWS[3:5])):
+        write(tmp_path / name, rows)
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "train.md").write_text("about")
+    loaded = from_folder(tmp_path)
+    assert {name: split.rows.to_list() for name, split in loaded.splits.items()} == {
+        "train": ROWS,
+        "validation": ROWS[:3],
+        "test": ROWS[3:5],
+    }
+    assert (loaded.source, loaded.kind, loaded.final, loaded.held_out) == (tmp_path.name, "local", "test", False)
+
+
+def test_a_folder_without_splits_is_refused(tmp_path):
+    write(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(UserError, match="holds no file named train, validation or test"):
+        from_folder(tmp_path)
+
+
+def test_a_folder_with_two_files_for_a_split_is_refused(tmp_path):
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "train.csv", ROWS)
+    with pytest.raises(UserError, match="holds train.csv and train.jsonl"):
+        from_folder(tmp_path)
+
+
+def test_a_folder_without_training_rows_is_refused(tmp_path):
+    write(tmp_path / "test.jsonl", ROWS)
+    with pytest.raises(UserError, match="has no train split; it has test"):
+        from_folder(tmp_path)
+
+
+def test_files_by_flag_keep_their_roles_and_only_their_names(tmp_path):
+    """The source is published; where a file lies on somebody's machine is not."""
+    paths = [str(write(tmp_path / f"{name}.jsonl", ROWS[: 3 + i])) for i, name in enumerate("abc")]
+    loaded = load(Path(paths[0]), validation_file=paths[1], test_file=paths[2])
+    assert {name: len(split.rows) for name, split in loaded.splits.items()} == {"train": 3, "validation": 4, "test": 5}
+    assert (loaded.source, loaded.kind, loaded.revision) == ("a.jsonl, b.jsonl, c.jsonl", "local", None)
+
+
+def test_the_embedded_rows_are_the_default():
+    loaded = data.load(RunConfig(), QuestionAnswering())
+    assert (loaded.source, loaded.kind) == ("sample:qa", "embedded")
+    assert set(loaded.splits) == {"train", "validation", "test"}
+
+
+def test_embedded_rows_that_are_not_there_name_the_ones_that_are():
+    with pytest.raises(UserError, match="sample:nope is not embedded; there are .*sample:qa"):
+        data.load(RunConfig(dataset="sample:nope"), QuestionAnswering())
+
+
+def test_without_validation_rows_a_tenth_is_held_out(tmp_path):
+    rows = [row(f"q{i}", f"context {i}") for i in range(57)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    loaded = load(path)
+    train, held = questions(loaded, "train"), questions(loaded, "validation")
+    assert len(held) == 5 and loaded.held_out and loaded.final == "validation"
+    assert sorted(train + held) == sorted(row["question"] for row in rows), "no row twice, none lost"
+    assert (questions(load(path), "train"), questions(load(path), "validation")) == (train, held)
+    assert questions(load(path, seed=1), "validation") != held
+
+
+def test_nine_rows_are_too_few_to_hold_any_out(tmp_path):
+    assert "--validation_file" in refused(write(tmp_path / "rows.jsonl", ROWS[:9]))
+    assert len(questions(load(write(tmp_path / "rows.jsonl", ROWS[:10])), "validation")) == 1
+
+
+def test_row_limits_keep_the_first_rows(tmp_path):
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    loaded = load(path, validation_file=str(path), test_file=str(path), train_rows=4, validation_rows=2)
+    assert loaded.splits["train"].rows.to_list() == ROWS[:4]
+    assert loaded.splits["validation"].rows.to_list() == ROWS[:2]
+    assert loaded.splits["test"].rows.to_list() == ROWS, "what is reported is not cut"
+    assert len(load(path, train_rows=10**6).splits["train"].rows) == 18, "a limit above the number of rows"
+
+
+def test_a_row_limit_does_not_change_what_is_held_out(tmp_path):
+    """Else a quick try would tell nothing of the whole run's validation rows."""
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    assert questions(load(path, train_rows=3), "validation") == questions(load(path), "validation")
+
+
+def test_overlap_counts_reported_rows_whose_input_was_trained_on():
+    """Question and context together are the input: the same question on another text is another input."""
+    other_text, other_answer = {**ROWS[1], "context": "another"}, {**ROWS[2], "answers": ROWS[3]["answers"]}
+    held = [ROWS[0], ROWS[0], other_text, other_answer, row("new", "new")]
+    parts = {"train": ROWS[:5], "validation": held, "test": ROWS[4:7]}
+    splits = {name: Split(Dataset.from_list(rows)) for name, rows in parts.items()}
+    task = QuestionAnswering()
+    assert data.overlap(Data(dict(splits), "x", "local"), task) == 1, "the test rows are reported where there are any"
+    del splits["test"]
+    assert data.overlap(Data(splits, "x", "local"), task) == 3
+
+
+LENGTHS = np.random.default_rng(0).lognormal(4.5, 0.6, 1003).astype(int) + 8
+
+
+def epoch_of(buckets: LengthBuckets, epoch: int, start: int = 0) -> list[list[int]]:
+    buckets.epoch, buckets.start = epoch, start
+    return list(buckets)
+
+
+def padding(batches: list[list[int]]) -> float:
+    """Padding tokens for each real one."""
+    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
+    return padded / LENGTHS.sum() - 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 16, 1003, 5000])
+def test_every_row_comes_once_in_batches_of_the_right_size(size):
+    buckets = LengthBuckets(LENGTHS, size, seed=0)
+    for epoch in range(3):
+        batches = epoch_of(buckets, epoch)
+        assert sorted(i for batch in batches for i in batch) == list(range(len(LENGTHS)))
+        assert len(batches) == len(buckets) == -(-len(LENGTHS) // size)
+        short = [len(batch) for batch in batches if len(batch) != size]
+        assert short == ([len(LENGTHS) % size] if len(LENGTHS) % size else [])
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    """A resumed run makes a new object and must get the batches that the interrupted one would have got."""
+    used = LengthBuckets(LENGTHS, 8, seed=3)
+    for epoch in (0, 1, 2):
+        epoch_of(used, epoch)
+    np.random.seed(99)
+    orders = [epoch_of(used, epoch) for epoch in (2, 0, 1)]
+    assert orders == [epoch_of(LengthBuckets(LENGTHS, 8, seed=3), epoch) for epoch in (2, 0, 1)]
+    others = [epoch_of(LengthBuckets(LENGTHS, 8, seed=4), 0), *orders]
+    assert len({json.dumps(order) for order in others}) == 4
+    contents = [{frozenset(batch) for batch in order} for order in others]
+    assert not contents[1] & contents[2], "epochs differ in what is batched with what, not only in the order"
+
+
+@pytest.mark.parametrize("start", [0, 1, 57, 125, 126])
+def test_start_leaves_out_exactly_the_first_batches(start):
+    buckets = LengthBuckets(LENGTHS, 8, seed=0)
+    whole = epoch_of(buckets, 5)
+    assert epoch_of(buckets, 5, start) == whole[start:]
+    assert len(buckets) == len(whole) - start
+
+
+def test_padding_is_a_fraction_of_that_of_random_batches():
+    order = np.random.default_rng(1).permutation(len(LENGTHS)).tolist()
+    by_chance = padding([order[i : i + 16] for i in range(0, len(order), 16)])
+    bucketed = padding(epoch_of(LengthBuckets(LENGTHS, 16, seed=0), 0))
+    assert by_chance > 1.0, "these lengths would cost more padding than text"
+    assert bucketed < by_chance / 8
+
+
+def test_the_order_of_lengths_stays_random():
+    """Sorted batches would train on short texts first: the mean length must not rise or fall along an epoch."""
+    means = [LENGTHS[batch].mean() for batch in epoch_of(LengthBuckets(LENGTHS, 16, seed=0), 0)]
+    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.35
