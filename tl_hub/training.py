@@ -423,7 +423,9 @@ def _loader(split: Split, batches: Any, collate: Any, task: Task) -> DataLoader:
     features = split.features
     assert features is not None
     columns = [name for name in (*task.batched, "index") if name in features.column_names]
-    return DataLoader(features.select_columns(columns), batch_sampler=batches, collate_fn=collate)
+    # An iterator draws a number from its generator: from the global one, it would shift the dropout of a resumed run.
+    own = torch.Generator().manual_seed(0)
+    return DataLoader(features.select_columns(columns), batch_sampler=batches, collate_fn=collate, generator=own)
 
 
 def _inputs(batch: dict[str, Any], task: Task) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Paragraph:
 
     def marked(self, who: int, column: str) -> str:
         """A value as an answer span, which leaves out the article so that spans begin alike."""
-        article, value = re.fullmatch(r"((?:the|a|an|its) )?(.+)", self.rows[who][column]).groups(default="")
+        value = re.sub(r"^(the|a|an|its) ", "", self.rows[who][column])
+        article = self.rows[who][column].removesuffix(value)
         return article + chr(0xE000 + 2 * ["name", *self.grammar["attributes"]].index(column) + who) + value + CLOSE
 
     def subject(self, who: int) -> str:
@@ -173,7 +174,8 @@ class Paragraph:
 
 def unmark(marked: str) -> tuple[str, list[tuple[int, int, str]]]:
     """The plain text, and its spans as (mark, start, text)."""
-    plain, spans, begun = "", [], []
+    plain, spans = "", []
+    begun: list[tuple[int, int]] = []
     for character in marked:
         if character == CLOSE:
             mark, start = begun.pop()

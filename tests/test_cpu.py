@@ -1,0 +1,76 @@
+"""The CPU's dropout and attention against torch's own."""
+
+import pytest
+import torch
+from transformers import AutoModelForQuestionAnswering
+
+from tl_hub import cpu
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_expectation_and_drops_the_right_share(p, dtype):
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001, dtype=dtype)
+    y = cpu.dropout(x, p).float()
+    dropped = (y == 0).double().mean().item()
+    assert dropped == pytest.approx(round(256 * p) / 256, abs=0.002)  # five standard deviations
+    assert y.double().mean().item() == pytest.approx(1, abs=0.005)
+    assert len(y.unique()) == 2
+
+
+def test_dropout_is_independent_between_elements_and_follows_the_seed():
+    torch.manual_seed(0)
+    first = cpu.dropout(torch.ones(10_000), 0.5)
+    second = cpu.dropout(torch.ones(10_000), 0.5)
+    torch.manual_seed(0)
+    assert torch.equal(first, cpu.dropout(torch.ones(10_000), 0.5))
+    kept = torch.stack([first > 0, second > 0]).double()
+    assert torch.corrcoef(kept)[0, 1].abs() < 0.05
+    assert torch.corrcoef(torch.stack([kept[0, :-1], kept[0, 1:]]))[0, 1].abs() < 0.05
+
+
+def test_gradients_pass_only_where_something_was_kept():
+    x = torch.ones(1000, requires_grad=True)
+    y = cpu.dropout(x, 0.3)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_attention_equals_the_models_own_and_is_taken_back(family, checkpoints):
+    """Logits and gradients are those of the stock attention, with padding and, for GPT-2, the causal mask."""
+    model, _ = checkpoints(family, "AutoModelForQuestionAnswering")
+    own = model.config._attn_implementation
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for name in ("attention_probs_dropout_prob", "attn_pdrop"):
+        setattr(model.config, name, 0.0)
+    model.train()
+    batch = {"input_ids": torch.randint(5, 500, (3, 20)), "attention_mask": torch.ones(3, 20, dtype=torch.long)}
+    batch["attention_mask"][1, 12:] = 0
+
+    def run():
+        model.zero_grad()
+        logits = model(**batch).start_logits[batch["attention_mask"].bool()]
+        logits.square().sum().backward()
+        return logits.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    stock = run()
+    with cpu.faster_training(model):
+        assert any(type(module) is cpu.Dropout for module in model.modules())
+        assert model.config._attn_implementation != own
+        ours = run()
+    assert model.config._attn_implementation == own
+    assert not any(type(module) is cpu.Dropout for module in model.modules())
+    torch.testing.assert_close(ours[0], stock[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours[1], stock[1], atol=1e-4, rtol=1e-3)
+
+
+def test_nothing_of_it_is_saved(checkpoints, tmp_path):
+    model, _ = checkpoints("bert", "AutoModelForQuestionAnswering")
+    with cpu.faster_training(model):
+        model.save_pretrained(tmp_path)
+    assert "tl_hub" not in (tmp_path / "config.json").read_text()
+    assert AutoModelForQuestionAnswering.from_pretrained(tmp_path).config._attn_implementation == "sdpa"

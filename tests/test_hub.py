@@ -1,0 +1,285 @@
+"""Models and data by id: pinned to a commit, and an id that is wrong or out of reach fails in seconds with one line."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tl_hub import hub, samples
+from tl_hub.errors import UserError
+
+REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub" / "refhub.py"
+NOWHERE = "http://127.0.0.1:9"  # the discard port, where nobody listens
+
+# Answers a list of questions [function, id, ...] about the Hub in a process of its own, because huggingface_hub reads
+# its environment when it is imported.
+ASK = """
+import json, sys, time
+from tl_hub import hub
+from tl_hub.errors import UserError
+
+def rows(name, **settings):
+    from tl_hub import data
+    from tl_hub.config import RunConfig
+    from tl_hub.tasks.question_answering import QuestionAnswering
+    loaded = data.load(RunConfig(dataset=name, **settings), QuestionAnswering())
+    return {"revision": loaded.revision, "splits": {key: part.rows.to_list() for key, part in loaded.splits.items()}}
+
+ask = {"model": lambda *a: vars(hub.model_facts(*a)), "dataset": lambda *a: vars(hub.dataset_facts(*a)),
+       "rows": lambda name, settings={}: rows(name, **settings)}
+for function, *arguments in json.loads(sys.argv[1]):
+    begin = time.monotonic()
+    try:
+        answer = ask[function](*arguments)
+    except UserError as error:
+        answer = str(error)
+    print(json.dumps([answer, time.monotonic() - begin]))
+"""
+
+
+def ask(*questions: list[Any], **environment: str) -> list[tuple[Any, float]]:
+    """Answer (or the message of the UserError) and seconds of each question."""
+    process = subprocess.run(
+        [sys.executable, "-c", ASK, json.dumps(questions)],
+        env={**os.environ, "HF_HUB_OFFLINE": "0", "NO_PROXY": "*", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    return [tuple(json.loads(line)) for line in process.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("choice", [("--model", "some/id"), ("--preset", "squad")])
+def test_a_recipe_without_a_hub_says_how_to_work_offline(recipe, tmp_path, choice):
+    begin = time.monotonic()
+    process = recipe(
+        "qa_adapter",
+        *choice,
+        "--output_dir",
+        str(tmp_path / "run"),
+        HF_ENDPOINT=NOWHERE,
+        HF_HUB_OFFLINE="0",
+        HF_HOME=str(tmp_path / "home"),
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
+    assert "the Hub cannot be reached; offline: " in process.stderr
+    expected = {"--model": ("--model some/id", "tiny:bert"), "--preset": ("rajpurkar/squad", "--train_file")}[choice[0]]
+    assert all(part in process.stderr for part in expected)
+    assert not (tmp_path / "run").exists()
+    assert time.monotonic() - begin < 60, "most of which is the import of torch"
+
+
+def test_an_unreachable_hub_is_noticed_in_seconds(tmp_path):
+    """Refused at once, or silent: huggingface_hub alone would wait without an end for an answer."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(5)
+        for endpoint in (NOWHERE, f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            ((message, seconds),) = ask(["model", "some/id"], HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+            assert "the Hub cannot be reached" in message
+            assert seconds < 2 * hub.TIMEOUT_SECONDS + 1
+
+
+@pytest.mark.parametrize(("facts", "flag"), [(hub.model_facts, "--model"), (hub.dataset_facts, "--dataset")])
+def test_offline_mode_says_how_to_go_on(facts, flag):
+    """The tests themselves run in offline mode."""
+    with pytest.raises(UserError) as raised:
+        facts("tl-hub-tests/not-cached")
+    offline = {"--model": "tiny:bert is embedded", "--dataset": "sample:qa is embedded"}[flag]
+    assert str(raised.value).startswith(f"{flag} tl-hub-tests/not-cached: no such folder here, and the Hub cannot")
+    assert offline in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a//b", "../models/bert", "a b", "x/y/z", "/home/me/bert", "runs/", "-a", "a--b"])
+def test_an_ill_formed_id_is_refused_without_a_question_to_the_hub(name):
+    with pytest.raises(UserError, match="neither a folder here nor a Hub id") as raised:
+        hub.model_facts(name)
+    assert f"--model {name}:" in str(raised.value)
+
+
+# From here on: a Hub of our own on the loopback.
+
+QA = {name: samples.load("qa")[name][:count] for name, count in (("train", 12), ("validation", 4))}
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from huggingface_hub import HfApi
+from safetensors.torch import load_file, save_file
+
+api, (model, rows) = HfApi(), sys.argv[1:]
+api.create_repo("alice/tiny-bert")
+api.upload_folder(repo_id="alice/tiny-bert", folder_path=model)
+api.create_tag("alice/tiny-bert", tag="v1")
+weights = Path(model, "model.safetensors")
+save_file({name: tensor + 0.1 for name, tensor in load_file(weights).items()}, Path(rows, "moved"), {"format": "pt"})
+api.upload_file(repo_id="alice/tiny-bert", path_in_repo="model.safetensors", path_or_fileobj=Path(rows, "moved"))
+api.create_repo("alice/secret", private=True)
+for name in ("alice/qa", "alice/empty"):
+    api.create_repo(name, repo_type="dataset")
+api.upload_folder(repo_id="alice/qa", repo_type="dataset", folder_path=rows, allow_patterns="*.jsonl")
+"""
+
+
+class Server:
+    """The reference Hub, with a model whose main branch has moved on since its tag v1, and a few rows."""
+
+    def __init__(self, url: str, home: Path):
+        self.url = url
+        self.environment = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "NO_PROXY": "*"}
+
+    def get(self, path: str) -> Any:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def ask(self, *questions: list[Any], **environment: str) -> list[Any]:
+        return [answer for answer, _ in ask(*questions, **{**self.environment, **environment})]
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint_folders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not REFERENCE.is_file():
+        pytest.skip(f"the reference Hub {REFERENCE} is not on this machine")
+    for module in ("starlette", "uvicorn", "lz4"):
+        pytest.importorskip(module, reason=f"the reference Hub needs {module}: pip install -e '.[test]'")
+    folder = tmp_path_factory.mktemp("hub")
+    address, rows = folder / "address", folder / "rows"
+    rows.mkdir()
+    for name, part in QA.items():
+        (rows / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, REFERENCE, "--port", "0", "--url-file", address, "--data", folder / "data"],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        for _ in range(600):
+            if process.poll() is not None or (address.exists() and address.read_text()):
+                break
+            time.sleep(0.05)
+        assert process.poll() is None and address.exists(), (folder / "log").read_text()
+        server = Server(address.read_text(), folder / "home")
+        upload = subprocess.run(
+            [sys.executable, "-c", UPLOAD, checkpoint_folders("bert"), rows],
+            env={**os.environ, **server.environment, "HF_TOKEN": "hf_alice_write", "HF_HOME": str(folder / "alice")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert upload.returncode == 0, upload.stderr
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def commits(server: Server) -> dict[str, str]:
+    """Commits by the names that the tests give them."""
+    return {
+        "model": server.get("/api/models/alice/tiny-bert")["sha"],
+        "v1": server.get("/api/models/alice/tiny-bert/revision/v1")["sha"],
+        "rows": server.get("/api/datasets/alice/qa")["sha"],
+    }
+
+
+def trained_by_id(recipe: Any, server: Server, folder: Path, *flags: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """run.json and the card's metadata of two steps on the Hub's model and rows."""
+    given = ["--model", "alice/tiny-bert", "--dataset", "alice/qa", "--max_steps", "2", "--batch_size", "4"]
+    process = recipe("qa_adapter", *given, "--output_dir", str(folder), *flags, **server.environment)
+    assert process.returncode == 0, process.stderr
+    return json.loads((folder / "run.json").read_text()), yaml.safe_load(
+        (folder / "README.md").read_text().split("---")[1]
+    )
+
+
+def test_a_run_by_id_cites_the_commits_it_used(recipe, server, commits, tmp_path):
+    record, card = trained_by_id(recipe, server, tmp_path / "run")
+    assert (record["base"]["id"], record["base"]["source"]) == ("alice/tiny-bert", "hub")
+    assert record["base"]["revision"] == commits["model"] != commits["v1"]
+    assert (record["data"]["id"], record["data"]["source"]) == ("alice/qa", "hub")
+    assert record["data"]["revision"] == commits["rows"]
+    assert {name: split["rows"] for name, split in record["data"]["splits"].items()} == {"train": 12, "validation": 4}
+    assert (card["base_model"], card["datasets"]) == ("alice/tiny-bert", ["alice/qa"])
+    assert card["base_model_relation"] == "adapter"
+    adapter = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("alice/tiny-bert", commits["model"])
+
+
+def test_a_run_on_a_tag_stays_on_it_when_main_has_moved_on(recipe, server, commits, tmp_path):
+    """The load-back at the end of the run fails where a loader takes the base of main instead."""
+    record, _ = trained_by_id(recipe, server, tmp_path / "run", "--revision", "v1")
+    assert record["base"]["revision"] == commits["v1"]
+
+
+def test_what_the_hub_does_not_have_is_one_line(recipe, server, tmp_path):
+    process = recipe("qa_adapter", "--model", "alice/nope", "--output_dir", str(tmp_path / "run"), **server.environment)
+    assert process.returncode == 2 and not (tmp_path / "run").exists()
+    assert process.stderr.startswith("error: --model alice/nope: no such folder here, and no such model on the Hub")
+    assert process.stderr.count("\n") == 1
+
+
+def test_facts_and_rows_of_what_is_there(server, commits):
+    model, tag, commit, rows, rows_of_commit = server.ask(
+        ["model", "alice/tiny-bert"],
+        ["model", "alice/tiny-bert", "v1"],
+        ["model", "alice/tiny-bert", commits["v1"]],
+        ["rows", "alice/qa"],
+        ["rows", "alice/qa", {"dataset_revision": commits["rows"], "train_rows": 3}],
+    )
+    assert model == {"revision": commits["model"], "license": None}
+    assert tag["revision"] == commit["revision"] == commits["v1"]
+    assert rows["revision"] == rows_of_commit["revision"] == commits["rows"]
+    expected = {name: [dict(sorted(row.items())) for row in part] for name, part in QA.items()}
+    assert {n: [dict(sorted(row.items())) for row in part] for n, part in rows["splits"].items()} == expected
+    assert len(rows_of_commit["splits"]["train"]) == 3
+
+
+def test_each_refusal_names_its_cause(server):
+    cases = [
+        (["model", "alice/nope"], "--model alice/nope: no such folder here, and no such model on the Hub"),
+        (["dataset", "alice/nope"], "--dataset alice/nope: no such folder here, and no such dataset on the Hub"),
+        (["rows", "alice/tiny-bert"], "no such dataset on the Hub"),  # a model, not data
+        (["model", "alice/secret"], "private: `hf auth login`"),
+        (["model", "alice/tiny-bert", "v9"], "--model alice/tiny-bert: the Hub has no revision v9 of it"),
+        (["rows", "alice/qa", {"dataset_revision": "v9"}], "--dataset alice/qa: the Hub has no revision v9 of it"),
+        (["rows", "alice/qa", {"dataset_config": "german"}], "--dataset alice/qa cannot be loaded: "),
+        (["rows", "alice/empty"], "--dataset alice/empty cannot be loaded: "),
+    ]
+    for (question, says), message in zip(cases, server.ask(*(question for question, _ in cases)), strict=True):
+        assert says in message and "\n" not in message, (question, message)
+
+
+def test_a_token_that_is_not_valid_is_not_taken_for_a_hub_out_of_reach(server):
+    (message,) = server.ask(["model", "alice/tiny-bert"], HF_TOKEN="hf_expired")
+    assert "Invalid credentials" in message and "hf auth login" in message
+
+
+def test_what_a_run_has_used_is_there_without_the_hub(server, commits, tmp_path):
+    """A second run on a train, or on a machine without a network, starts from the cache and cites the same commits."""
+    home = {"HF_HOME": str(tmp_path)}
+    model, rows = server.ask(["model", "alice/tiny-bert"], ["rows", "alice/qa"], **home)
+    assert server.ask(["model", "alice/tiny-bert"], ["rows", "alice/qa"], HF_HUB_OFFLINE="1", **home) == [model, rows]
+    assert (model["revision"], rows["revision"]) == (commits["model"], commits["rows"])
+    again, facts, tag = server.ask(
+        ["model", "alice/tiny-bert"],
+        ["dataset", "alice/qa"],
+        ["model", "alice/tiny-bert", "v1"],
+        **home,
+        HF_ENDPOINT=NOWHERE,
+    )
+    assert (again["revision"], facts["revision"]) == (commits["model"], commits["rows"])
+    assert "the Hub cannot be reached" in tag, "another revision than the one that is cached"

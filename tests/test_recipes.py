@@ -1,0 +1,184 @@
+"""Recipes as users start them, in processes of their own: good runs, mistakes, Ctrl-C; and what a recipe looks like."""
+
+import ast
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import transformers
+
+from tl_hub import samples, verify
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.record import RunRecord
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+ROWS = samples.load("qa")["train"][:24]
+# Without it, threads that wait for each other on a busy machine make small steps a hundred times slower.
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def lines(rows: list) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def malformed_json(folder: Path) -> tuple[list[str], str]:
+    (folder / "rows.jsonl").write_text(lines(ROWS[:5]) + '{"question": "Who?",\n' + lines(ROWS[5:]))
+    return ["--train_file", str(folder / "rows.jsonl")], "rows.jsonl cannot be read: line 6 is not JSON"
+
+
+def misplaced_answers(folder: Path) -> tuple[list[str], str]:
+    wrong = {**ROWS[3], "answers": {"text": ["nowhere"], "answer_start": [4]}}
+    (folder / "rows.jsonl").write_text(lines([*ROWS, wrong]))
+    return ["--train_file", str(folder / "rows.jsonl")], "1 of 25 rows: answer text not found at its offset: row 24"
+
+
+def unknown_flag(folder: Path) -> tuple[list[str], str]:
+    return ["--learning-rat", "1e-3"], "unknown flag or value --learning_rat; did you mean --learning_rate?"
+
+
+def other_run(folder: Path) -> tuple[list[str], str]:
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text("{}")
+    return [], "holds another run; --resume goes on with it, --overwrite replaces it"
+
+
+def unknown_family(folder: Path) -> tuple[list[str], str]:
+    config = transformers.RobertaConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16
+    )
+    transformers.RobertaModel(config).save_pretrained(folder / "roberta")
+    return ["--model", str(folder / "roberta")], "is of type 'roberta'; allowed are bert, gpt2, t5, xlnet"
+
+
+def no_weights(folder: Path) -> tuple[list[str], str]:
+    transformers.BertConfig().save_pretrained(folder / "bare")
+    return ["--model", str(folder / "bare")], "the folder holds no safetensors weights"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [unknown_flag, malformed_json, misplaced_answers, other_run, unknown_family, no_weights],
+    ids=lambda mistake: mistake.__name__,
+)
+def test_a_mistake_is_one_line_and_writes_nothing(recipe, tmp_path, mistake):
+    flags, says = mistake(tmp_path)
+    before = contents(tmp_path)
+    process = recipe("qa_adapter", *flags, "--output_dir", str(tmp_path / "run"))
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
+    assert says in process.stderr
+    assert contents(tmp_path) == before
+    assert process.stdout == ""
+
+
+@pytest.fixture
+def few_rows(tmp_path: Path) -> list[str]:
+    """Flags of a run that takes a step in a fraction of a second."""
+    (tmp_path / "train.jsonl").write_text(lines(ROWS))
+    (tmp_path / "validation.jsonl").write_text(lines(samples.load("qa")["validation"][:6]))
+    files = ["--train_file", str(tmp_path / "train.jsonl"), "--validation_file", str(tmp_path / "validation.jsonl")]
+    return [*files, "--batch_size", "4", "--output_dir", str(tmp_path / "run")]
+
+
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+MODEL = {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "flags"),
+    [("qa_adapter", family, ["--rank", "2"]) for family in ARCHITECTURES] + [("qa_finetune", "bert", [])],
+)
+def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_path, name, family, flags):
+    base, run = checkpoint_folders(family), tmp_path / "run"
+    launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu")
+    flags = ["--model", str(base), *few_rows, "--max_steps", "3", *flags]
+    process = recipe(name, *flags, launcher=launcher, **PATIENT)
+    assert process.returncode == 0, process.stderr
+    files = {path.name for path in run.iterdir()}
+    expected = {"README.md", "run.json", "log.jsonl", "curves.png", "tokenizer.json", "tokenizer_config.json"}
+    assert expected <= files
+    # Never both: an adapter beside a model's config is applied to it without a word.
+    assert files & (ADAPTER | MODEL) == (ADAPTER if name == "qa_adapter" else MODEL)
+    log = log_of(run)
+    assert [entry["step"] for entry in log] == [1, 2, 3]
+    assert all(math.isfinite(entry[figure]) and entry[figure] > 0 for entry in log for figure in ("loss", "grad_norm"))
+    record = RunRecord.load(run)  # checks it against the schema
+    assert (record.base.id, record.base.source, record.base.model_type) == (base.name, "local", family)
+    assert (record.data.splits["train"].rows, record.data.splits["validation"].rows) == (24, 6)
+    assert (record.cost.trainable_parameters < record.cost.total_parameters) == (name == "qa_adapter")
+    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert str(tmp_path) not in (run / "README.md").read_text() + (run / "run.json").read_text()
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, few_rows, tmp_path):
+    run, steps = tmp_path / "run", 120
+    flags = ["--model", str(checkpoint_folders("bert")), *few_rows, "--epochs", "20", "--rank", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "recipes/qa_adapter.py", *flags],
+        cwd=ROOT,
+        env={**os.environ, **PATIENT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(1200):
+            if process.poll() is not None or ((run / "log.jsonl").exists() and len(log_of(run)) >= 2):
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, shown
+    assert "Traceback" not in shown
+    done = len(log_of(run))
+    assert f"interrupted at step {done} of {steps}; the same command with --resume goes on from there" in shown
+    assert 2 <= done < steps and (run / "checkpoint").is_dir() and not (run / "run.json").exists()
+
+    resumed = recipe("qa_adapter", *flags, "--resume", **PATIENT)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [entry["step"] for entry in log_of(run)] == list(range(1, steps + 1)), "no step twice, none left out"
+    assert len(RunRecord.load(run).history) == 20
+
+
+def log_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_reads_from_top_to_bottom(path):
+    """Logic lives in the package, where it is tested once; a recipe shows the steps and their settings."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    unwanted = (ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.comprehension, ast.Lambda)
+    assert [f"{type(n).__name__}, line {n.lineno}" for n in ast.walk(tree) if isinstance(n, unwanted)] == []
+    assert len(source.splitlines()) <= 80
+    assert ast.get_docstring(tree), "what it does, how it is called, the paper"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_shadows_no_module_and_uses_no_other_recipe(path):
+    """A script's folder comes first on sys.path: the package would import recipes/datasets.py as `datasets`."""
+    assert path.stem not in {*sys.stdlib_module_names, *packages_distributions()}
+    others = {other.stem for other in RECIPES} | {"recipes"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not others & {name.split(".")[0] for name in names}
+
+
+def test_there_are_recipes():
+    assert "qa_adapter" in {path.stem for path in RECIPES}

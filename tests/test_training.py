@@ -1,0 +1,237 @@
+"""The gradient loop against an uninterrupted run, a plain loop and the stock schedules."""
+
+import json
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from tl_hub import data, training
+from tl_hub.config import RunConfig
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+TASK = QuestionAnswering(max_length=128, doc_stride=32)
+
+
+@pytest.fixture
+def run(tmp_path, checkpoint_folders) -> RunConfig:
+    return RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), train_rows=40, validation_rows=8,
+        epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32",
+    )  # fmt: skip
+
+
+def go(run: RunConfig, method=None, before=None, family_patch=None):
+    """What a recipe does up to the end of training."""
+    accelerator = training.start(run)
+    rows = data.load(run, TASK)
+    model, tokenizer, base = training.load_model(run, TASK)
+    data.encode(rows, TASK, tokenizer, model)
+    model = (method or FineTune()).wrap(model, base)
+    if before:
+        before(model, rows)
+    history = training.train(model, rows, TASK, tokenizer, run, accelerator)
+    return model, history, rows
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def log(run: RunConfig) -> list[dict]:
+    return [json.loads(line) for line in (Path(run.output_dir) / "log.jsonl").read_text().splitlines()]
+
+
+def interrupt_after(run: RunConfig, step: int) -> None:
+    """Send this process the signal that Ctrl-C sends, once the log has `step` lines."""
+
+    def watch() -> None:
+        path = Path(run.output_dir) / "log.jsonl"
+        while not path.exists() or len(path.read_text().splitlines()) < step:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@pytest.mark.parametrize("method", [FineTune(), Adapter(rank=4)])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one_bit_for_bit(run, tmp_path, method, accumulation):
+    run = replace(run, accumulation=accumulation)
+    whole, history, _ = go(run, method)
+    cut = replace(run, output_dir=str(tmp_path / "cut"))
+    interrupt_after(cut, 2)
+    with pytest.raises(RunStopped, match="--resume") as stop:
+        go(cut, method)
+    assert stop.value.exit_code == 130
+    assert not any((tmp_path / "cut").glob("*.new"))
+    resumed, again, _ = go(replace(cut, resume=True), method)
+    expected = weights(whole)
+    assert all(torch.equal(p, expected[name]) for name, p in weights(resumed).items())
+    assert again.epochs == history.epochs and again.best_epoch == history.best_epoch
+    figures = ("step", "loss", "learning_rate", "grad_norm")
+    assert [[line[f] for f in figures] for line in log(cut)] == [[line[f] for f in figures] for line in log(run)]
+
+
+def test_equals_a_plain_loop_with_the_stock_schedule(run):
+    """Loss and weights of a hand-written loop: torch's AdamW, transformers' linear schedule, the same batches."""
+    run = replace(run, epochs=1, warmup=0.2)
+    initial = {}
+    order = []
+
+    def keep(model, rows):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.config.attention_probs_dropout_prob = 0.0
+        initial.update(weights(model))
+        features = rows.splits["train"].features
+        order.extend([features[i] for i in batch] for batch in data.LengthBuckets(features["length"], 4, run.seed))
+
+    ours, _, _ = go(run, before=keep)
+    losses = [line["loss"] for line in log(run)]
+
+    model, tokenizer, _ = training.load_model(run, TASK)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(initial[name])
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.attention_probs_dropout_prob = 0.0
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0}], lr=1e-3
+    )
+    collate = TASK.collator(tokenizer, training=True)
+    expected = []
+    for step, batch in enumerate(order):
+        names = ("input_ids", "token_type_ids", "start_positions", "end_positions")
+        loss = model(**collate([{name: feature[name] for name in names} for feature in batch])).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
+        warm = int(0.2 * len(order))
+        rate = (step + 1) / (warm + 1) if step < warm else (len(order) - step) / (len(order) - warm)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * rate
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for name, p in model.named_parameters():
+        if name == "qa_outputs.bias":  # a constant under the softmax: its gradient is rounding, which Adam scales up
+            continue
+        torch.testing.assert_close(weights(ours)[name], p.detach(), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_schedules_fall_as_the_stock_ones(run, schedule):
+    """After the warm-up the rate is that of transformers' schedule of the same name."""
+    run = replace(run, schedule=schedule, warmup=0.0)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    stock = transformers.get_scheduler(schedule, optimizer, num_warmup_steps=0, num_training_steps=20)
+    for step in range(20):
+        assert training._schedule(step, 20, run) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        stock.step()
+
+
+def test_the_best_epoch_is_kept_and_its_figures_are_the_models(run):
+    """Whatever the last epoch did: the weights left in the model score what the history says of the best one."""
+    run = replace(run, epochs=4, learning_rate=5e-3)
+    model, history, rows = go(run)
+    scores = [entry["f1"] for entry in history.epochs]
+    assert history.epochs[history.best_epoch - 1]["f1"] == max(scores)
+    accelerator = training.start(replace(run, overwrite=True))
+    _, tokenizer, _ = training.load_model(run, TASK)
+    score = training.evaluate(model, rows.splits["validation"], TASK, tokenizer, run, accelerator, history.decision)
+    assert score.metrics["f1"].mean() == pytest.approx(max(scores))
+    kept = load_file(Path(run.output_dir) / "checkpoint" / "best.safetensors")
+    assert all(torch.equal(kept[name], p) for name, p in weights(model).items())
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(run):
+    """The weights turn bad in the second epoch; the state on disk is that of the first, and a resumed run goes on."""
+
+    def poison(model, rows):
+        steps = 0
+
+        def hook(module, inputs, outputs):
+            nonlocal steps
+            steps += module.training
+            if steps == 16:
+                outputs.loss.data.fill_(float("nan"))
+
+        model.register_forward_hook(hook)
+
+    with pytest.raises(RunStopped, match="diverged at step 16.*step 13 is kept.*--resume"):
+        go(run, before=poison)
+    state = load_file(Path(run.output_dir) / "checkpoint" / "weights.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    _, history, _ = go(replace(run, resume=True, learning_rate=1e-4))
+    assert history.step == 26 and log(run)[13]["learning_rate"] < 1e-4
+
+
+def test_a_state_of_another_method_is_refused(run):
+    interrupt_after(run, 2)
+    with pytest.raises(RunStopped):
+        go(run)
+    with pytest.raises(UserError, match="another model or method"):
+        go(replace(run, resume=True), Adapter(rank=4))
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_every_fresh_parameter_of_an_adapter_is_trained_and_the_base_is_not(run, checkpoint_folders, family):
+    run = replace(run, model=str(checkpoint_folders(family)))
+    model, _, base = training.load_model(run, TASK)
+    assert base.fresh == ("qa_outputs.bias", "qa_outputs.weight")
+    model = Adapter(rank=4).wrap(model, base)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.replace("modules_to_save.default.", "") for name in trained if "lora" not in name} == {
+        f"base_model.model.{name}" for name in base.fresh
+    }
+    assert any("lora_A" in name for name in trained)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(run):
+    model, history, rows = go(replace(run, epochs=1))
+    accelerator = training.start(replace(run, overwrite=True))
+    _, tokenizer, _ = training.load_model(run, TASK)
+    answers = [
+        training.evaluate(
+            model, rows.splits["test"], TASK, tokenizer, replace(run, batch_size=size), accelerator
+        ).predictions
+        for size in (1, 16)
+    ]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "flags", "message"),
+    [
+        (lambda p: (p / "x").write_text(""), {}, "--resume goes on with it, --overwrite replaces it"),
+        (lambda p: None, {"resume": True}, "no interrupted run"),
+    ],
+)
+def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):
+    prepare(tmp_path)
+    with pytest.raises(UserError, match=message):
+        training.start(RunConfig(output_dir=str(tmp_path), **flags))
+
+
+def test_a_disk_too_small_is_refused_before_training(run, monkeypatch):
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("usage", (), {"free": 1000}))
+    with pytest.raises(UserError, match="MiB are free, the run needs"):
+        go(run)
+    assert not Path(run.output_dir).exists()

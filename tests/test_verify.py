@@ -1,0 +1,166 @@
+"""Load-back must pass a right folder and name what is wrong in a broken one; pipeline answers from it."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+import tl_hub
+from tl_hub import data, finish, training, verify
+from tl_hub.config import RunConfig
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.record import RunRecord
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+TASK = QuestionAnswering(max_length=128, doc_stride=32)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, checkpoint_folders):
+    """Run folders of a few training steps, made by the calls of the recipes, one for each family and method."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def folder(family: str, method) -> Path:
+        path = root / f"{family}-{method.kind}"
+        if not path.exists():
+            run = RunConfig(
+                output_dir=str(path), model=str(checkpoint_folders(family)), train_rows=16, validation_rows=8, epochs=1,
+                batch_size=8, learning_rate=1e-2,
+            )  # fmt: skip
+            accelerator: Accelerator = training.start(run)
+            rows = data.load(run, TASK)
+            model, tokenizer, base = training.load_model(run, TASK)
+            data.encode(rows, TASK, tokenizer, model)
+            model = method.wrap(model, base)
+            history = training.train(model, rows, TASK, tokenizer, run, accelerator)
+            score = training.evaluate(model, rows.splits["test"], TASK, tokenizer, run, accelerator, history.decision)
+            finish.finish(run, TASK, method, base, rows, history, score, model, tokenizer, accelerator)
+        return path
+
+    return folder
+
+
+@pytest.mark.parametrize("method", [Adapter(rank=4), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_every_family_and_method_loads_back_and_answers(folders, family, method):
+    folder = folders(family, method)
+    record = RunRecord.load(folder)
+    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
+    assert {path.name for path in folder.iterdir()} >= {
+        "README.md",
+        "run.json",
+        "log.jsonl",
+        "curves.png",
+        "tokenizer.json",
+    }
+    assert (folder / "adapter_model.safetensors").exists() == (method.kind == "adapter")
+    assert (folder / "config.json").exists() == (method.kind == "fine-tuned")
+    assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pkl"))
+    card = (folder / "README.md").read_text()
+    assert str(folder.parent) not in card and "/tmp" not in (folder / "run.json").read_text()
+
+    context = "Water boils. " * 60 + "The Danube ends in the Black Sea."
+    answer = tl_hub.pipeline(folder)(question="Where does the Danube end?", context=context)
+    assert answer["answer"] == context[answer["start"] : answer["end"]] and 0 <= answer["score"] <= 1
+
+
+def test_the_pipeline_is_the_evaluation(folders, checkpoint_folders):
+    """Answers to the test rows are those on record, whatever the batch size, and the threshold is applied."""
+    folder = folders("bert", FineTune())
+    record = RunRecord.load(folder)
+    asked = [example["question"] for example in record.examples], [example["context"] for example in record.examples]
+    ask = tl_hub.pipeline(folder)
+    answers = ask(*asked, batch_size=2)
+    assert [answer["answer"] for answer in answers] == [ask(q, c)["answer"] for q, c in zip(*asked, strict=True)]
+    ask.threshold = -math.inf
+    assert ask(asked[0][0], asked[1][0])["answer"] == ""
+    ask.threshold = math.inf
+    assert ask(asked[0][0], asked[1][0])["answer"] != ""
+
+
+def test_scores_of_a_short_context_equal_brute_force(folders):
+    folder = folders("bert", FineTune())
+    ask = tl_hub.pipeline(folder)
+    ask.threshold = math.inf
+    context = "The Danube ends in the Black Sea."
+    answer = ask("Where does it end?", context)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    encoded = tokenizer("Where does it end?", context, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    with torch.no_grad():
+        out = model(**encoded)
+    places = [i for i, part in enumerate(encoded.sequence_ids(0)) if part == 1]
+    spans = {
+        (offsets[i][0], offsets[j][1]): float(out.start_logits[0, i] + out.end_logits[0, j])
+        for i in places for j in places if i <= j < i + 30
+    }  # fmt: skip
+    best = max(spans, key=spans.__getitem__)
+    assert (answer["start"], answer["end"]) == best
+    assert answer["score"] == pytest.approx(np.exp(spans[best]) / np.exp(list(spans.values())).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "fine-tuned"])
+def test_a_changed_parameter_is_found_and_named(folders, tmp_path, kind):
+    folder = tmp_path / "broken"
+    shutil.copytree(folders("bert", Adapter(rank=4) if kind == "adapter" else FineTune()), folder)
+    file = folder / ("adapter_model.safetensors" if kind == "adapter" else "model.safetensors")
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("qa_outputs.weight"))
+    tensors[name] += 0.1
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(RunStopped, match=r"logits differ by .*parameters that differ: qa_outputs\.weight$"):
+        verify.check(folder)
+
+
+def test_a_lost_head_is_found(folders, tmp_path):
+    """What PEFT does silently with a head it does not know: the file lacks it, and loading makes a random one."""
+    folder = tmp_path / "headless"
+    shutil.copytree(folders("xlnet", Adapter(rank=4)), folder)
+    file = folder / "adapter_model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if "qa_outputs" not in n}, file, metadata={"format": "pt"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
+    with pytest.raises(RunStopped, match="qa_outputs"):
+        verify.check(folder)
+
+
+def test_a_folder_that_does_not_load_is_a_failure_with_the_reason(folders, tmp_path):
+    folder = tmp_path / "gone"
+    shutil.copytree(folders("bert", FineTune()), folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(RunStopped, match="load-back of .* failed: .*safetensors"):
+        verify.check(folder)
+
+
+def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
+    with pytest.raises(UserError, match="holds no run.json"):
+        tl_hub.pipeline(tmp_path)
+    record = RunRecord.load(folders("bert", FineTune()))
+    replace(record, pipeline_tag="fill-mask").save(tmp_path)
+    with pytest.raises(UserError, match="no fill-mask"):
+        tl_hub.pipeline(tmp_path)
+    ask = tl_hub.pipeline(folders("bert", FineTune()))
+    with pytest.raises(UserError, match="2 questions and 1 contexts"):
+        ask(["a", "b"], ["c"])
+    with pytest.raises(UserError, match="empty"):
+        ask("a", " ")
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, tl_hub, tl_hub.record, tl_hub.card; print(*{'torch', 'transformers', 'peft'} & set(sys.modules))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == []
