@@ -3,6 +3,7 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # or waiting threads take the cores from the processes that tests start
 
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 
 from tl_hub import samples
 
@@ -63,6 +65,12 @@ def checkpoints(checkpoint_folders: Callable[[str], Path]) -> Callable[[str, str
         return model, transformers.AutoTokenizer.from_pretrained(path)
 
     return load
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> None:
+    """A process has one accelerator state; a run has a process. Tests that share theirs start it anew."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

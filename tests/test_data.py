@@ -44,8 +44,10 @@ ODD = [
     row('Which "quoted", word?', 'It is a "quoted", word;\nwith a second line.', '"quoted"'),
     row("흑해는 어디에 있는가?", "도나우 강은 삼각주에서 흑해로 흘러든다. 🙂\u2028\x85end", "흑해"),
     row("{", "[1, 2]", "1"),
+    row("Which line is second?", "A first line\r\nand a second, after\ra lone return.", "second"),
+    row("Where does a long text end?", "so on, " * 30_000 + "here.", "here"),
 ]
-ROWS = ODD + [row(f"What is number {i}?", f"Number {i} is called n{i}.", f"n{i}") for i in range(13)]
+ROWS = ODD + [row(f"What is number {i}?", f"Number {i} is called n{i}.", f"n{i}") for i in range(11)]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -233,16 +235,16 @@ def test_columns_of_another_name_are_read(tmp_path):
 
 def test_the_message_says_in_which_split_a_row_is_wrong(tmp_path):
     good = write(tmp_path / "good.jsonl", ROWS)
-    shifted = {**ROWS[-1], "answers": {"text": ["n12"], "answer_start": [3]}}
+    shifted = {**ROWS[-1], "answers": {"text": ["n10"], "answer_start": [3]}}
     bad = write(tmp_path / "bad.jsonl", [*ROWS, shifted])
     message = refused(good, validation_file=str(bad))
     assert message.startswith("validation rows of good.jsonl, bad.jsonl: 1 of 21 rows")
-    assert f"row {len(ROWS)}: 'n12' is not at 3" in message
+    assert f"row {len(ROWS)}: 'n10' is not at 3" in message
 
 
 def test_rows_beyond_the_limit_are_checked_all_the_same(tmp_path):
     """A quick try with --train_rows 100 is to show what the whole run would stumble over."""
-    shifted = {**ROWS[-1], "answers": {"text": ["n12"], "answer_start": [3]}}
+    shifted = {**ROWS[-1], "answers": {"text": ["n10"], "answer_start": [3]}}
     assert "row 20:" in refused(write(tmp_path / "rows.jsonl", [*ROWS, shifted]), train_rows=3)
 
 

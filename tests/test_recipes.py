@@ -1,9 +1,11 @@
 """Recipes as users start them, in processes of their own: good runs, mistakes, Ctrl-C; and what a recipe looks like."""
 
 import ast
+import dataclasses
 import json
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -178,6 +180,20 @@ def test_a_recipe_shadows_no_module_and_uses_no_other_recipe(path):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not others & {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_preset_sets_what_there_is_to_set(path):
+    """`cli.parse` passes over a name that no part has, such as one with a typing error."""
+    found = runpy.run_path(str(path))
+    known = {field.name for part in found.values() if is_setting(part) for field in dataclasses.fields(part)}
+    assert {"output_dir", "epochs"} <= known
+    for name, preset in found.get("PRESETS", {}).items():
+        assert set(preset) <= known, name
+
+
+def is_setting(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def test_there_are_recipes():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import numpy as np
 import safetensors.torch
 import torch
@@ -97,6 +98,7 @@ def start(run: RunConfig) -> Accelerator:
     if not run.verbose:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
         warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate|datasets|huggingface_hub)\b")
     set_seed(run.seed)
     bf16 = run.precision == "bf16" or (run.precision == "auto" and _computes_bf16())

@@ -1,0 +1,154 @@
+"""Commands, flags, paths and code in the documents are those of the project as it is."""
+
+import ast
+import importlib.util
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+
+from tl_hub import cli
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+DOCUMENTS = [path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()]
+TEXTS = {path.name: path.read_text() for path in DOCUMENTS} | {
+    path.name: ast.get_docstring(ast.parse(path.read_text())) or "" for path in RECIPES
+}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^ {4}((?:accelerate launch|python|tl-hub|make)\b.*)$", re.MULTILINE)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [code for kind, code in FENCE.findall(TEXTS[name]) if kind == language]
+
+
+def commands(name: str) -> list[str]:
+    """The command lines a document shows."""
+    if name.endswith(".py"):
+        return COMMAND.findall(TEXTS[name])
+    lines = "".join(blocks(name, "bash")).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def prose(name: str) -> list[str]:
+    """What stands in backticks in the text around the blocks."""
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", TEXTS[name]))
+
+
+COMMANDS = [(name, line) for name in TEXTS for line in commands(name)]
+
+
+class Parsed(Exception):
+    """Ends a recipe's `main` where its settings are known."""
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, ...]]:
+    """The settings a recipe starts with, given these words: its own call of `cli.parse`, and nothing after it."""
+    real = cli.parse
+
+    def parse(*given: Any, **options: Any) -> None:
+        raise Parsed(real(*given, **options))
+
+    def found(path: Path, words: list[str]) -> tuple[Any, ...]:
+        monkeypatch.setattr(cli, "parse", parse)
+        monkeypatch.setattr(sys, "argv", [str(path), *words])
+        with pytest.raises(Parsed) as parsed:
+            runpy.run_path(str(path))["main"]()
+        return parsed.value.args[0]
+
+    return found
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("name", "line"), COMMANDS, ids=[f"{name}: {line}" for name, line in COMMANDS])
+def test_a_command_is_one_that_works(settings, name, line):
+    """Flags parse, files and targets are there. What a command does is tested where its parts are."""
+    words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+    program = words[0]
+    scripts = [i for i, word in enumerate(words) if word.endswith(".py")]
+    if program == "make":
+        assert set(words[1:]) <= targets()
+    elif program == "tl-hub":
+        assert program in {script.name for script in entry_points(group="console_scripts")}
+    elif scripts:
+        script = ROOT / words[scripts[0]]
+        assert script.is_file()
+        launcher = words[: scripts[0]]
+        assert launcher[:1] == ["python"] or launcher[:2] == ["accelerate", "launch"]
+        if launcher[:2] == ["accelerate", "launch"]:
+            launch_command_parser().parse_args([*launcher[2:], str(script)])
+        if script.parent.name == "recipes":
+            assert settings(script, words[scripts[0] + 1 :])
+    elif program == "python" and words[1] == "-c":
+        compile(words[2], line, "exec")
+    elif program == "python":
+        assert words[1] == "-m" and importlib.util.find_spec(words[2])
+    else:
+        assert program in {"pip", "git", "cd", "hf", "pre-commit"}, "a command that no test knows"
+
+
+def test_the_documents_show_commands():
+    """If the patterns above no longer found any, all would be well."""
+    assert {path.name for path in RECIPES} <= {name for name, _ in COMMANDS}
+    for path in DOCUMENTS:
+        if "```bash" in TEXTS[path.name]:
+            assert commands(path.name)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipes_docstring_starts_with_its_bare_command(path):
+    assert commands(path.name)[0].split()[:3] == ["accelerate", "launch", f"recipes/{path.name}"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_lists_every_setting(recipe, settings, path):
+    process = recipe(path.stem, "--help")
+    assert process.returncode == 0 and process.stderr == ""
+    assert (ast.get_docstring(ast.parse(path.read_text())) or "?") in process.stdout
+    shown = " ".join(process.stdout.split())
+    for part in settings(path, []):
+        for field in fields(part):
+            assert f"--{field.name}" in shown, field.name
+            assert " ".join(field.metadata["help"].split()) in shown, field.name
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_flags_in_the_text_are_flags(settings, name):
+    known = {f"--{field.name}" for path in RECIPES for part in settings(path, []) for field in fields(part)}
+    known |= {"--help", "--preset"}
+    known |= {option for action in launch_command_parser()._actions for option in action.option_strings}
+    given = {flag for code in prose(name) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
+    assert given <= known
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_paths_in_the_text_are_there(name):
+    given = re.findall(r"(?<![\w/.-])(?:recipes|tl_hub|tests|model_cards|\.ci)/[\w./-]*", TEXTS[name])
+    assert [path for path in given if not (ROOT / path.rstrip(".")).exists()] == []
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[name])
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_python_in_the_documents_compiles_and_imports_what_is_there():
+    for path in DOCUMENTS:
+        for code in blocks(path.name, "python"):
+            tree = ast.parse(code, f"{path.name}, python block")
+            imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+            namespace: dict[str, Any] = {}
+            exec(compile(ast.Module(imports, []), path.name, "exec"), namespace)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in namespace:
+                    assert hasattr(namespace[node.value.id], node.attr), f"{path.name}: {ast.unparse(node)}"
