@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 import math
-import os
 import runpy
 import signal
 import subprocess
@@ -23,8 +22,6 @@ from tl_hub.record import RunRecord
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 ROWS = samples.load("qa")["train"][:24]
-# Without it, threads that wait for each other on a busy machine make small steps a hundred times slower.
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def lines(rows: list) -> str:
@@ -106,7 +103,7 @@ def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_p
     base, run = checkpoint_folders(family), tmp_path / "run"
     launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu")
     flags = ["--model", str(base), *few_rows, "--max_steps", "3", *flags]
-    process = recipe(name, *flags, launcher=launcher, **PATIENT)
+    process = recipe(name, *flags, launcher=launcher)
     assert process.returncode == 0, process.stderr
     files = {path.name for path in run.iterdir()}
     expected = {"README.md", "run.json", "log.jsonl", "curves.png", "tokenizer.json", "tokenizer_config.json"}
@@ -130,7 +127,6 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, fe
     process = subprocess.Popen(
         [sys.executable, "recipes/qa_adapter.py", *flags],
         cwd=ROOT,
-        env={**os.environ, **PATIENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -150,7 +146,7 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, fe
     assert f"interrupted at step {done} of {steps}; the same command with --resume goes on from there" in shown
     assert 2 <= done < steps and (run / "checkpoint").is_dir() and not (run / "run.json").exists()
 
-    resumed = recipe("qa_adapter", *flags, "--resume", **PATIENT)
+    resumed = recipe("qa_adapter", *flags, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert [entry["step"] for entry in log_of(run)] == list(range(1, steps + 1)), "no step twice, none left out"
     assert len(RunRecord.load(run).history) == 20

@@ -222,6 +222,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(run):
     [
         (lambda p: (p / "x").write_text(""), {}, "--resume goes on with it, --overwrite replaces it"),
         (lambda p: None, {"resume": True}, "no interrupted run"),
+        (lambda p: (p / "thesis.tex").write_text("years"), {"overwrite": True}, "holds files but no run"),
     ],
 )
 def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):

@@ -16,16 +16,12 @@ class Architecture:
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with.
         null_token: the special token whose place in a window stands for "no answer here" in extractive QA. It must
             see the whole window: BERT's first token does, a causal or encoder-decoder model's last token does.
-        activation_checkpointing: the model class can recompute activations in the backward pass.
-        find_unused_parameters: some parameters get no gradient, which DistributedDataParallel must be told.
     """
 
     lora_targets: tuple[str, ...]
     fan_in_fan_out: bool = False
     token_type_ids: bool = False
     null_token: Literal["cls", "eos"] = "cls"
-    activation_checkpointing: bool = True
-    find_unused_parameters: bool = False
 
 
 ARCHITECTURES = {
@@ -48,8 +44,6 @@ ARCHITECTURES = {
         # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap.
         lora_targets=("layer_1", "layer_2"),
         token_type_ids=True,
-        activation_checkpointing=False,
-        find_unused_parameters=True,
     ),
 }
 

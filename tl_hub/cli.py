@@ -45,6 +45,8 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
 
     given = vars(known)
     preset = presets[given.pop("preset")] if given.get("preset") else {}
+    if given.get("train_file"):
+        preset = {name: value for name, value in preset.items() if name != "dataset"}  # own rows replace the preset's
     values = {**preset, **{name: value for name, value in given.items() if value is not None}}
     return tuple(
         dataclasses.replace(s, **{f.name: values[f.name] for f in dataclasses.fields(s) if f.name in values})

@@ -31,7 +31,9 @@ def pipeline(location: str | Path, device: str | None = None) -> "QuestionAnswer
     if record.pipeline_tag != QuestionAnswering.name:
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
-    model = getattr(transformers, record.auto_class).from_pretrained(folder, dtype=torch.float32).eval()
+    model = getattr(transformers, record.auto_class).from_pretrained(
+        folder, dtype=torch.float32, revision=record.base_revision
+    )
     task = QuestionAnswering(
         **{k: v for k, v in record.settings.items() if k in QuestionAnswering.__dataclass_fields__}
     )

@@ -133,6 +133,11 @@ class RunRecord:
     language: list[str] = field(default_factory=list)
     version: int = VERSION
 
+    @property
+    def base_revision(self) -> str | None:
+        """The revision to give a stock loader of the run folder, which takes an adapter's base from `main` without."""
+        return self.base.revision if self.base and self.kind == "adapter" else None
+
     def save(self, folder: str | Path) -> Path:
         """Write `run.json` into `folder`; fields nobody knows are left out."""
         path = Path(folder) / FILE

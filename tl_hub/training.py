@@ -91,6 +91,8 @@ def start(run: RunConfig) -> Accelerator:
         raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
     if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite):
         raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
+    if run.overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / LOG).exists():
+        raise UserError(f"--overwrite: {folder} holds files but no run ({LOG} is missing); give another --output_dir")
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
@@ -230,11 +232,13 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
                 bar.update()
                 rows, losses = 0, []
                 stop = interrupts.on_any_process(accelerator)
-                if history.step == steps or history.step % per_epoch == 0:
+                if history.step == steps:
                     break
+                if history.step % per_epoch == 0:
+                    continue  # the loader ends here, and the evaluation comes before the state is saved
                 if stop or time.monotonic() - saved_at > 60 * run.checkpoint_minutes:
                     keeper.save(history)
-                    saved_at = time.monotonic()
+                    saved_at, clock = time.monotonic(), time.perf_counter()
                 if stop:
                     raise RunStopped(_interrupted(history, steps), exit_code=130)
             first = history.epochs[-1]["step"] if history.epochs else 0

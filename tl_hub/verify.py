@@ -90,20 +90,31 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
 
     auto_class = getattr(transformers, record.auto_class)
     namespace: dict[str, Any] = {}
-    exec(card.snippet(record, None), namespace)
-    loaded = {
-        "the card's snippet": namespace["model"],
-        "transformers": auto_class.from_pretrained(".", dtype=torch.float32),
-    }
-    if record.kind == "adapter":
+
+    def by_snippet() -> Any:
+        exec(card.snippet(record, None), namespace)
+        return namespace["model"]
+
+    def by_transformers() -> Any:
+        return auto_class.from_pretrained(".", dtype=torch.float32, revision=record.base_revision)
+
+    def by_peft() -> Any:
         from peft import PeftConfig, PeftModel
 
         base = PeftConfig.from_pretrained(".")
         plain = auto_class.from_pretrained(base.base_model_name_or_path, revision=base.revision, dtype=torch.float32)
-        loaded["peft"] = PeftModel.from_pretrained(plain, ".")
+        return PeftModel.from_pretrained(plain, ".")
+
+    loaders = {"the card's snippet": by_snippet, "transformers": by_transformers}
+    if record.kind == "adapter":
+        loaders["peft"] = by_peft
 
     worst = 0.0
-    for loader, model in loaded.items():
+    for loader, load in loaders.items():
+        try:
+            model = load()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            return {"error": f"{loader} cannot load it: {(str(error).strip() or repr(error)).splitlines()[0]}"}
         with torch.no_grad():
             found = _logits(model.eval()(**inputs))
         difference = max(float((found[name].float() - expected[name]).abs().max()) for name in expected)
@@ -117,7 +128,7 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
                 "error": f"loaded by {loader}, logits differ by {difference:.3g}; parameters that differ: "
                 f"{', '.join(names[:10]) or 'none'}{' ...' if len(names) > 10 else ''}"
             }
-    report = {"max_difference": worst, "loaded_by": [name for name in loaded if name != "the card's snippet"]}
+    report = {"max_difference": worst, "loaded_by": [name for name in loaders if name != "the card's snippet"]}
     usage = card.pipeline_snippet(record, None)
     if usage:
         exec(usage, namespace)

@@ -352,7 +352,7 @@ def _answers(value: Any, row: int, column: str) -> dict[str, list]:
     try:
         answers = json.loads(value) if isinstance(value, str) else value
         texts, starts = answers["text"], answers["answer_start"]
-        right = all(isinstance(text, str) for text in texts) and all(type(start) is int for start in starts)
+        right = all(isinstance(t, str) and t for t in texts) and all(type(s) is int and s >= 0 for s in starts)
         if right and len(texts) == len(starts):
             return {"text": list(texts), "answer_start": list(starts)}
     except (json.JSONDecodeError, TypeError, KeyError):

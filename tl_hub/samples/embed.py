@@ -1,0 +1,29 @@
+"""Make a run folder of `recipes/pretraining.py` an embedded checkpoint: `python -m tl_hub.samples.embed RUN FAMILY`.
+
+Weights are stored in half precision (recipes load them in float32). The card and the record go to `model_cards/`.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+from tl_hub.record import RunRecord
+
+
+def main() -> None:
+    run, family = Path(sys.argv[1]), sys.argv[2]
+    here = Path(__file__).parent
+    cards = here.parent.parent / "model_cards"
+    model = getattr(transformers, RunRecord.load(run).auto_class).from_pretrained(run, dtype=torch.float16)
+    model.save_pretrained(here / family)
+    transformers.AutoTokenizer.from_pretrained(run).save_pretrained(here / family)
+    cards.mkdir(exist_ok=True)
+    shutil.copy(run / "README.md", cards / f"tiny_{family}.md")
+    shutil.copy(run / "run.json", cards / f"tiny_{family}.json")
+
+
+if __name__ == "__main__":
+    main()
