@@ -1,7 +1,9 @@
 """The pretraining text of the embedded checkpoints: `python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz`.
 
-DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only training splits are read, and no labels or
-answers: a SQuAD question and its paragraph are one text, so that the model learns to look from one to the other.
+Two parts, shuffled together. Natural text: DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only training splits are read, and no labels or
+answers: a question and its paragraph are one text, so that the model learns to look from one to the other.
+Authored text: paragraphs and questions by the grammar of the embedded data, about training entities in training
+shapes only. Being simple, they teach a small model early to use the context at all.
 """
 
 import gzip
@@ -10,6 +12,8 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tl_hub.samples import write_qa
 
 
 def texts(folder: Path) -> Iterator[str]:
@@ -26,9 +30,22 @@ def texts(folder: Path) -> Iterator[str]:
     yield from (f"{row['summary']} [SEP] {row['dialogue']}" for row in rows("dialogsum"))
 
 
+def authored(count: int) -> Iterator[str]:
+    """`count` paragraphs that the grammar writes about the training entities of the world domain, with a question."""
+    grammars = write_qa.read_grammars(random.Random(0))["world"]  # the same seed deals out the same entities
+    rng = random.Random(1)
+    while count:
+        grammar = rng.choice(grammars)
+        told = rng.sample(grammar["splits"]["train"], 2)
+        paragraph = write_qa.write_paragraph(rng, grammar, (told[0], told[1]), "train", rng.random() < 0.3)
+        if paragraph:
+            yield f"{rng.choice(paragraph['questions'])['question']} [SEP] {paragraph['context']}"
+            count -= 1
+
+
 def main() -> None:
     folder, output = map(Path, sys.argv[1:])
-    shuffled = list(dict.fromkeys(texts(folder)))
+    shuffled = list(dict.fromkeys([*texts(folder), *authored(100_000)]))
     random.Random(0).shuffle(shuffled)
     # A fixed time in the header keeps the file the same byte for byte.
     with gzip.GzipFile(output, "wb", mtime=0) as file:

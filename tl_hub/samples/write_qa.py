@@ -251,14 +251,20 @@ def drawn(rng: random.Random, grammar: dict[str, Any], row: Row) -> Row:
     return row | {column: rng.choice(pool) for column, pool in grammar.get("pools", {}).items()}
 
 
-def write(file: Path) -> None:
-    """Writes all splits of all domains."""
-    rng = random.Random(0)
+def read_grammars(rng: random.Random) -> dict[str, list[dict[str, Any]]]:
+    """The grammars of each domain, with their entities dealt out to the splits."""
     grammars: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(GRAMMARS.glob("*.json")):
         grammar = json.loads(path.read_text(encoding="utf-8"))
         grammar["splits"] = entities(rng, grammar)
         grammars.setdefault(grammar.get("domain", "world"), []).append(grammar)
+    return grammars
+
+
+def write(file: Path) -> None:
+    """Writes all splits of all domains."""
+    rng = random.Random(0)
+    grammars = read_grammars(rng)
     lines, contexts = [], set()
     for domain, sizes in QUESTIONS.items():
         for split, size in sizes.items():
