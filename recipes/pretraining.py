@@ -3,7 +3,7 @@
     accelerate launch recipes/pretraining.py --train_file my_texts.jsonl
 
 reads the column `text`; `--layers`, `--hidden_size` and `--vocab_size` shape the model. The embedded checkpoint
-`tiny:bert` was made by this recipe: its settings, cost and loss are in model_cards/tiny_bert.json.
+`tiny:bert` was made by this recipe: settings, cost and loss are in model_cards/tiny_bert.json
 
 Paper: Devlin et al. 2019, https://arxiv.org/abs/1810.04805
 """
@@ -13,10 +13,10 @@ from tl_hub.config import RunConfig
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 
-# A new model takes, and needs, a rate ten times that of fine-tuning.
-RUN = RunConfig(output_dir="runs/pretraining", epochs=5, batch_size=32, learning_rate=1e-3, warmup=0.05)
+# A new, narrow model takes, and needs, a rate far above that of fine-tuning.
+RUN = RunConfig(output_dir="runs/pretraining", epochs=5, batch_size=32, learning_rate=2e-3)
 TASK = MaskedLanguageModeling(max_length=256)
-METHOD = FromScratch(layers=4, hidden_size=256, intermediate_size=512, vocab_size=6144)
+METHOD = FromScratch(layers=4, hidden_size=128, intermediate_size=512, vocab_size=4096)
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ class FromScratch:
     kind: ClassVar[str] = "pretrained"
 
     model_type: Literal["bert"] = flag("bert", "family of the new model")
-    vocab_size: int = flag(6144, "entries in the new tokenizer's vocabulary")
+    vocab_size: int = flag(4096, "entries in the new tokenizer's vocabulary")
     layers: int = flag(4, "transformer layers")
-    hidden_size: int = flag(256, "width of the hidden states")
+    hidden_size: int = flag(128, "width of the hidden states")
     heads: int = flag(4, "attention heads")
     intermediate_size: int = flag(512, "width of the feed-forward layers")
     window: int = flag(384, "longest input in tokens")

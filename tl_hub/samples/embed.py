@@ -21,7 +21,9 @@ def main() -> None:
     model.save_pretrained(here / family)
     transformers.AutoTokenizer.from_pretrained(run).save_pretrained(here / family)
     cards.mkdir(exist_ok=True)
-    shutil.copy(run / "README.md", cards / f"tiny_{family}.md")
+    text = (run / "README.md").read_text(encoding="utf-8").replace("curves.png", f"tiny_{family}.png")
+    (cards / f"tiny_{family}.md").write_text(text, encoding="utf-8")
+    shutil.copy(run / "curves.png", cards / f"tiny_{family}.png")
     shutil.copy(run / "run.json", cards / f"tiny_{family}.json")
 
 
