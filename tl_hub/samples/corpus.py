@@ -1,9 +1,9 @@
 """The pretraining text of the embedded checkpoints: `python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz`.
 
-Two parts, shuffled together. Natural text: DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only training splits are read, and no labels or
-answers: a question and its paragraph are one text, so that the model learns to look from one to the other.
-Authored text: paragraphs and questions by the grammar of the embedded data, about training entities in training
-shapes only. Being simple, they teach a small model early to use the context at all.
+Two parts, shuffled together. Natural text: DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only
+training splits are read, and no labels or answers: a question and its paragraph are one text, so that the model
+learns to look from one to the other. Authored text: paragraphs and questions by the grammar of the embedded data,
+about training entities in training shapes only. Being simple, they teach a small model early to use the context.
 """
 
 import gzip
