@@ -142,7 +142,9 @@ class LengthBuckets:
         pools = (order[i : i + pooled] for i in range(0, len(order), pooled))
         rows = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
         batches = [rows[i : i + self.batch_size].tolist() for i in range(0, len(rows), self.batch_size)]
-        for i in random.permutation(len(batches))[self.start :]:
+        # A batch that is not full must come last: where processes share the batches out, accelerate relies on it.
+        full = len(self.lengths) // self.batch_size
+        for i in [*random.permutation(full), *range(full, len(batches))][self.start :]:
             yield batches[i]
 
 

@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from peft.helpers import disable_input_dtype_casting
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
 from tl_hub import cpu, hub, samples
@@ -286,8 +286,7 @@ def evaluate(
     features = split.features
     assert features is not None
     order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
-    size = 2 * run.batch_size
-    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
     loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
     objective = task.objective(model).eval()
     predictions: dict[str, np.ndarray] = {}
