@@ -304,7 +304,7 @@ def test_snippet_compiles_and_defines_model_and_tokenizer(kind: str, base: str, 
     names = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
     assert {"model", "tokenizer"} <= names
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    places = {"google-bert/bert-base-uncased", SHA, "bert"} if kind == "adapter" else set()
+    places = {"google-bert/bert-base-uncased", SHA, "bert", "float32"} if kind == "adapter" else set()
     assert texts - places == {repo or "."}
     assert "my-bert" not in code
 

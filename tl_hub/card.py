@@ -148,7 +148,9 @@ def snippet(record: RunRecord, repo: str | None) -> str:
     base, auto_class, place = record.base, record.auto_class, _literal(repo or ".")
     imports = [f"from transformers import {auto_class}, AutoTokenizer"]
     # A local base is known to adapter_config.json only: its path has no place on a card.
-    lines = [f"model = {auto_class}.from_pretrained({place})"]
+    # An adapter was trained on its base in float32; a loader would take the base's stored, perhaps halved, precision.
+    exact = ', dtype="float32"' if record.kind == "adapter" else ""
+    lines = [f"model = {auto_class}.from_pretrained({place}{exact})"]
     if record.kind == "adapter" and base is not None and base.source != "local":
         imports.insert(0, "from peft import PeftModel")
         if base.source == "embedded":
@@ -157,7 +159,7 @@ def snippet(record: RunRecord, repo: str | None) -> str:
         else:
             where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")
         lines = [
-            f"base = {auto_class}.from_pretrained({where})",
+            f"base = {auto_class}.from_pretrained({where}{exact})",
             f"model = PeftModel.from_pretrained(base, {place}).eval()",
         ]
     return "\n".join([*imports, "", *lines, f"tokenizer = AutoTokenizer.from_pretrained({place})"]) + "\n"

@@ -19,6 +19,9 @@ def main() -> None:
     cards = here.parent.parent / "model_cards"
     model = getattr(transformers, RunRecord.load(run).auto_class).from_pretrained(run, dtype=torch.float16)
     model.save_pretrained(here / family)
+    # What is stored in half precision is to be loaded in float32, by stock loaders too.
+    config = here / family / "config.json"
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     transformers.AutoTokenizer.from_pretrained(run).save_pretrained(here / family)
     cards.mkdir(exist_ok=True)
     text = (run / "README.md").read_text(encoding="utf-8").replace("curves.png", f"tiny_{family}.png")
