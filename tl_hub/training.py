@@ -492,9 +492,7 @@ def _distributed() -> bool:
 def _locate(run: RunConfig) -> tuple[str, Base]:
     if run.model.startswith("tiny:"):
         folder = samples.checkpoint(run.model.removeprefix("tiny:"))
-        return str(folder), Base(
-            run.model, "embedded", license="cc-by-sa-4.0", weights=tuple(folder.glob("*.safetensors"))
-        )
+        return str(folder), Base(run.model, "embedded", weights=tuple(folder.glob("*.safetensors")))
     folder = Path(run.model)
     if folder.is_dir():
         weights = tuple(sorted(folder.glob("*.safetensors")))
