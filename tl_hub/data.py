@@ -7,7 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,7 +54,6 @@ class Data:
     revision: str | None = None
     license: str | None = None
     held_out: bool = False
-    notes: list[str] = field(default_factory=list)
 
     @property
     def final(self) -> str:

@@ -122,7 +122,6 @@ def _record(
             },
             held_out=rows.held_out,
             overlap=data.overlap(rows, task),
-            notes=rows.notes,
         ),
         # The metric that chose the epoch comes first: it is the one the card's summary states.
         metrics=[

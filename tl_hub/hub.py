@@ -26,8 +26,8 @@ class RepoFacts:
     """What a run pins and cites of a Hub repository.
 
     Attributes:
-        revision: commit sha; None where only a cached copy could be asked.
-        license: identifier from the card, if it states one.
+        revision: commit sha, of the cached copy where the Hub is out of reach.
+        license: identifier from the card, if it states a single one and the Hub could be asked.
     """
 
     revision: str | None
