@@ -29,7 +29,11 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
     presets = presets or {}
     parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     if presets:
-        parser.add_argument("--preset", choices=list(presets), help="a public model and data set with settings for them; flags still win")
+        parser.add_argument(
+            "--preset",
+            choices=list(presets),
+            help="a public model and data set with settings for them; flags still win",
+        )
     for instance in settings:
         group = parser.add_argument_group(type(instance).__name__)
         hints = typing.get_type_hints(type(instance))
