@@ -1,26 +1,30 @@
-"""Pretrain a small BERT from scratch, tokenizer included, by masked language modelling.
+"""Pretrain a small BERT, GPT-2, T5 or XLNet from scratch, tokenizer included, by the family's own objective.
 
-    accelerate launch recipes/pretraining.py --train_file my_texts.jsonl
+    accelerate launch recipes/pretraining.py
+    accelerate launch recipes/pretraining.py --model_type gpt2 --train_file my_texts.jsonl
 
-reads the column `text`; `--layers`, `--hidden_size` and `--vocab_size` shape the model. The embedded checkpoint
-`tiny:bert` was made by this recipe: settings, cost and loss are in model_cards/tiny_bert.json
+Masked tokens (BERT), the next token (GPT-2), spans that were taken out (T5) or tokens in a random order (XLNet) are
+predicted. Files hold a column `text`; `--layers`, `--hidden_size` and `--vocab_size` shape the model. The embedded
+checkpoints were made by this recipe: settings, cost and loss are in model_cards/tiny_bert.json and its siblings.
 
-Paper: Devlin et al. 2019, https://arxiv.org/abs/1810.04805
+Papers: https://arxiv.org/abs/1810.04805 (BERT), https://arxiv.org/abs/1910.10683 (T5), https://arxiv.org/abs/1906.08237
+(XLNet), and Radford et al. 2019 (GPT-2).
 """
 
 from tl_hub import cli, data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.from_scratch import FromScratch
-from tl_hub.tasks.language_modeling import MaskedLanguageModeling
+from tl_hub.tasks.language_modeling import Pretraining
 
 # A new, narrow model takes, and needs, a rate far above that of fine-tuning.
-RUN = RunConfig(output_dir="runs/pretraining", epochs=5, batch_size=32, learning_rate=2e-3)
-TASK = MaskedLanguageModeling(max_length=256)
-METHOD = FromScratch(layers=4, hidden_size=128, intermediate_size=512, vocab_size=4096)
+RUN = RunConfig(output_dir="runs/pretraining", epochs=5, batch_size=16, learning_rate=1.5e-3)
+OBJECTIVE = Pretraining(max_length=256)
+METHOD = FromScratch(layers=4, hidden_size=256, intermediate_size=768, vocab_size=4096)
 
 
 def main() -> None:
-    run, task, method = cli.parse(RUN, TASK, METHOD, doc=__doc__)
+    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
+    task = objective.objective(method.model_type)
     accelerator = training.start(run)
     rows = data.load(run, task)
     model, tokenizer, base = method.build(rows.splits["train"].rows["text"])

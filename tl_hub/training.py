@@ -115,32 +115,46 @@ def start(run: RunConfig) -> Accelerator:
     return accelerator
 
 
+def family_of(run: RunConfig) -> str:
+    """The family (`config.model_type`) of the model a run starts from, for tasks that differ between families.
+
+    Raises:
+        UserError: not there, out of reach, or of none of the four families.
+    """
+    return _configuration(run)[2].model_type
+
+
 def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
     """The model with the task's head, in float32, its tokenizer, and where both come from.
 
     Raises:
         UserError: not there, out of reach, without safetensors weights, or of a family this task cannot use.
     """
-    path, base = _locate(run)
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
-        ) from error
-    base.model_type = config.model_type
-    architecture_of(config.model_type, run.model)
+    path, base, config = _configuration(run)
     if config.model_type not in task.model_types:
+        reason = f" ({task.refused[config.model_type]})" if config.model_type in task.refused else ""
         raise UserError(
-            f"--model {run.model}: {task.name} is not for {config.model_type}; use {', '.join(task.model_types)}"
+            f"--model {run.model}: {task.name} is not for {config.model_type}{reason}; "
+            f"use {', '.join(task.model_types)}"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=base.revision)
-        model, report = getattr(transformers, task.auto_class).from_pretrained(
-            path, revision=base.revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        model, report = getattr(transformers, task.class_for(config.model_type)).from_pretrained(
+            path,
+            revision=base.revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **task.config_for(config.model_type),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({_first(error)})") from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise UserError(
+            f"--model {run.model} has a head of another size than this task needs; give a pretrained model without one"
+        ) from error
     base.fresh = tuple(sorted(report["missing_keys"]))
     task.adapt(tokenizer, model)
     return model, tokenizer, base
@@ -288,7 +302,7 @@ def evaluate(
     order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
     batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
     loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
-    objective = task.objective(model).eval()
+    model.to(accelerator.device).eval()
     predictions: dict[str, np.ndarray] = {}
     bar = tqdm(
         loader,
@@ -300,7 +314,7 @@ def evaluate(
     )
     for batch in bar:
         with accelerator.autocast():
-            outputs = objective(**_inputs(batch, task))
+            outputs = task.outputs(model, _inputs(batch, task))
         reduced = accelerator.gather({"index": batch["index"], **task.predict(outputs, batch)})
         index = reduced.pop("index").cpu().numpy()
         for name, tensor in reduced.items():
@@ -438,12 +452,20 @@ def _inputs(batch: dict[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and norms, which are vectors, are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay, "rate": 1.0},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "rate": 1.0},
-    ]
+    """Parameter groups for AdamW: biases and norms, which are vectors, are not decayed.
+
+    A parameter that a method gave an attribute `rate` learns at that multiple of the learning rate.
+    """
+    trained: dict[float, list[torch.nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            trained.setdefault(getattr(p, "rate", 1.0), []).append(p)
+    groups = []
+    for rate, parameters in trained.items():
+        matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+        groups.append({"params": matrices, "weight_decay": weight_decay, "rate": rate})
+        groups.append({"params": vectors, "weight_decay": 0.0, "rate": rate})
+    return groups
 
 
 def _schedule(step: int, steps: float, run: RunConfig) -> float:
@@ -487,6 +509,19 @@ def _computes_bf16() -> bool:
 
 def _distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
+    path, base = _locate(run)
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
+        ) from error
+    base.model_type = config.model_type
+    architecture_of(config.model_type, run.model)
+    return path, base, config
 
 
 def _locate(run: RunConfig) -> tuple[str, Base]:

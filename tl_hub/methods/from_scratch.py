@@ -1,39 +1,66 @@
 """Pretraining from scratch: a new tokenizer and a new model of one of the families."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from transformers import AutoModelForMaskedLM, BertConfig, BertTokenizer
+import numpy as np
+import scipy.sparse
+import torch
+import transformers
 
 from tl_hub.config import flag
 from tl_hub.errors import UserError
+from tl_hub.tasks.language_modeling import OBJECTIVES
+
+_NEIGHBOURS = 5
+_COUNTED_TOKENS = 10_000_000
+_LEAST_SCALE = 0.1
+"""Standard deviation of the embeddings: well above that of the positions, or what tokens mean would be lost in them."""
 
 
 @dataclass(kw_only=True)
 class FromScratch:
-    """Shape of the new model. Dropout is off: a small model that sees each text a few times underfits, not overfits."""
+    """Shape of the new model. Dropout is off: a small model that sees each text a few times underfits, not overfits.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
 
     name: ClassVar[str] = "from scratch"
     kind: ClassVar[str] = "pretrained"
 
-    model_type: Literal["bert"] = flag("bert", "family of the new model")
+    model_type: Literal["bert", "gpt2", "t5", "xlnet"] = flag("bert", "family of the new model")
     vocab_size: int = flag(4096, "entries in the new tokenizer's vocabulary")
-    layers: int = flag(4, "transformer layers")
-    hidden_size: int = flag(128, "width of the hidden states")
+    layers: int = flag(4, "transformer layers; of T5, in the encoder and again in the decoder")
+    hidden_size: int = flag(256, "width of the hidden states")
     heads: int = flag(4, "attention heads")
-    intermediate_size: int = flag(512, "width of the feed-forward layers")
-    window: int = flag(384, "longest input in tokens")
+    intermediate_size: int = flag(768, "width of the feed-forward layers")
+    window: int = flag(384, "longest input in tokens, of BERT and GPT-2; the others have no limit")
+    cooccurrence: bool = flag(True, "embeddings start from the texts' co-occurrence counts, not from random numbers")
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
-            raise UserError(f"--hidden_size {self.hidden_size} is not a multiple of --heads {self.heads}")
+        for name in ("layers", "hidden_size", "heads", "intermediate_size", "window"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        if self.vocab_size < 300:
+            raise UserError(f"--vocab_size is {self.vocab_size}; it must be at least 300, for bytes and special tokens")
+        if self.hidden_size % (2 * self.heads):
+            raise UserError(f"--hidden_size {self.hidden_size} is not a multiple of twice --heads {self.heads}")
 
-    def build(self, texts: Iterable[str]) -> tuple[Any, Any, None]:
+    def build(self, texts: Sequence[str]) -> tuple[Any, Any, None]:
         """Train the family's own kind of tokenizer on `texts`, and initialise a model that fits it."""
-        tokenizer = BertTokenizer(do_lower_case=True).train_new_from_iterator(texts, vocab_size=self.vocab_size)
+        tokenizer, config = _FAMILIES[self.model_type](self, texts)
         tokenizer.model_max_length = self.window
-        config = BertConfig(
+        model = getattr(transformers, OBJECTIVES[self.model_type].auto_class).from_config(config)
+        if self.cooccurrence:
+            start_from_counts(model, tokenizer, texts)
+        return model, tokenizer, None
+
+    def bert(self, texts: Iterable[str]) -> tuple[Any, Any]:
+        tokenizer = transformers.BertTokenizer(do_lower_case=True).train_new_from_iterator(texts, self.vocab_size)
+        config = transformers.BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden_size,
             num_hidden_layers=self.layers,
@@ -44,4 +71,132 @@ class FromScratch:
             attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return AutoModelForMaskedLM.from_config(config), tokenizer, None
+        return tokenizer, config
+
+    def gpt2(self, texts: Iterable[str]) -> tuple[Any, Any]:
+        tokenizer = transformers.GPT2Tokenizer().train_new_from_iterator(texts, self.vocab_size)
+        config = transformers.GPT2Config(
+            vocab_size=len(tokenizer),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.intermediate_size,
+            n_positions=self.window,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            resid_pdrop=0.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        return tokenizer, config
+
+    def t5(self, texts: Iterable[str]) -> tuple[Any, Any]:
+        tokenizer = transformers.T5Tokenizer().train_new_from_iterator(texts, self.vocab_size)
+        config = transformers.T5Config(
+            vocab_size=len(tokenizer),
+            d_model=self.hidden_size,
+            d_kv=self.hidden_size // self.heads,
+            d_ff=self.intermediate_size,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            dropout_rate=0.0,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        config.decoder_start_token_id = tokenizer.pad_token_id
+        return tokenizer, config
+
+    def xlnet(self, texts: Iterable[str]) -> tuple[Any, Any]:
+        tokenizer = transformers.XLNetTokenizer().train_new_from_iterator(texts, self.vocab_size)
+        config = transformers.XLNetConfig(
+            vocab_size=len(tokenizer),
+            d_model=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            d_inner=self.intermediate_size,
+            dropout=0.0,
+            summary_last_dropout=0.0,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        return tokenizer, config
+
+
+_FAMILIES: dict[str, Callable[[FromScratch, Iterable[str]], tuple[Any, Any]]] = {
+    "bert": FromScratch.bert,
+    "gpt2": FromScratch.gpt2,
+    "t5": FromScratch.t5,
+    "xlnet": FromScratch.xlnet,
+}
+
+
+@torch.no_grad()
+def start_from_counts(model: Any, tokenizer: Any, texts: Sequence[str]) -> None:
+    """Replace the random initial token embeddings by a factorisation of what the texts' words occur next to.
+
+    Token vectors whose inner products approximate the positive pointwise mutual information of neighbouring tokens
+    are what word2vec learns (Levy and Goldberg 2014, https://papers.nips.cc/paper/5477); counting them takes seconds.
+    With random vectors, a small masked language model spends its first tens of millions of tokens predicting each
+    token's plain frequency. Learned position embeddings start as sinusoids (Vaswani et al. 2017, section 3.5), so
+    that nearby places are alike, and the output bias, where there is one, as the tokens' log frequencies.
+    """
+    embeddings = model.get_input_embeddings().weight
+    counts, frequency = cooccurrences(tokenizer, texts, embeddings.size(0))
+    vectors = factorised(counts, embeddings.size(1))
+    known = vectors.norm(dim=1) > 0
+    scale = max(embeddings.std().item(), _LEAST_SCALE)  # T5's own is 1
+    embeddings[known] = vectors[known] * (scale / vectors[known].std())
+    for name, weight in model.named_parameters():
+        if name.endswith(("position_embeddings.weight", "wpe.weight")):
+            weight.copy_(0.03 * sinusoids(*weight.shape))
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:
+        share = (frequency + 1.0) / (frequency + 1.0).sum()
+        bias.copy_(torch.from_numpy(np.log(share)))
+
+
+def cooccurrences(tokenizer: Any, texts: Sequence[str], vocab_size: int) -> tuple[scipy.sparse.csr_array, np.ndarray]:
+    """How often each two tokens stand within five places of each other, (vocabulary, vocabulary), and each one alone.
+
+    Special tokens are left out. At most ten million tokens are counted, from texts taken at even distances.
+    """
+    average = np.mean([len(text) for text in texts[:: max(1, len(texts) // 1000)]]) / 4
+    step = max(1, int(len(texts) * average / _COUNTED_TOKENS))
+    special = np.array(tokenizer.all_special_ids)
+    counts = scipy.sparse.csr_array((vocab_size, vocab_size), dtype=np.float64)
+    frequency = np.zeros(vocab_size)
+    for first in range(0, len(texts), 1000 * step):
+        encoded = tokenizer(list(texts[first : first + 1000 * step : step]), add_special_tokens=False)["input_ids"]
+        ids = np.concatenate([np.asarray(text, dtype=np.int64) for text in encoded])
+        row = np.repeat(np.arange(len(encoded)), [len(text) for text in encoded])
+        plain = ~np.isin(ids, special)
+        frequency += np.bincount(ids[plain], minlength=vocab_size)
+        for distance in range(1, _NEIGHBOURS + 1):
+            near = (row[:-distance] == row[distance:]) & plain[:-distance] & plain[distance:]
+            pair = ids[:-distance][near], ids[distance:][near]
+            counts += scipy.sparse.coo_array((np.ones(near.sum()), pair), counts.shape).tocsr()
+    return counts + counts.T, frequency
+
+
+def factorised(counts: scipy.sparse.csr_array, width: int) -> torch.Tensor:
+    """Vectors E, (vocabulary, width), such that E E^T is close to the positive pointwise mutual information.
+
+    Contexts are smoothed by the power 0.75 (Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016), without
+    which rare tokens have the largest values.
+    """
+    found = counts.tocoo()
+    tokens, contexts = counts.sum(1), counts.sum(0) ** 0.75
+    information = np.log(found.data * contexts.sum() / (tokens[found.row] * contexts[found.col]))
+    matrix = scipy.sparse.csr_array((np.maximum(information, 0.0), (found.row, found.col)), counts.shape).todense()
+    left, values, _ = torch.svd_lowrank(torch.from_numpy(matrix).float(), q=min(width + 8, len(matrix)), niter=4)
+    vectors = torch.zeros(len(matrix), width)
+    kept = min(width, left.size(1))
+    vectors[:, :kept] = left[:, :kept] * values[:kept].sqrt()
+    return vectors
+
+
+def sinusoids(places: int, width: int) -> torch.Tensor:
+    """Position encodings (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5), (places, width)."""
+    angle = torch.arange(places)[:, None] * torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,9 +1,12 @@
-"""The pretraining text of the embedded checkpoints: `python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz`.
+"""The pretraining text of the embedded checkpoints.
+
+    python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz "[SEP]"
 
 Two parts, shuffled together. Natural text: DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only
 training splits are read, and no labels or answers: a question and its paragraph are one text, so that the model
-learns to look from one to the other. Authored text: paragraphs and questions by the grammar of the embedded data,
-about training entities in training shapes only. Being simple, they teach a small model early to use the context.
+learns to look from one to the other; the last argument is the model's special token between the two. Authored text:
+paragraphs and questions by the grammar of the embedded data, about training entities in training shapes only. Being
+simple, they teach a small model early to use the context.
 """
 
 import gzip
@@ -16,21 +19,21 @@ from pathlib import Path
 from tl_hub.samples import write_qa
 
 
-def texts(folder: Path) -> Iterator[str]:
+def texts(folder: Path, separator: str) -> Iterator[str]:
     """Texts of the training splits of squad, wikipedia_paragraphs, imdb, ag_news and dialogsum."""
 
     def rows(name: str) -> Iterator[dict]:
         with gzip.open(folder / name / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
             yield from map(json.loads, lines)
 
-    yield from (f"{row['question'].strip()} [SEP] {row['context'].strip()}" for row in rows("squad"))
+    yield from (f"{row['question'].strip()} {separator} {row['context'].strip()}" for row in rows("squad"))
     yield from (row["text"] for row in rows("wikipedia_paragraphs"))
     yield from (row["text"].replace("<br />", " ") for row in rows("imdb"))
     yield from (row["text"] for row in rows("ag_news"))
-    yield from (f"{row['summary']} [SEP] {row['dialogue']}" for row in rows("dialogsum"))
+    yield from (f"{row['summary']} {separator} {row['dialogue']}" for row in rows("dialogsum"))
 
 
-def authored(count: int) -> Iterator[str]:
+def authored(count: int, separator: str) -> Iterator[str]:
     """`count` paragraphs that the grammar writes about the training entities of the world domain, with a question."""
     grammars = write_qa.read_grammars(random.Random(0))["world"]  # the same seed deals out the same entities
     rng = random.Random(1)
@@ -39,13 +42,14 @@ def authored(count: int) -> Iterator[str]:
         told = rng.sample(grammar["splits"]["train"], 2)
         paragraph = write_qa.write_paragraph(rng, grammar, (told[0], told[1]), "train", rng.random() < 0.3)
         if paragraph:
-            yield f"{rng.choice(paragraph['questions'])['question']} [SEP] {paragraph['context']}"
+            yield f"{rng.choice(paragraph['questions'])['question']} {separator} {paragraph['context']}"
             count -= 1
 
 
 def main() -> None:
-    folder, output = map(Path, sys.argv[1:])
-    shuffled = list(dict.fromkeys([*texts(folder), *authored(100_000)]))
+    folder, output = map(Path, sys.argv[1:3])
+    separator = sys.argv[3]
+    shuffled = list(dict.fromkeys([*texts(folder, separator), *authored(30_000, separator)]))
     random.Random(0).shuffle(shuffled)
     # A fixed time in the header keeps the file the same byte for byte.
     with gzip.GzipFile(output, "wb", mtime=0) as file:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from datasets import Dataset
 
 from tl_hub.errors import UserError
+
+PAD_TO = 16
+"""Few distinct lengths: the kernels prepared for one are used again, and matrix units have whole tiles."""
 
 
 @dataclass
@@ -21,12 +25,16 @@ class Score:
             rows are independent.
         predictions: what is shown beside the expected answer: one dict a row.
         decision: what inference must know of this evaluation, such as a threshold chosen on it.
+        intervals: 95 % interval of a single figure in `metrics`, where the task can tell it.
+        tables: for the card, beside the metrics: title -> rows, such as simple systems on the same rows.
     """
 
     metrics: dict[str, np.ndarray]
     groups: np.ndarray | None = None
     predictions: list[dict[str, Any]] = field(default_factory=list)
     decision: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -40,6 +48,7 @@ class Task(ABC):
         best: the metric that chooses the best epoch, and whether higher is better.
         batched: feature columns that make up a batch, for those families that have them.
         scoring_only: the ones among them that `predict` reads and the model does not.
+        refused: family -> why the task is not for it, where that needs a word.
     """
 
     name: ClassVar[str]
@@ -49,14 +58,34 @@ class Task(ABC):
     model_types: ClassVar[tuple[str, ...]]
     batched: ClassVar[tuple[str, ...]]
     scoring_only: ClassVar[tuple[str, ...]] = ()
+    refused: ClassVar[dict[str, str]] = {}
+
+    def class_for(self, model_type: str) -> str:
+        """Name of the `transformers` class for a family: `auto_class`, unless families do the task in two ways."""
+        return self.auto_class
+
+    def config_for(self, model_type: str) -> dict[str, Any]:
+        """Values of the model's configuration that the task sets, by name. Whoever loads an adapter must give them."""
+        return {}
 
     @abstractmethod
     def check(self, rows: Dataset) -> Dataset:
-        """The columns the task reads, under their standard names.
+        """The columns the task reads, under their standard names; no rows at all if the answers are hidden.
 
         Raises:
             UserError: a column is missing, or rows are not what the task can learn from.
         """
+
+    def learn(self, rows: dict[str, Dataset]) -> None:
+        """Take from the checked training rows what the head depends on, such as the names of the classes.
+
+        Args:
+            rows: split name -> rows; the other splits must fit what is learned.
+
+        Raises:
+            UserError: the rows cannot be learned from, or another split does not fit them.
+        """
+        return None
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         """Give a checkpoint what this task needs and its family lacks, such as a padding token."""
@@ -65,6 +94,22 @@ class Task(ABC):
     def objective(self, model: Any) -> torch.nn.Module:
         """The module whose output has the loss: the model itself, unless the task can spare it work."""
         return model
+
+    def outputs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """What `predict` gets of a batch: the model's outputs, unless the task generates text."""
+        return self.objective(model)(**inputs)
+
+    def notes(self, features: Dataset) -> list[str]:
+        """What a reader must know of a split's encoded rows, such as how many were cut: clauses without a period."""
+        return []
+
+    def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
+        """The tables of `score`, and those that are too slow for every epoch, such as baselines on the same `rows`."""
+        return score.tables
+
+    def draw(self, folder: Path, score: Score) -> None:
+        """Write pictures of the score into the run folder, where the task has some."""
+        return None
 
     @abstractmethod
     def input_of(self, row: dict[str, Any]) -> str:

@@ -1,48 +1,49 @@
-"""Masked language modelling (Devlin et al. 2019, https://arxiv.org/abs/1810.04805, section 3.1)."""
+"""Language modelling, by which the four families were pretrained: one objective each."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import DataCollatorForLanguageModeling
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DataCollatorForPermutationLanguageModeling
 from transformers.modeling_outputs import MaskedLMOutput
 
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score, Task, select_columns
 
+_SHORTEST, _LENGTHS = 32, 4
+"""Random lengths are 32, 64, 128 and 256: a new model learns from near neighbours first."""
+
+Collator = Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
+
 
 @dataclass(kw_only=True)
-class MaskedLanguageModeling(Task):
-    """Predict masked tokens from both sides. Long texts are cut into windows; nothing is left out.
+class LanguageModeling(Task):
+    """What the objectives have in common: texts in, the mean negative log-likelihood of the predicted tokens out.
 
     Raises:
         UserError: a setting is out of its range.
     """
 
-    name: ClassVar[str] = "fill-mask"
     sample: ClassVar[str] = "text"
-    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     best: ClassVar[tuple[str, bool]] = ("loss", False)
-    model_types: ClassVar[tuple[str, ...]] = ("bert",)
     batched: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     text_column: str = flag("text", "column with the text")
     max_length: int = flag(256, "tokens in a window")
-    mask_probability: float = flag(0.15, "share of the tokens that are predicted")
 
     def __post_init__(self) -> None:
         if self.max_length < 8:
             raise UserError(f"--max_length is {self.max_length}; it must be at least 8")
-        if not 0 < self.mask_probability < 1:
-            raise UserError(f"--mask_probability is {self.mask_probability}; it must lie between 0 and 1")
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column})
-        empty = [i for i, text in enumerate(rows["text"]) if not text]
+        empty = [i for i, text in enumerate(rows["text"]) if not isinstance(text, str) or not text.strip()]
         if empty:
             raise UserError(f"{len(empty)} rows have no text (the first is row {empty[0]}); remove them")
         return rows
@@ -50,8 +51,49 @@ class MaskedLanguageModeling(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return row["text"]
 
+    def window(self, model: Any) -> int:
+        """Tokens in a window: `max_length`, or the model's own longest input where that is shorter."""
+        longest = getattr(model.config, "max_position_embeddings", None) or 0
+        return min(self.max_length, longest) if longest > 0 else self.max_length  # XLNet says -1, T5 nothing: no limit
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return token_losses(outputs.logits, batch["labels"])
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        loss = predictions["loss"].sum() / predictions["tokens"].sum()
+        return Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)})
+
+    def baselines(self, before: Score, after: Score) -> dict[str, list[dict[str, Any]]]:
+        """The figures of the model as it was loaded beside those after training."""
+        systems = {"before training": before, "after training": after}
+        names = list(before.metrics)
+        rows = [{"system": s, **{name: float(found.metrics[name]) for name in names}} for s, found in systems.items()]
+        return {"Baselines": rows}
+
+
+@dataclass(kw_only=True)
+class MaskedLanguageModeling(LanguageModeling):
+    """Predict masked tokens from both sides (Devlin et al. 2019, https://arxiv.org/abs/1810.04805, section 3.1).
+
+    Long texts are cut into windows; nothing is left out.
+    """
+
+    name: ClassVar[str] = "fill-mask"
+    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
+    model_types: ClassVar[tuple[str, ...]] = ("bert",)
+
+    mask_probability: float = flag(0.15, "share of the tokens that are predicted, of masked and corrupted texts")
+    whole_word: bool = flag(False, "mask all pieces of a word or none")
+    random_length: bool = flag(False, "cut the windows of each training batch into pieces of a random length")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("mask_probability", self.mask_probability)
+
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        max_length = min(self.max_length, model.config.max_position_embeddings)
+        max_length = self.window(model)
 
         def windows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_overflowing_tokens=True)
@@ -62,10 +104,35 @@ class MaskedLanguageModeling(Task):
         return rows.map(windows, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing")
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
-        # Evaluation masks the same tokens each time, or epochs could not be compared.
-        return DataCollatorForLanguageModeling(
-            tokenizer, mlm_probability=self.mask_probability, seed=None if training else 0
-        )
+        special = torch.zeros(len(tokenizer), dtype=torch.bool)
+        special[tokenizer.all_special_ids] = True
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        starts_word = torch.tensor([not piece.startswith("##") for piece in pieces])
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            rows = [torch.tensor(feature["input_ids"]) for feature in features]
+            if training and self.random_length:
+                size = _SHORTEST * 2 ** int(torch.randint(_LENGTHS, ()))
+                rows = [piece for row in rows for piece in row.split(size)]
+            ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+            chance = torch.rand(ids.shape)
+            if self.whole_word:
+                chance = chance.gather(1, starts_word[ids].cumsum(1) - 1)
+            predicted = (chance < self.mask_probability) & ~special[ids]
+            # Of ten predicted tokens eight are hidden, one is another and one is left as it is, so that the model
+            # must make something of every token and not of masks alone.
+            fate = torch.rand(ids.shape)
+            hidden, replaced = predicted & (fate < 0.8), predicted & (fate >= 0.9)
+            given = ids.masked_fill(hidden, tokenizer.mask_token_id)
+            given = torch.where(replaced, torch.randint(len(tokenizer), ids.shape), given)
+            return {
+                "input_ids": given,
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+                "labels": ids.masked_fill(~predicted, -100),
+                **_index(features),
+            }
+
+        return collate if training else _the_same_each_time(collate)
 
     def objective(self, model: Any) -> torch.nn.Module:
         return _MaskedPositions(model)
@@ -76,11 +143,264 @@ class MaskedLanguageModeling(Task):
         losses[masked] = cross_entropy(outputs.logits, batch["labels"][masked], reduction="none")
         return {"loss": losses.sum(1), "tokens": masked.sum(1)}
 
-    def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
-    ) -> Score:
-        loss = predictions["loss"].sum() / predictions["tokens"].sum()
-        return Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)})
+
+@dataclass(kw_only=True)
+class CausalLanguageModeling(LanguageModeling):
+    """Predict each token from those before it (Radford et al. 2019, section 2).
+
+    Texts are joined by the end-of-text token and cut into blocks of `max_length`; only the last one may be shorter.
+    """
+
+    name: ClassVar[str] = "text-generation"
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    model_types: ClassVar[tuple[str, ...]] = ("gpt2",)
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
+        return blocks(ids, row_of, range(0, len(ids), self.window(model)))
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            ids = [torch.tensor(feature["input_ids"]) for feature in features]
+            return {
+                # On the right, where no token that counts can see it.
+                "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.eos_token_id),
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+                "labels": pad_sequence(ids, batch_first=True, padding_value=-100),
+                **_index(features),
+            }
+
+        return collate
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return token_losses(outputs.logits[:, :-1], batch["labels"][:, 1:])
+
+
+@dataclass(kw_only=True)
+class SpanCorruption(LanguageModeling):
+    """Predict spans of tokens that were taken out (Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
+
+    It is span corruption as in section 3.1.4 there. Each span is replaced by a sentinel of its own in the input; the
+    target is each sentinel followed by its span. Texts are joined by the end-of-sequence token and cut into blocks of
+    `max_length` tokens, of which one is the final end of sequence.
+    """
+
+    name: ClassVar[str] = "text2text-generation"
+    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    model_types: ClassVar[tuple[str, ...]] = ("t5",)
+
+    noise_density: float = flag(0.15, "share of the tokens that are taken out")
+    mean_span: float = flag(3.0, "tokens in a span, on average")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("noise_density", self.noise_density)
+        if self.mean_span < 1:
+            raise UserError(f"--mean_span is {self.mean_span}; it must be at least 1")
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
+        return blocks(ids, row_of, range(0, len(ids), self.window(model) - 1), least=2)
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        names = [f"<extra_id_{i}>" for i in range(100)]
+        sentinels = np.array(tokenizer.convert_tokens_to_ids(names))
+        end = [tokenizer.eos_token_id]
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            random = np.random.default_rng(int(torch.randint(2**62, ())))  # torch's state is what a checkpoint keeps
+            inputs, targets = [], []
+            for feature in features:
+                ids = np.asarray(feature["input_ids"])
+                noise = noise_mask(len(ids), self.noise_density, self.mean_span, len(sentinels), random)
+                inputs.append(torch.tensor([*with_sentinels(ids, noise, sentinels), *end]))
+                targets.append(torch.tensor([*with_sentinels(ids, ~noise, sentinels), *end]))
+            return {
+                "input_ids": pad_sequence(inputs, batch_first=True, padding_value=tokenizer.pad_token_id),
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in inputs], batch_first=True),
+                "labels": pad_sequence(targets, batch_first=True, padding_value=-100),
+                **_index(features),
+            }
+
+        return collate if training else _the_same_each_time(collate)
+
+
+@dataclass(kw_only=True)
+class PermutationLanguageModeling(LanguageModeling):
+    """Predict tokens in a random order of factorisation (Yang et al. 2019, https://arxiv.org/abs/1906.08237).
+
+    Spans of up to 5 tokens, a sixth of all, are predicted (section 2.6), each token from those that come before it in
+    the order. Texts are joined by the separator and cut into blocks of one even length that end in
+    <sep><cls>, so that nothing is padded; at the end of all texts fewer than two tokens a block are left out.
+    """
+
+    name: ClassVar[str] = "text-generation"
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    model_types: ClassVar[tuple[str, ...]] = ("xlnet",)
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        end = [tokenizer.sep_token_id, tokenizer.cls_token_id]
+        ids, row_of = joined(rows, tokenizer, tokenizer.sep_token_id)
+        count = -(-len(ids) // (self.window(model) - len(end)))
+        size = len(ids) // count // 2 * 2
+        if size < 2:
+            raise UserError(f"{len(ids)} tokens of text are too few; give more or longer texts")
+        return blocks(ids, row_of, range(0, count * size, size), size=size, end=end)
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        stock = DataCollatorForPermutationLanguageModeling(tokenizer)
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            # The stock collator replaces predicted tokens by <mask>, so that those later in the order cannot see them
+            # either: that is masked modelling. Equation 3 has them seen, and `perm_mask` alone keeps each from itself.
+            batch = stock([{"input_ids": feature["input_ids"]} for feature in features])
+            given = torch.tensor([feature["input_ids"] for feature in features])
+            # It also asks for every token. Only those that count are asked for here, which saves most of the work.
+            predicted = [row.nonzero()[:, 0] for row in batch["labels"] != -100]
+            places = pad_sequence(predicted, batch_first=True)
+            asked = pad_sequence([torch.ones_like(row) for row in predicted], batch_first=True).bool()
+            labels = batch["labels"].gather(1, places).masked_fill(~asked, -100)
+            target_mapping = torch.nn.functional.one_hot(places, batch["labels"].size(1)).float()
+            return {
+                "input_ids": given,
+                "perm_mask": batch["perm_mask"],
+                "target_mapping": target_mapping,
+                "labels": labels,
+                **_index(features),
+            }
+
+        return collate if training else _the_same_each_time(collate)
+
+
+@dataclass(kw_only=True)
+class Pretraining:
+    """Settings of pretraining, each of which is one of the family's own objective.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    text_column: str = flag("text", "column with the text")
+    max_length: int = flag(256, "tokens in a window")
+    mask_probability: float = flag(0.15, "BERT: share of the tokens that are predicted")
+    whole_word: bool = flag(False, "BERT: mask all pieces of a word or none")
+    random_length: bool = flag(True, "BERT: cut the windows of each batch into pieces of a random length, 32 to 256")
+    noise_density: float = flag(0.15, "T5: share of the tokens that are taken out")
+    mean_span: float = flag(3.0, "T5: tokens in a span, on average")
+
+    def __post_init__(self) -> None:
+        for family in OBJECTIVES:
+            self.objective(family)
+
+    def objective(self, model_type: str) -> LanguageModeling:
+        """The task by which the family `model_type` is pretrained, with those settings that it has."""
+        task = OBJECTIVES[model_type]
+        return task(**{field.name: getattr(self, field.name) for field in fields(task)})
+
+
+OBJECTIVES: dict[str, type[LanguageModeling]] = {
+    family: task
+    for task in (MaskedLanguageModeling, CausalLanguageModeling, SpanCorruption, PermutationLanguageModeling)
+    for family in task.model_types
+}
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Sum of the negative log-likelihoods (nats) and number of the labelled tokens of each row.
+
+    Args:
+        logits: (batch, length, vocabulary).
+        labels: (batch, length); -100 is not counted.
+
+    Returns:
+        `loss` and `tokens`, each (batch,).
+    """
+    losses = cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+    return {"loss": losses.sum(1), "tokens": (labels != -100).sum(1)}
+
+
+def joined(rows: Dataset, tokenizer: Any, separator: int) -> tuple[np.ndarray, np.ndarray]:
+    """All texts as one sequence, `separator` after each: token ids and the row that each came from, (tokens,)."""
+    ids: list[np.ndarray] = []
+    for batch in rows.iter(batch_size=1000):
+        encoded = tokenizer(batch["text"], add_special_tokens=False)["input_ids"]
+        ids.extend(np.array([*text, separator], dtype=np.int32) for text in encoded)
+    return np.concatenate(ids), np.repeat(np.arange(len(ids)), [len(text) for text in ids])
+
+
+def blocks(
+    ids: np.ndarray, row_of: np.ndarray, starts: range, size: int = 0, end: list[int] | None = None, least: int = 1
+) -> Dataset:
+    """Cut `ids` at `starts` into features of `size` tokens (up to the next start if 0), with `end` after each.
+
+    A last block of fewer than `least` tokens is left out.
+    """
+
+    def generate() -> Iterator[dict[str, Any]]:
+        for start in starts:
+            block = ids[start : start + (size or starts.step)]
+            if len(block) >= least:
+                whole = [*block.tolist(), *(end or [])]
+                yield {"input_ids": whole, "length": len(whole), "row": int(row_of[start])}
+
+    return Dataset.from_list(list(generate()))
+
+
+def noise_mask(
+    length: int, density: float, mean_span: float, most_spans: int, random: np.random.Generator
+) -> np.ndarray:
+    """Which tokens are taken out: spans of random lengths, the first of them never at the very start.
+
+    The numbers of noise tokens and of spans are fixed by `length`, as in the published implementation; how the tokens
+    are shared out among spans and the gaps between them is uniformly random.
+
+    Args:
+        length: tokens, at least 2.
+        most_spans: as there are that many sentinels.
+
+    Returns:
+        (length,) bool.
+    """
+    noise = min(max(round(length * density), 1), length - 1)
+    spans = min(max(round(noise / mean_span), 1), noise, length - noise, most_spans)
+    lengths = np.empty(2 * spans, dtype=int)
+    lengths[0::2] = _parts(length - noise, spans, random)
+    lengths[1::2] = _parts(noise, spans, random)
+    return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+
+
+def _parts(total: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """`total` as a sum of `count` positive numbers, each way equally likely."""
+    cuts = np.sort(random.choice(total - 1, count - 1, replace=False)) + 1
+    return np.diff([0, *cuts, total])
+
+
+def with_sentinels(ids: np.ndarray, removed: np.ndarray, sentinels: np.ndarray) -> np.ndarray:
+    """`ids` with each run of `removed` tokens replaced by one sentinel, the first run by the first sentinel."""
+    starts = removed & ~np.concatenate([[False], removed[:-1]])
+    result = ids.copy()
+    result[starts] = sentinels[: starts.sum()]
+    return result[starts | ~removed]
+
+
+def _the_same_each_time(collate: Collator) -> Collator:
+    """Evaluation hides the same tokens each time, or epochs could not be compared; training's randomness goes on."""
+
+    def seeded(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(features[0].get("index", 0)))
+            return collate(features)
+
+    return seeded
+
+
+def _index(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    return {"index": torch.tensor([feature["index"] for feature in features])} if "index" in features[0] else {}
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UserError(f"--{name} is {value}; it must lie between 0 and 1")
 
 
 class _MaskedPositions(torch.nn.Module):
@@ -92,6 +412,8 @@ class _MaskedPositions(torch.nn.Module):
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> MaskedLMOutput:
         masked = labels != -100
-        hidden = self.model.bert(**inputs).last_hidden_state
-        logits = self.model.cls(hidden[masked]).float()
+        # Under an adapter the model stands two wrappers deeper.
+        model = getattr(self.model, "get_base_model", lambda: self.model)()
+        hidden = model.bert(**inputs).last_hidden_state
+        logits = model.cls(hidden[masked]).float()
         return MaskedLMOutput(loss=cross_entropy(logits, labels[masked]), logits=logits)

@@ -1,0 +1,42 @@
+"""Go on pretraining a model on the texts of your own domain, with a small adapter (LoRA) on frozen weights.
+
+    accelerate launch recipes/continued_pretraining_adapter.py
+
+adapts the embedded BERT to the embedded texts. The family's own objective is used: masked tokens (BERT), the next
+token (GPT-2), spans that were taken out (T5), tokens in a random order (XLNet). Then:
+
+    accelerate launch recipes/continued_pretraining_adapter.py --model tiny:gpt2 --train_file my_texts.jsonl
+
+The result is an adapter for the model it started from. The card compares the loss with the one before.
+Papers: domain-adaptive pretraining, Gururangan et al. 2020, https://arxiv.org/abs/2004.10964; LoRA, Hu et al. 2021,
+https://arxiv.org/abs/2106.09685.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.adapter import Adapter
+from tl_hub.tasks.language_modeling import Pretraining
+
+# Added weights start from nothing and take a rate ten times that of fine-tuning.
+RUN = RunConfig(output_dir="runs/continued_pretraining_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
+OBJECTIVE = Pretraining(max_length=256, random_length=False)
+METHOD = Adapter(rank=16, alpha=32)
+
+
+def main() -> None:
+    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
+    accelerator = training.start(run)
+    task = objective.objective(training.family_of(run))
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    before = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
+    score.tables |= task.baselines(before, score)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

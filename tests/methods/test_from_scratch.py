@@ -1,0 +1,99 @@
+"""New models: counts against brute force, the factorisation against the matrix, and all four families."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertTokenizer
+
+from tl_hub import samples
+from tl_hub.errors import UserError
+from tl_hub.methods.from_scratch import FromScratch, cooccurrences, factorised, sinusoids
+from tl_hub.tasks.language_modeling import OBJECTIVES
+
+TEXTS = [row["context"] for row in samples.load("qa")["train"][::8]]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return BertTokenizer(do_lower_case=True).train_new_from_iterator(TEXTS, vocab_size=400)
+
+
+def test_cooccurrences_are_those_of_a_plain_loop(tokenizer: Any) -> None:
+    texts = [*TEXTS[:3], f"{TEXTS[3]} [SEP] {TEXTS[4]}", ""]
+    expected: Counter[tuple[int, int]] = Counter()
+    alone: Counter[int] = Counter()
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        for i, token in enumerate(ids):
+            if token == tokenizer.sep_token_id:
+                continue
+            alone[token] += 1
+            for j in range(max(0, i - 5), min(len(ids), i + 6)):
+                if j != i and ids[j] != tokenizer.sep_token_id:
+                    expected[token, ids[j]] += 1
+    counts, frequency = cooccurrences(tokenizer, texts, len(tokenizer))
+    found = {(int(i), int(j)): int(n) for i, j, n in zip(*counts.tocoo().coords, counts.tocoo().data, strict=True)}
+    assert found == dict(expected)
+    assert {i: int(n) for i, n in enumerate(frequency) if n} == dict(alone)
+
+
+def test_vectors_of_full_width_give_the_information_back(tokenizer: Any) -> None:
+    """Levy and Goldberg 2014, equation 11, with contexts smoothed: the part of the matrix that E E^T can hold."""
+    counts, _ = cooccurrences(tokenizer, TEXTS, len(tokenizer))
+    dense = counts.toarray()
+    tokens, contexts = dense.sum(1), dense.sum(0) ** 0.75
+    with np.errstate(divide="ignore", invalid="ignore"):
+        information = np.log(dense / tokens[:, None] / (contexts / contexts.sum())[None])
+    information = np.where(dense > 0, np.maximum(information, 0), 0)
+    left, values, _ = np.linalg.svd(information)
+    vectors = factorised(counts, len(tokenizer)).numpy()
+    np.testing.assert_allclose(vectors @ vectors.T, (left * values) @ left.T, atol=1e-2)
+
+
+def test_sinusoids_are_the_published_ones() -> None:
+    found = sinusoids(7, 6)
+    for place in range(7):
+        for i in range(3):
+            angle = place / 10_000 ** (2 * i / 6)
+            assert found[place, i].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert found[place, 3 + i].item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", OBJECTIVES)
+def test_a_new_model_fits_its_tokenizer(family: str) -> None:
+    method = FromScratch(
+        model_type=family,  # type: ignore[arg-type]
+        vocab_size=500,
+        layers=2,
+        hidden_size=32,
+        heads=2,
+        intermediate_size=64,
+        window=48,
+    )
+    torch.manual_seed(0)
+    model, tokenizer, base = method.build(TEXTS)
+    assert base is None
+    assert model.config.model_type == family
+    assert model.config.vocab_size == len(tokenizer) <= 500
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    text = TEXTS[0]
+    shown = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+    assert shown.replace(" ", "").lower() == text.replace(" ", "").lower()
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings.isfinite().all()
+    # Words that stand in the same places are closer than others: digits to digits, in texts full of years.
+    index = {piece: i for i, piece in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))}
+    digits = [index[name] for name in index if name.strip("#▁Ġ").isdigit()]
+    units = torch.nn.functional.normalize(embeddings.detach(), dim=1)
+    among = (units[digits] @ units[digits].T).fill_diagonal_(0).sum() / (len(digits) * (len(digits) - 1))
+    assert among > 2 * (units[digits] @ units.T).mean().abs()
+
+
+@pytest.mark.parametrize("wrong", [{"layers": 0}, {"vocab_size": 10}, {"hidden_size": 30, "heads": 4}, {"window": -1}])
+def test_shapes_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(wrong))}"):
+        FromScratch(**wrong)

@@ -1,0 +1,249 @@
+"""The objectives against stock losses, hand-worked examples and brute force, and for what they must not see."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import DataCollatorForPermutationLanguageModeling
+
+from tl_hub.errors import UserError
+from tl_hub.tasks.language_modeling import (
+    OBJECTIVES,
+    CausalLanguageModeling,
+    MaskedLanguageModeling,
+    PermutationLanguageModeling,
+    Pretraining,
+    SpanCorruption,
+    _parts,
+    noise_mask,
+    with_sentinels,
+)
+
+TEXTS = [
+    "The river rises in the hills and ends in the sea.",
+    "A baker sells bread. Her brother, who is older, mills the flour that she needs each morning.",
+    "Snow fell.",
+    "Tigers eat deer and wild boar above all; a baby of the animal goes by the name of a cub.",
+]
+ROWS = Dataset.from_dict({"text": TEXTS})
+
+
+def batch_of(task: Any, tokenizer: Any, model: Any, training: bool = False) -> tuple[Dataset, dict[str, torch.Tensor]]:
+    features = task.encode(ROWS, tokenizer, model)
+    features = features.add_column("index", range(len(features)))
+    kept = features.select_columns(["input_ids", "index"]).to_list()
+    batch = task.collator(tokenizer, training)(kept)
+    batch.pop("index")
+    return features, batch
+
+
+def losses(task: Any, model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return task.predict(task.objective(model.eval())(**batch), batch)
+
+
+def test_every_family_has_one_objective_and_its_own_settings() -> None:
+    assert sorted(OBJECTIVES) == ["bert", "gpt2", "t5", "xlnet"]
+    settings = Pretraining(max_length=64, mask_probability=0.3, random_length=False, mean_span=2.0)
+    assert settings.objective("bert") == MaskedLanguageModeling(max_length=64, mask_probability=0.3)
+    assert settings.objective("t5") == SpanCorruption(max_length=64, mean_span=2.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_length": 4}, {"mask_probability": 1.0}, {"noise_density": 0.0}, {"mean_span": 0.5}]
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(wrong))} is"):
+        Pretraining(**wrong)
+
+
+def test_rows_without_text_are_refused() -> None:
+    with pytest.raises(UserError, match=r"2 rows have no text \(the first is row 1\)"):
+        MaskedLanguageModeling().check(Dataset.from_dict({"text": ["a", " ", None]}))
+
+
+def test_masked_loss_is_the_stock_models(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    task = MaskedLanguageModeling(mask_probability=0.5)
+    _, batch = batch_of(task, tokenizer, model)
+    with torch.no_grad():
+        stock = model.eval()(**batch).loss
+        assert torch.isclose(task.objective(model)(**batch).loss, stock)
+    sums = losses(task, model, batch)
+    assert torch.isclose(sums["loss"].sum() / sums["tokens"].sum(), stock)
+
+
+def test_masked_windows_leave_nothing_out(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    features, _ = batch_of(MaskedLanguageModeling(max_length=8), tokenizer, model)
+    assert max(features["length"]) == 8
+    for row, text in enumerate(TEXTS):
+        pieces = [ids[1:-1] for ids, of in zip(features["input_ids"], features["row"], strict=True) if of == row]
+        assert [*itertools.chain(*pieces)] == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_whole_words_are_masked_together(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    task = MaskedLanguageModeling(mask_probability=0.3, whole_word=True)
+    features, batch = batch_of(task, tokenizer, model, training=True)
+    in_pieces = 0
+    for ids, labels in zip(features["input_ids"], batch["labels"], strict=True):
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        predicted = (labels != -100).tolist()
+        for i in range(1, len(tokens) - 1):
+            if tokens[i].startswith("##"):
+                in_pieces += 1
+                assert predicted[i] == predicted[i - 1]
+    assert in_pieces > 10
+
+
+def test_masks_have_the_published_shares(checkpoints: Any) -> None:
+    """15 % are predicted, of which 80 % are hidden, 10 % replaced and 10 % kept (Devlin et al. 2019, section 3.1)."""
+    _, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    ids = tokenizer(" ".join(TEXTS))["input_ids"]
+    batch = MaskedLanguageModeling().collator(tokenizer, True)([{"input_ids": ids}] * 400)
+    original = torch.tensor(ids).expand(400, -1)
+    predicted = batch["labels"] != -100
+    special = torch.isin(original, torch.tensor(tokenizer.all_special_ids))
+    assert not predicted[special].any()
+    assert torch.equal(batch["labels"][predicted], original[predicted])
+    assert torch.equal(batch["input_ids"][~predicted], original[~predicted])
+    hidden = batch["input_ids"][predicted] == tokenizer.mask_token_id
+    kept = batch["input_ids"][predicted] == original[predicted]
+    assert predicted[~special].float().mean().item() == pytest.approx(0.15, abs=0.005)
+    assert hidden.float().mean().item() == pytest.approx(0.8, abs=0.015)
+    assert kept.float().mean().item() == pytest.approx(0.1, abs=0.015)
+
+
+def test_causal_loss_is_that_of_each_block_alone(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("gpt2", "AutoModelForCausalLM")
+    task = CausalLanguageModeling(max_length=32)
+    features, batch = batch_of(task, tokenizer, model)
+    whole = [*itertools.chain(*features["input_ids"])]
+    texts = tokenizer.decode(whole).split(tokenizer.eos_token)
+    assert texts == [*TEXTS, ""]
+    assert set(features["length"][:-1]) == {32} and 1 <= features["length"][-1] <= 32
+    sums = losses(task, model, batch)
+    for i, ids in enumerate(features["input_ids"]):
+        with torch.no_grad():
+            scores = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = -sum(scores[place, ids[place + 1]] for place in range(len(ids) - 1))
+        assert torch.isclose(sums["loss"][i], torch.as_tensor(expected), rtol=1e-5)
+        assert sums["tokens"][i] == len(ids) - 1
+    with torch.no_grad():  # what is trained is the same figure
+        assert torch.isclose(model(**batch).loss, sums["loss"].sum() / sums["tokens"].sum(), rtol=1e-5)
+
+
+def test_span_corruption_of_the_papers_example() -> None:
+    """Raffel et al. 2020, figure 2."""
+    words = np.array("Thank you for inviting me to your party last week .".split(), dtype=object)
+    removed = np.isin(words, ["for", "inviting", "last"])
+    marks = np.array(["<X>", "<Y>", "<Z>"], dtype=object)
+    assert " ".join(with_sentinels(words, removed, marks)) == "Thank you <X> me to your party <Y> week ."
+    assert " ".join(with_sentinels(words, ~removed, marks)) == "<X> for inviting <Y> last <Z>"
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 20, 100, 255, 511])
+def test_noise_has_the_published_rates(length: int) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        mask = noise_mask(length, 0.15, 3.0, 100, random)
+        starts = np.flatnonzero(np.diff([0, *mask.astype(int)]) == 1)
+        assert mask.sum() == max(1, round(0.15 * length))
+        assert len(starts) == max(1, round(mask.sum() / 3.0))
+        assert len(mask) == length and not mask[0] and mask[-1]
+
+
+def test_noise_needs_no_more_sentinels_than_there_are() -> None:
+    mask = noise_mask(4000, 0.15, 3.0, 100, np.random.default_rng(0))
+    assert (np.diff([0, *mask.astype(int)]) == 1).sum() == 100
+
+
+def test_lengths_of_spans_are_uniformly_random() -> None:
+    random = np.random.default_rng(0)
+    drawn = Counter(tuple(int(part) for part in _parts(5, 3, random)) for _ in range(6000))
+    every = {parts for parts in itertools.product(range(1, 4), repeat=3) if sum(parts) == 5}
+    assert set(drawn) == every
+    assert all(abs(count - 6000 / len(every)) < 5 * (6000 / len(every)) ** 0.5 for count in drawn.values())
+
+
+def test_corrupted_text_and_its_target_hold_every_token_once(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("t5", "AutoModelForSeq2SeqLM")
+    features, batch = batch_of(SpanCorruption(max_length=40), tokenizer, model, training=True)
+    marks = {tokenizer.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(100)}
+
+    def spans(ids: list[int]) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for token in ids[:-1]:
+            if token in marks:
+                found[token] = []
+            else:
+                found[[*found][-1]].append(token)
+        return found
+
+    for ids, given, target in zip(features["input_ids"], batch["input_ids"], batch["labels"], strict=True):
+        source = given[given != tokenizer.pad_token_id].tolist()
+        removed = spans(target[target != -100].tolist())
+        assert source[-1] == target[target != -100][-1] == tokenizer.eos_token_id
+        restored = [*itertools.chain(*(removed[token] if token in marks else [token] for token in source[:-1]))]
+        assert restored == ids
+    assert [*itertools.chain(*features["input_ids"])] == [
+        token for text in TEXTS for token in tokenizer(text)["input_ids"]
+    ]
+
+
+def test_permutation_loss_is_the_stock_collators(checkpoints: Any) -> None:
+    """Asking only for the tokens that count changes nothing in the loss."""
+    model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
+    task = PermutationLanguageModeling(max_length=32)
+    features = task.encode(ROWS, tokenizer, model)
+    assert len(set(features["length"])) == 1 and features["length"][0] % 2 == 0
+    kept = features.select_columns(["input_ids"]).to_list()
+    torch.manual_seed(1)
+    ours = task.collator(tokenizer, training=True)(kept)
+    torch.manual_seed(1)
+    stock = DataCollatorForPermutationLanguageModeling(tokenizer)(kept)
+    stock["input_ids"] = torch.tensor([feature["input_ids"] for feature in kept])
+    assert ours["target_mapping"].size(1) < stock["target_mapping"].size(1)
+    with torch.no_grad():
+        assert torch.isclose(model.eval()(**ours).loss, model(**stock).loss, rtol=1e-5)
+    sums = losses(task, model, ours)
+    assert sums["tokens"].sum() == (stock["labels"] != -100).sum()
+    assert torch.isclose(sums["loss"].sum() / sums["tokens"].sum(), model(**stock).loss, rtol=1e-5)
+
+
+def test_predictions_see_what_comes_before_them_in_the_order_and_nothing_else(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
+    _, batch = batch_of(PermutationLanguageModeling(max_length=32), tokenizer, model)
+    labels = batch.pop("labels")
+    places = batch["target_mapping"].argmax(2)
+    seen, unseen = [], []
+    with torch.no_grad():
+        before = model.eval()(**batch).logits
+        for row, slot in torch.nonzero(labels != -100)[:12].tolist():
+            changed = {**batch, "input_ids": batch["input_ids"].clone()}
+            where = places[row, slot]
+            changed["input_ids"][row, where] = (changed["input_ids"][row, where] + 7) % model.config.vocab_size
+            difference = (model(**changed).logits - before).abs().amax(2)
+            for other in torch.nonzero(labels[row] != -100)[:, 0].tolist():
+                hidden = bool(batch["perm_mask"][row, places[row, other], where])
+                (unseen if hidden else seen).append(difference[row, other].item())
+    assert len(seen) > 5 and len(unseen) > 5
+    assert max(unseen) < 1e-6 < 1e-5 < min(seen)
+
+
+@pytest.mark.parametrize("family", OBJECTIVES)
+def test_evaluation_hides_the_same_tokens_each_time(family: str, checkpoints: Any) -> None:
+    task = OBJECTIVES[family](max_length=32)
+    model, tokenizer = checkpoints(family, task.auto_class)
+    torch.manual_seed(0)
+    _, first = batch_of(task, tokenizer, model)
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), drawn), "the random numbers of training go on undisturbed"
+    _, second = batch_of(task, tokenizer, model)
+    assert all(torch.equal(first[name], second[name]) for name in first)
