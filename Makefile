@@ -9,7 +9,7 @@ demo: $(VENV)/installed  ## train an adapter on embedded data and answer questio
 	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
 
 test: $(VENV)/installed-test  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check .

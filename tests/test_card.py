@@ -42,7 +42,7 @@ DATA = {
     "embedded": DataFacts(id="sample:qa", source="embedded", splits=SPLITS, notes=["Written by a grammar."], overlap=3),
     "local": DataFacts(id="train.jsonl, test.jsonl", source="local", splits=SPLITS, held_out=True),
 }
-KINDS = ("adapter", "fine-tuned", "pretrained")
+KINDS = ("adapter", "feature-extraction", "fine-tuned", "pretrained")
 
 
 def sample(kind: str = "adapter", base: str = "hub", data: str = "hub") -> RunRecord:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import runpy
 import shlex
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from tl_hub import cli
+from tl_hub import cli, samples, verify
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.errors import UserError
+from tl_hub.record import RunRecord
+from tl_hub.tasks.language_modeling import Pretraining
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
@@ -75,7 +80,7 @@ def targets() -> set[str]:
 
 @pytest.mark.parametrize(("name", "line"), COMMANDS, ids=[f"{name}: {line}" for name, line in COMMANDS])
 def test_a_command_is_one_that_works(settings, name, line):
-    """Flags parse, files and targets are there. What a command does is tested where its parts are."""
+    """Flags parse, files and targets are there."""
     words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
     program = words[0]
     scripts = [i for i, word in enumerate(words) if word.endswith(".py")]
@@ -98,6 +103,66 @@ def test_a_command_is_one_that_works(settings, name, line):
         assert words[1] == "-m" and importlib.util.find_spec(words[2])
     else:
         assert program in {"pip", "git", "cd", "hf", "pre-commit"}, "a command that no test knows"
+
+
+def recipe_commands() -> list[list[str]]:
+    """Each command that starts a recipe, once: its words from the script on."""
+    found = []
+    for _, line in COMMANDS:
+        words = shlex.split(line, comments=True)
+        scripts = [i for i, word in enumerate(words) if word.startswith("recipes/")]
+        if scripts and words[scripts[0] :] not in found and "..." not in words:
+            found.append(words[scripts[0] :])
+    return found
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, settings: Any) -> Callable[[list[str]], list[str]]:
+    """The words of a command, with small models and few rows in place of what would take long."""
+
+    def shortened(words: list[str]) -> list[str]:
+        script, words = ROOT / words[0], words[1:]
+        run, task, method = settings(script, words)
+        if "--train_file" in words:
+            rows = samples.load(getattr(task, "sample", "text"))["train"][:40]
+            (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            words[words.index("--train_file") + 1] = str(tmp_path / "mine.jsonl")
+        if "--preset" not in words:
+            if script.stem != "pretraining":
+                family = run.model.removeprefix("tiny:")
+                if family not in ARCHITECTURES:
+                    family = next(name for name in ("gpt2", "t5", "xlnet", "bert") if name in run.model)
+                folder = checkpoint_folders(family)
+                if isinstance(task, Pretraining):  # which goes on with a head that is there
+                    model, tokenizer = checkpoints(family, task.objective(family).auto_class)
+                    folder = tmp_path / family
+                    model.save_pretrained(folder)
+                    tokenizer.save_pretrained(folder)
+                words += ["--model", str(folder)]
+            else:
+                words += "--layers 1 --hidden_size 32 --intermediate_size 32 --vocab_size 600".split()
+            words += "--train_rows 16 --validation_rows 4 --test_rows 4 --batch_size 4 --max_steps 2".split()
+        if any(field.name == "max_target_length" for field in fields(task)):
+            words += "--max_target_length 8 --beams 2".split()
+        return [str(script), *words, "--output_dir", str(tmp_path / "run")]
+
+    return shortened
+
+
+@pytest.mark.parametrize("words", recipe_commands(), ids=" ".join)
+def test_a_recipes_command_runs(tiny, monkeypatch, capsys, tmp_path, words):
+    arguments = tiny(words)
+    monkeypatch.undo()  # of what `settings` patched
+    monkeypatch.setattr(sys, "argv", arguments)
+    main = runpy.run_path(arguments[0])["main"]
+    if "--preset" in words:  # the Hub is out of reach in tests: that is found out at once, and said in one line
+        with pytest.raises(UserError, match="Hub"):
+            main()
+        assert not (tmp_path / "run").exists()
+    else:
+        main()
+        assert RunRecord.load(tmp_path / "run").verification["max_difference"] <= verify.TOLERANCE
+        assert "Next:" in capsys.readouterr().out
 
 
 def test_the_documents_show_commands():

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import transformers
 
-from tl_hub import samples, verify
+import tl_hub
+from tl_hub import data, finish, samples, training, verify
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -150,6 +152,87 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, fe
     assert resumed.returncode == 0, resumed.stderr
     assert [entry["step"] for entry in log_of(run)] == list(range(1, steps + 1)), "no step twice, none left out"
     assert len(RunRecord.load(run).history) == 20
+
+
+CLASSES = ["a place", "a river", "a town"]
+
+
+@pytest.fixture
+def load_back_here(monkeypatch):
+    """The load-back without its fresh process, which takes longer than all else; tests above and below start it."""
+
+    def check(folder: Path) -> dict:
+        with monkeypatch.context() as within:
+            within.chdir(folder)
+            return verify._load_back(RunRecord.load("."))
+
+    monkeypatch.setattr(verify, "check", check)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("method", ["finetune", "adapter", "features"])
+def test_every_family_and_method_trains_and_saves_its_head(
+    method, family, checkpoint_folders, load_back_here, tmp_path
+):
+    """With three classes, which no loader assumes, and texts of several windows."""
+    rows = [{"text": f"{ROWS[i]['context'][: 60 + 40 * (i % 7)]}", "label": CLASSES[i % 3]} for i in range(18)]
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text(lines(rows))
+    recipe = runpy.run_path(str(ROOT / "recipes" / f"document_classification_{method}.py"))
+    run = dataclasses.replace(
+        recipe["RUN"], output_dir=str(tmp_path / "run"), model=str(checkpoint_folders(family)), dataset=str(tmp_path),
+        max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2,
+    )  # fmt: skip
+    task = dataclasses.replace(recipe["TASK"], max_length=64, doc_stride=16)
+    accelerator = training.start(run)
+    data_rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(data_rows, task, tokenizer, model)
+    model = recipe["METHOD"].wrap(model, base)
+    before = verify.digests(model)
+    history = training.train(model, data_rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, data_rows.splits["validation"], task, tokenizer, run, accelerator)
+    finish.finish(run, task, recipe["METHOD"], base, data_rows, history, score, model, tokenizer, accelerator)
+    record = RunRecord.load(tmp_path / "run")
+    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.data.splits["train"].features > 18 and any("overlapping" in note for note in record.data.notes)
+    assert {row["system"] for row in record.tables["Baselines"]} >= {"this model", "most frequent class"}
+    assert (tmp_path / "run" / "confusion.png").is_file()
+
+    trained = verify.digests(model)
+    changed = {name for name in trained if trained[name] != before[name]}
+    assert base.fresh and set(base.fresh) <= changed, "the head"
+    if method == "features":
+        assert changed == set(base.fresh)
+    ask = tl_hub.pipeline(tmp_path / "run")
+    loaded = verify.digests(ask.model)
+    assert {name: loaded[name] for name in base.fresh} == {name: trained[name] for name in base.fresh}
+    assert set(ask.model.config.id2label.values()) == set(CLASSES)
+    # From text to class, alone or among others, as in the evaluation.
+    answers = ask([row["text"] for row in rows], batch_size=5)
+    assert [answer["label"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
+    alone = ask(rows[6]["text"])
+    assert alone["scores"] == pytest.approx(answers[6]["scores"], abs=1e-5) and set(alone["scores"]) == set(CLASSES)
+    assert sum(alone["scores"].values()) == pytest.approx(1) and alone["score"] == max(alone["scores"].values())
+    with pytest.raises(UserError, match="leave text_pair away"):
+        ask("a", "b")
+
+
+@pytest.mark.parametrize("name", ["sentiment_adapter", "qa_features"])
+def test_the_other_recipes_end_to_end(recipe, checkpoint_folders, tmp_path, name):
+    flags = ["--model", str(checkpoint_folders("bert")), "--train_rows", "12", "--validation_rows", "8"]
+    flags += ["--max_steps", "2", "--output_dir", str(tmp_path / "run")]
+    if name == "sentiment_adapter":
+        rows = [{"text": f"text {i}", "kind": ["good", "new"][: i % 3]} for i in range(12)]
+        (tmp_path / "train.jsonl").write_text(lines(rows))
+        flags += ["--train_file", str(tmp_path / "train.jsonl"), "--label_column", "kind", "--rank", "2"]
+    process = recipe(name, *flags)
+    assert process.returncode == 0, process.stderr
+    record = RunRecord.load(tmp_path / "run")
+    assert record.kind == {"sentiment_adapter": "adapter", "qa_features": "feature-extraction"}[name]
+    if name == "sentiment_adapter":
+        assert record.metrics[0].name == "micro_f1" and 0 < record.decision["threshold"] < 1
+        assert isinstance(tl_hub.pipeline(tmp_path / "run")("text")["label"], list)
 
 
 def log_of(run: Path) -> list[dict]:

@@ -52,6 +52,8 @@ def full() -> RunRecord:
         ),
         software={"torch": "2"}, commit="abc", created="2026-11-22T00:00:00Z",
         examples=[{"question": "q", "context": "c\u2028c", "expected": "", "predicted": "p"}],
+        config={"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}},
+        tables={"Classes": [{"class": "no", "F1": 0.5}]},
         verification={"max_difference": 0.0, "loaded_by": ["peft"]}, language=["no"],
     )  # fmt: skip
 

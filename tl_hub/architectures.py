@@ -1,7 +1,8 @@
 """Everything that differs between BERT, GPT-2, T5 and XLNet, one entry each."""
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tl_hub.errors import UserError
 
@@ -14,13 +15,17 @@ class Architecture:
         lora_targets: names of the linear layers that take a low-rank update; heads are never among them.
         fan_in_fan_out: weights are stored (in, out), as GPT-2's Conv1D does, not (out, in).
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with.
+        layers: regular expression for the part of a parameter's name that tells its transformer layer.
+        padding_side: where positions (GPT-2) or the place of the class token (XLNet) want the padding.
         null_token: the special token whose place in a window stands for "no answer here" in extractive QA. It must
             see the whole window: BERT's first token does, a causal or encoder-decoder model's last token does.
     """
 
     lora_targets: tuple[str, ...]
+    layers: str
     fan_in_fan_out: bool = False
     token_type_ids: bool = False
+    padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
 
 
@@ -28,22 +33,27 @@ ARCHITECTURES = {
     "bert": Architecture(
         # output.dense is both the attention's and the feed-forward's output projection.
         lora_targets=("query", "key", "value", "intermediate.dense", "output.dense"),
+        layers=r"encoder\.layer\.\d+",
         token_type_ids=True,
     ),
     "gpt2": Architecture(
         lora_targets=("c_attn", "c_proj", "c_fc"),
+        layers=r"\bh\.\d+",
         fan_in_fan_out=True,
         null_token="eos",
     ),
     "t5": Architecture(
         # wi is the feed-forward of the first T5, wi_0 and wi_1 that of version 1.1.
         lora_targets=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
+        layers=r"(en|de)coder\.block\.\d+",
         null_token="eos",
     ),
     "xlnet": Architecture(
         # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap.
         lora_targets=("layer_1", "layer_2"),
+        layers=r"\blayer\.\d+",
         token_type_ids=True,
+        padding_side="left",
     ),
 }
 
@@ -57,3 +67,23 @@ def architecture_of(model_type: str, model: str) -> Architecture:
     if model_type not in ARCHITECTURES:
         raise UserError(f"--model {model} is of type {model_type!r}; allowed are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[model_type]
+
+
+def layer_groups(model: Any) -> list[list[str]]:
+    """Names of the parameters by layer, from the input to the output: the embeddings, then a list a layer.
+
+    What stands between two layers, such as the norm at the end of T5's encoder, belongs to the lower one; T5's decoder
+    stands above its encoder. The parameters of the head are left out.
+    """
+    layers = re.compile(ARCHITECTURES[model.config.model_type].layers)
+    inside = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    groups: list[list[str]] = [[]]
+    current = None
+    for name, _ in model.named_parameters():
+        if name.startswith(inside):
+            found = layers.search(name)
+            if found and found.group() != current:
+                current = found.group()
+                groups.append([])
+            groups[-1].append(name)
+    return groups

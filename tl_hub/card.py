@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 FILE = "README.md"
-CURVES = "curves.png"
 
 _DOES = {
     "fill-mask": "predicts the masked words of a text",
@@ -27,6 +26,14 @@ _DOES = {
     "token-classification": "labels the words of a text",
     "translation": "translates texts",
 }
+READS = {
+    "question-answering": ("question", "context"),
+    "summarization": ("text",),
+    "text-classification": ("text",),
+    "text-generation": ("text",),
+    "translation": ("text",),
+}
+"""What tl_hub.pipeline is called with: columns of the record's examples, the longest last."""
 _METHODS = {"lora": "LoRA"}
 _PAPERS = {
     "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
@@ -37,6 +44,9 @@ _PAPERS = {
     "t5": ("T5: Raffel et al. 2020", "https://arxiv.org/abs/1910.10683"),
     "xlnet": ("XLNet: Yang et al. 2019", "https://arxiv.org/abs/1906.08237"),
     "lora": ("LoRA: Hu et al. 2021", "https://arxiv.org/abs/2106.09685"),
+    "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
+    "summarization": ("ROUGE: Lin 2004", "https://aclanthology.org/W04-1013"),
+    "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
     "question-answering": ("SQuAD, exact match and F1: Rajpurkar et al. 2016", "https://arxiv.org/abs/1606.05250"),
 }
 _CELL = 160
@@ -59,16 +69,17 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
         UserError: no run.json, or not a valid one.
     """
     path = Path(folder) / FILE
-    path.write_text(render(RunRecord.load(folder), repo, curves=(Path(folder) / CURVES).is_file()), encoding="utf-8")
+    there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion")}
+    path.write_text(render(RunRecord.load(folder), repo, **there), encoding="utf-8")
     return path
 
 
-def render(record: RunRecord, repo: str | None = None, curves: bool = False) -> str:
+def render(record: RunRecord, repo: str | None = None, curves: bool = False, confusion: bool = False) -> str:
     """The text of the README.md.
 
     Args:
         repo: as in `write`.
-        curves: the folder holds curves.png.
+        curves, confusion: the folder holds curves.png, confusion.png.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -83,6 +94,7 @@ def render(record: RunRecord, repo: str | None = None, curves: bool = False) -> 
     body = environment.get_template("card.md").render(
         record=record,
         curves=curves,
+        confusion=confusion,
         does=_DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
         method=_METHODS.get(record.method["name"], record.method["name"]),
         base=_base(record.base),
@@ -90,6 +102,7 @@ def render(record: RunRecord, repo: str | None = None, curves: bool = False) -> 
         headline=_headline(record),
         on_hub=repo is not None,
         results=_results(record.metrics),
+        tables=[(title, _rows(rows)) for title, rows in record.tables.items()],
         examples=_examples(record),
         splits=_splits(record.data),
         method_settings=_settings(record.method.get("settings", {})),
@@ -150,6 +163,7 @@ def snippet(record: RunRecord, repo: str | None) -> str:
     # A local base is known to adapter_config.json only: its path has no place on a card.
     # An adapter was trained on its base in float32; a loader would take the base's stored, perhaps halved, precision.
     exact = ', dtype="float32"' if record.kind == "adapter" else ""
+    exact += "".join(f", {name}={value!r}" for name, value in record.config.items())
     lines = [f"model = {auto_class}.from_pretrained({place}{exact})"]
     if record.kind == "adapter" and base is not None and base.source != "local":
         imports.insert(0, "from peft import PeftModel")
@@ -165,17 +179,24 @@ def snippet(record: RunRecord, repo: str | None) -> str:
     return "\n".join([*imports, "", *lines, f"tokenizer = AutoTokenizer.from_pretrained({place})"]) + "\n"
 
 
+def reads(record: RunRecord) -> tuple[str, ...]:
+    """Names of the texts that tl_hub.pipeline takes, which are columns of the examples; none without a pipeline."""
+    pairs = bool(record.settings.get("text_pair_column"))
+    return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
+
+
 def pipeline_snippet(record: RunRecord, repo: str | None) -> str | None:
     """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
-    rows = [row for row in record.examples if row.get("question") and row.get("context")]
-    if record.pipeline_tag != "question-answering" or not rows:
+    names = reads(record)
+    rows = [row for row in record.examples if all(row.get(name) for name in names)]
+    if not names or not rows:
         return None
-    row = min(rows, key=lambda row: (not row.get("predicted"), len(row["context"])))
-    arguments = [f"    {name}={_wrapped(row[name])},\n" for name in ("question", "context")]
+    row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
+    arguments = [f"    {name}={_wrapped(row[name])},\n" for name in names]
     code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_literal(repo or '.')})(\n{''.join(arguments)})\n"
     output = (record.verification or {}).get("pipeline_output")
     if output:
-        code += f"# {_literal({k: round(v, 4) if isinstance(v, float) else v for k, v in output.items()})}\n"
+        code += f"# {_literal(_rounded(output))}\n"
     return code
 
 
@@ -219,6 +240,13 @@ def _results(metrics: list[Metric]) -> str:
             for metric in metrics
         ],
     )
+
+
+def _rows(rows: list[dict[str, Any]]) -> str:
+    """A table of the record, whose rows are dicts."""
+    columns = _keys(rows)
+    headers = [_text(_capital(name)) for name in columns]
+    return _table(headers, [[_figure(row[name]) if name in row else "" for name in columns] for row in rows])
 
 
 def _examples(record: RunRecord) -> str:
@@ -291,6 +319,7 @@ def _cost(record: RunRecord) -> str:
 
 def _papers(record: RunRecord) -> list[str]:
     names = [_model_type(record), _method_tag(record), record.pipeline_tag]
+    names += [metric.name for metric in record.metrics]
     return [f"[{_PAPERS[name][0]}]({_PAPERS[name][1]})" for name in names if name in _PAPERS]
 
 
@@ -366,6 +395,12 @@ def _cut(text: str) -> str:
 def _without_folders(text: str) -> str:
     """Absolute paths reduced to their last part: the card is public, the machine is not."""
     return _PATH.sub("", text)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _literal(value: Any) -> str:

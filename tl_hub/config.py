@@ -31,6 +31,7 @@ class RunConfig:
     test_file: str | None = flag(None, "rows that the reported numbers come from; the validation rows if none")
     train_rows: int | None = flag(None, "use only the first N training rows")
     validation_rows: int | None = flag(None, "use only the first N validation rows")
+    test_rows: int | None = flag(None, "use only the first N test rows")
     epochs: int = flag(3, "passes over the training rows")
     max_steps: int | None = flag(None, "stop after N optimizer steps, whatever the epochs")
     batch_size: int = flag(16, "rows in a batch, on each process")
@@ -51,7 +52,7 @@ class RunConfig:
         for setting in fields(self):
             if getattr(self, setting.name) == "":
                 raise UserError(f"--{setting.name} is empty; give a value or leave it away")
-        for name in ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows"):
+        for name in ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")

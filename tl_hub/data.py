@@ -7,7 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +46,7 @@ class Data:
         kind: where `source` is to be looked for.
         revision: commit of the Hub data set.
         held_out: `train` where the validation rows were cut from the training rows.
+        notes: what was left out or cut and a reader must know, in whole sentences.
     """
 
     splits: dict[str, Split]
@@ -54,6 +55,7 @@ class Data:
     revision: str | None = None
     license: str | None = None
     held_out: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def final(self) -> str:
@@ -65,17 +67,23 @@ def load(run: RunConfig, task: "Task") -> Data:
     """Read the rows a run asks for and check every one before any training.
 
     Without validation rows a tenth of the training rows, drawn with the run's seed, is held out. Rows beyond
-    `train_rows` and `validation_rows` are left out after the check.
+    `train_rows`, `validation_rows` and `test_rows` are left out after the check.
 
     Raises:
         UserError: nothing there, not readable, a column missing, or rows that the task refuses.
     """
     data = _read(run, run.dataset or f"sample:{task.sample}")
     for name, split in data.splits.items():
+        read = len(split.rows)
         try:
             split.rows = task.check(split.rows)
         except UserError as error:
             raise UserError(f"{name} rows of {data.source}: {error}") from error
+        if 0 < len(split.rows) < read:
+            data.notes.append(f"{read - len(split.rows):,} of {read:,} rows of the {name} split are blank: left out.")
+    for name in [name for name, split in data.splits.items() if name != "train" and len(split.rows) == 0]:
+        del data.splits[name]
+        data.notes.append(f"The answers of the {name} split are hidden: it was left out.")
     if "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
     if "validation" not in data.splits:
@@ -85,19 +93,21 @@ def load(run: RunConfig, task: "Task") -> Data:
         parts = rows.train_test_split(test_size=max(1, len(rows) // 10), seed=run.seed)
         data.splits["train"].rows, data.splits["validation"] = parts["train"], Split(parts["test"])
         data.held_out = True
-    for name, limit in (("train", run.train_rows), ("validation", run.validation_rows)):
-        rows = data.splits[name].rows
-        if limit is not None and limit < len(rows):
-            data.splits[name].rows = rows.select(range(limit))
+    for name, split in data.splits.items():
+        limit = getattr(run, f"{name}_rows")
+        if limit is not None and limit < len(split.rows):
+            split.rows = split.rows.select(range(limit))
+    task.learn({name: split.rows for name, split in data.splits.items()})
     return data
 
 
 def encode(data: Data, task: "Task", tokenizer: Any, model: Any) -> None:
     """Give every split its features: tokenized rows, with a `length` (tokens) and an `index` each."""
-    for split in data.splits.values():
+    for name, split in data.splits.items():
         (datasets.enable_progress_bars if len(split.rows) > 10_000 else datasets.disable_progress_bars)()
         features = task.encode(split.rows, tokenizer, model)
         split.features = features.add_column("index", list(range(len(features))))
+        data.notes.extend(f"In the {name} split, {note}." for note in task.notes(features))
 
 
 def fingerprint(rows: Dataset) -> str:

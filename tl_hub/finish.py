@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+import textwrap
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -55,6 +56,7 @@ def finish(
     tokenizer.save_pretrained(folder)
     verify.write_probe(folder, model, _probe(model, rows, task, tokenizer))
     _draw_curves(folder, history, task)
+    task.draw(folder, score)
     record = _record(run, task, method, base, rows, history, score, model, accelerator)
     record.save(folder)
     card.write(folder)
@@ -71,11 +73,10 @@ def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]
     features = split.features.select(range(min(PROBES, len(split.features))))
     kept = [name for name in task.batched if name in features.column_names]
     batch = task.collator(tokenizer, training=False)(features.select_columns(kept).to_list())
-    return {
-        name: value.to(model.device)
-        for name, value in batch.items()
-        if name not in (*task.scoring_only, "labels", "start_positions", "end_positions")
-    }
+    # A decoder that makes its inputs from the labels (T5's) gives no logits without them.
+    needs_labels = hasattr(model, "prepare_decoder_input_ids_from_labels")
+    unread = {*task.scoring_only, "start_positions", "end_positions", *([] if needs_labels else ["labels"])}
+    return {name: value.to(model.device) for name, value in batch.items() if name not in unread}
 
 
 def _record(
@@ -106,7 +107,7 @@ def _record(
         name=Path(run.output_dir).resolve().name,
         kind=method.kind,
         pipeline_tag=task.name,
-        auto_class=task.auto_class,
+        auto_class=task.class_for(model.config.model_type),
         method={"name": method.name, "settings": dataclasses.asdict(method)},
         base=_base_facts(base) if base else None,
         data=DataFacts(
@@ -122,6 +123,7 @@ def _record(
             },
             held_out=rows.held_out,
             overlap=data.overlap(rows, task),
+            notes=rows.notes,
         ),
         # The metric that chose the epoch comes first: it is the one the card's summary states.
         metrics=[
@@ -148,13 +150,17 @@ def _record(
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         examples=_examples(score.predictions, run.seed),
+        config=task.config_for(model.config.model_type) if method.kind == "adapter" else {},
+        tables=task.tables(rows.splits[rows.final].rows, score),
     )
 
 
 def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
     values = score.metrics[name]
     if values.ndim == 0:
-        return Metric(name=name, value=float(values), split=rows.final, rows=len(rows.splits[rows.final].rows))
+        low, high = score.intervals.get(name, (None, None))
+        counted = score.counts.get(name, len(rows.splits[rows.final].rows))
+        return Metric(name=name, value=float(values), low=low, high=high, split=rows.final, rows=counted)
     known = ~np.isnan(values)
     low, high = bootstrap_interval(values[known], None if score.groups is None else score.groups[known], seed)
     return Metric(
@@ -249,18 +255,35 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
         f"  {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters trained"
         f" in {cost.training_seconds or 0:.0f} s, {(cost.peak_memory_bytes or 0) / 2**20:,.0f} MiB"
     )
+    for system in record.tables.get("Baselines", []):
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in system.items() if name != "system")
+        print(f"  {system['system']}: {figures}")
+    question_answering = record.pipeline_tag == "question-answering"
     if record.examples:
-        print("\nanswers to questions it was not trained on (drawn by chance):")
+        print("\nrows it was not trained on (drawn by chance):")
         for example in record.examples[:3]:
-            print(f"  {example['question']}")
-            print(f"    expected:  {example['expected'] or '(no answer in the text)'}")
-            print(f"    predicted: {example['predicted'] or '(no answer in the text)'}")
-    print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, curves.png")
+            print(f"  {_shortened(example.get('question') or example.get('text', ''))}")
+            if "text_pair" in example:
+                print(f"  {_shortened(example['text_pair'])}")
+            for name in ("expected", "predicted"):
+                nothing = "(no answer in the text)" if question_answering else "(nothing)"
+                print(f"    {name + ':':10} {_shortened(_joined(example.get(name)) or nothing)}")
+    pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
+    print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, {pictures}")
     print(
         f"Loaded back by {' and '.join(verification['loaded_by'])}: "
         f"largest difference of logits {verification['max_difference']:.1e}"
     )
     print("\nNext:")
-    if record.pipeline_tag == "question-answering":
-        print(f"  python -c \"import tl_hub; print(tl_hub.pipeline({str(folder)!r})(question='...', context='...'))\"")
+    if card.reads(record):
+        arguments = ", ".join(f"{name}='...'" for name in card.reads(record))
+        print(f'  python -c "import tl_hub; print(tl_hub.pipeline({str(folder)!r})({arguments}))"')
     print(f"  less {folder / 'README.md'}")
+
+
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, 200, placeholder=" ...")
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value or "")

@@ -12,10 +12,14 @@ from transformers import AutoTokenizer
 
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
+from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
+from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
+from tl_hub.tasks.text_generation import TextGeneration
 
 
-def pipeline(location: str | Path, device: str | None = None) -> "QuestionAnsweringPipeline":
+def pipeline(location: str | Path, device: str | None = None) -> Any:
     """Load what a recipe made, ready to be called.
 
     Args:
@@ -28,17 +32,20 @@ def pipeline(location: str | Path, device: str | None = None) -> "QuestionAnswer
     if not folder.is_dir():
         folder = Path(snapshot_download(str(location)))
     record = RunRecord.load(folder)
-    if record.pipeline_tag != QuestionAnswering.name:
+    masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
+    if record.pipeline_tag not in _PIPELINES and not masked:
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     model = getattr(transformers, record.auto_class).from_pretrained(
-        folder, dtype=torch.float32, revision=record.base_revision
-    )
-    task = QuestionAnswering(
-        **{k: v for k, v in record.settings.items() if k in QuestionAnswering.__dataclass_fields__}
+        folder, dtype=torch.float32, revision=record.base_revision, **record.config
     )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return QuestionAnsweringPipeline(model.to(device), AutoTokenizer.from_pretrained(folder), task, record.decision)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if masked:
+        return transformers.pipeline("fill-mask", model=model.to(device), tokenizer=tokenizer)
+    task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
+    task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
+    return pipeline_class(model.to(device), tokenizer, task, record.decision)
 
 
 class QuestionAnsweringPipeline:
@@ -96,3 +103,125 @@ class QuestionAnsweringPipeline:
         if answer["null_margin"] > self.threshold:
             return {"answer": "", "score": answer["null_score"], "start": 0, "end": 0}
         return {name: answer[name] for name in ("answer", "score", "start", "end")}
+
+
+class TextClassificationPipeline:
+    """Calls give `label`, its `score` (probability) and the `scores` of all classes.
+
+    Of a multi-label model `label` and `score` are lists: the labels whose probability reaches the threshold.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, task: Classification, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+        task.adapt(tokenizer, model)
+        self.labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        task.multi_label = "threshold" in decision
+        self.threshold = decision.get("threshold", 0.0)
+
+    @torch.no_grad()
+    def __call__(
+        self, text: str | list[str], text_pair: str | list[str] | None = None, batch_size: int = 16
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Classify a text, or each of a list; a model of pairs takes a second text for each.
+
+        Texts longer than the model's window are read in overlapping windows, whose logits are averaged.
+
+        Raises:
+            UserError: a text is empty, or second texts are missing, too many or not what the model was trained on.
+        """
+        texts = _texts(text)
+        columns = {"text": texts}
+        if (text_pair is not None) != bool(self.task.text_pair_column):
+            trained = "pairs: give text_pair" if text_pair is None else "single texts: leave text_pair away"
+            raise UserError(f"the model was trained on {trained}")
+        if text_pair is not None:
+            columns["text_pair"] = _texts(text_pair)
+            if len(columns["text_pair"]) != len(texts):
+                raise UserError(f"{len(texts)} texts and {len(columns['text_pair'])} second ones; give one for each")
+        if not texts:
+            return []
+        features = self.task.encode(Dataset.from_dict(columns), self.tokenizer, self.model)
+        batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
+        collate = self.task.collator(self.tokenizer, training=False)
+        logits = []
+        for first in range(0, len(batched), batch_size):
+            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
+            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+            logits.append(self.task.predict(self.model(**inputs), batch)["logits"].cpu().numpy())
+        probabilities = self.task.probabilities({"logits": np.concatenate(logits)}, features)
+        answers = [self._decided(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
+        return answers[0] if isinstance(text, str) else answers
+
+    def _decided(self, scores: dict[str, float]) -> dict[str, Any]:
+        if self.task.multi_label:
+            given = [label for label, score in scores.items() if score >= self.threshold]
+            return {"label": given, "score": [scores[label] for label in given], "scores": scores}
+        label = max(scores, key=scores.__getitem__)
+        return {"label": label, "score": scores[label], "scores": scores}
+
+
+class SequenceToSequencePipeline:
+    """Calls give `generated_text`: the summary or the translation of a text."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: SequenceToSequence, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+        task.adapt(tokenizer, model)
+
+    @torch.no_grad()
+    def __call__(self, text: str | list[str], batch_size: int = 16) -> dict[str, str] | list[dict[str, str]]:
+        """Summarize or translate a text, or each of a list, as in the evaluation: a text that is too long is cut.
+
+        Raises:
+            UserError: a text is empty.
+        """
+        texts = _texts(text)
+        if not texts:
+            return []
+        rows = Dataset.from_dict({"source": texts, "references": [[""]] * len(texts)})
+        features = self.task.encode(rows, self.tokenizer, self.model)
+        batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
+        collate = self.task.collator(self.tokenizer, training=False)
+        found: list[str] = []
+        for first in range(0, len(batched), batch_size):
+            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
+            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+            found += self.task.texts(self.task.outputs(self.model, inputs))
+        answers = [{"generated_text": text} for text in found]
+        return answers[0] if isinstance(text, str) else answers
+
+
+class TextGenerationPipeline:
+    """Calls give `generated_text`: what comes after a text, without the text."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: TextGeneration, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+        task.adapt(tokenizer, model)
+
+    def __call__(
+        self, text: str | list[str], max_new_tokens: int | None = None, top_p: float | None = None, seed: int = 0
+    ) -> dict[str, str] | list[dict[str, str]]:
+        """Go on with a text, or with each of a list; the same seed gives the same texts.
+
+        Raises:
+            UserError: a text is empty.
+        """
+        max_new_tokens, top_p = max_new_tokens or self.task.max_new_tokens, top_p or self.task.top_p
+        found = self.task.continued(self.model, self.tokenizer, _texts(text), max_new_tokens, top_p, seed)
+        answers = [{"generated_text": text} for text in found]
+        return answers[0] if isinstance(text, str) else answers
+
+
+def _texts(text: str | list[str]) -> list[str]:
+    texts = [text] if isinstance(text, str) else list(text)
+    if not all(text.strip() for text in texts):
+        raise UserError("a text is empty")
+    return texts
+
+
+_PIPELINES: dict[str, tuple[Any, Any]] = {
+    QuestionAnswering.name: (QuestionAnswering, QuestionAnsweringPipeline),
+    Classification.name: (Classification, TextClassificationPipeline),
+    Summarization.name: (Summarization, SequenceToSequencePipeline),
+    Translation.name: (Translation, SequenceToSequencePipeline),
+    TextGeneration.name: (TextGeneration, TextGenerationPipeline),
+}

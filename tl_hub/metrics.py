@@ -3,7 +3,8 @@
 import re
 import string
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import datasets
 import evaluate
@@ -11,6 +12,8 @@ import numpy as np
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+")
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def normalized(answer: str) -> str:
@@ -67,6 +70,126 @@ class SquadMetric(evaluate.Metric):
         return {name: float(scores.mean()) for name, scores in squad_scores(predictions, references).items()}
 
 
+class _Words:
+    """Words of any script, in lower case: `rouge_score`'s own tokenizer keeps a-z and 0-9 only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"\w+", text.lower())
+
+
+def sentences(text: str) -> list[str]:
+    """Split at blanks after full stops, question and exclamation marks; abbreviations are split too."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
+    """F of ROUGE-1, -2, -L and -Lsum of each summary, the best over its references.
+
+    By `rouge_score` with the Porter stemmer; sentences, for Lsum, are those of `sentences`. Where no reference has a
+    Latin letter or a digit, words are taken as they stand instead, or every score would be 0.
+
+    Returns:
+        `rouge1`, `rouge2`, `rougeL`, `rougeLsum`, shape (predictions,), from 0 to 100.
+
+    Source: Lin 2004, https://aclanthology.org/W04-1013
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    latin = any(re.search(r"[a-z0-9]", text.lower()) for texts in references for text in texts)
+    scorer = RougeScorer(ROUGE, use_stemmer=True, tokenizer=None if latin else _Words())
+    scores = [
+        scorer.score_multi(["\n".join(sentences(text)) for text in texts], "\n".join(sentences(prediction)))
+        for prediction, texts in zip(predictions, references, strict=True)
+    ]
+    return {name: 100 * np.array([score[name].fmeasure for score in scores]) for name in ROUGE}
+
+
+class RougeMetric(evaluate.Metric):
+    """ROUGE of summaries, as an `evaluate.Metric`: `compute(predictions=["A cat sat."], references=[["A cat."]])`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="F of ROUGE-1, -2, -L and -Lsum, the best over the references, in per cent.",
+            citation="https://aclanthology.org/W04-1013",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
+            ),
+        )
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
+        return {name: float(scores.mean()) for name, scores in rouge_scores(predictions, references).items()}
+
+
+def translation_scores(
+    predictions: list[str], references: list[str], tokenize: str = "13a", resamples: int = 1000
+) -> dict[str, dict[str, Any]]:
+    """chrF and BLEU of a corpus by sacreBLEU, with the signature that makes each comparable.
+
+    Args:
+        references: one each.
+        tokenize: sacreBLEU's name of BLEU's tokenizer.
+        resamples: of sentences, for the interval; 0 for none.
+
+    Returns:
+        `chrf` and `bleu`: each a dict of `value` (0 to 100), `signature` and, with `resamples`, `low` and `high`, the
+        value minus and plus half the width of sacreBLEU's 95 % bootstrap interval.
+
+    Source: Popović 2015, https://aclanthology.org/W15-3049; Papineni et al. 2002, https://aclanthology.org/P02-1040;
+    Post 2018, https://aclanthology.org/W18-6319
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, metric in (("chrf", CHRF()), ("bleu", BLEU(tokenize=tokenize))):
+        score = metric.corpus_score(predictions, [references], n_bootstrap=max(1, resamples))
+        found[name] = {"value": score.score, "signature": str(metric.get_signature())}
+        if resamples:
+            found[name] |= {"low": max(0.0, score.score - score._ci), "high": min(100.0, score.score + score._ci)}
+    return found
+
+
+class TranslationMetric(evaluate.Metric):
+    """chrF and BLEU, as an `evaluate.Metric`: `compute(predictions=["Guten Tag."], references=["Guten Tag!"])`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="sacreBLEU's chrF and BLEU (tokenizer 13a, or the one given as tokenize=), from 0 to 100.",
+            citation="https://aclanthology.org/W18-6319",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions: list[str], references: list[str], tokenize: str = "13a") -> dict[str, Any]:
+        scores = translation_scores(predictions, references, tokenize, resamples=0)
+        return {name: score["value"] for name, score in scores.items()}
+
+
+def distinct(texts: Sequence[Sequence[Any]], n: int) -> float:
+    """Share of different n-grams among all n-grams of all texts, from 0 to 100; 0 where there are none.
+
+    Args:
+        texts: tokens of each.
+
+    Source: Li et al. 2016, https://aclanthology.org/N16-1014
+    """
+    grams = [gram for text in texts for gram in _ngrams(text, n)]
+    return 100 * len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetition(text: Sequence[Any], n: int = 4) -> float:
+    """Share of a text's n-grams that stood in it before, from 0 to 100; NaN where it is shorter than n tokens.
+
+    Source: Welleck et al. 2020, https://arxiv.org/abs/1908.04319 (seq-rep-n)
+    """
+    grams = _ngrams(text, n)
+    return 100 * (1 - len(set(grams)) / len(grams)) if grams else float("nan")
+
+
+def _ngrams(text: Sequence[Any], n: int) -> list[tuple]:
+    return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
+
+
 def bootstrap_interval(
     scores: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float]:
@@ -91,4 +214,50 @@ def bootstrap_interval(
         times = np.bincount(random.integers(len(sums), size=len(sums)), minlength=len(sums))
         means[i] = (times @ sums) / (times @ sizes)
     low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """How far stated confidence lies from accuracy, from 0 to 1: the mean gap over bins of equal width, by their rows.
+
+    Args:
+        confidence: probability of the predicted class, shape (rows,).
+        correct: whether the prediction is right, shape (rows,).
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3; bin m holds ((m - 1) / bins, m / bins].
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def f1_interval(
+    expected: np.ndarray,
+    predicted: np.ndarray,
+    average: Literal["macro", "micro"],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the F1 over classes, from 0 to 1, by resampling rows.
+
+    F1 is a function of how often each pattern of expected and predicted classes occurs, so the counts of the patterns
+    are drawn (multinomially), which is the same as drawing rows. A class that a resample neither holds nor predicts
+    is left out of its macro average.
+
+    Args:
+        expected, predicted: which classes each row has, bool, shape (rows, classes).
+    """
+    patterns, counts = np.unique(np.concatenate([expected, predicted], axis=1), axis=0, return_counts=True)
+    expected, predicted = np.split(patterns, 2, axis=1)
+    hit, missed = (expected & predicted).astype(float), (expected ^ predicted).astype(float)
+    random = np.random.default_rng(seed)
+    values = []
+    for _ in range(0, resamples, 100):  # in parts: with many labels there are as many patterns as rows
+        times = random.multinomial(counts.sum(), counts / counts.sum(), size=100)
+        hits, misses = times @ hit, times @ missed
+        if average == "micro":
+            hits, misses = hits.sum(1, keepdims=True), misses.sum(1, keepdims=True)
+        there = np.maximum(2 * hits + misses, 1)
+        values.append((2 * hits / there).sum(1) / np.maximum((2 * hits + misses > 0).sum(1), 1))
+    low, high = np.quantile(np.concatenate(values), [0.025, 0.975])
     return float(low), float(high)

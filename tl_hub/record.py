@@ -99,7 +99,8 @@ class RunRecord:
 
     Attributes:
         name: title of the card; the run folder's name.
-        kind: what the folder holds: an adapter, a whole fine-tuned model, or a model pretrained from scratch.
+        kind: what the folder holds: an adapter, or a whole model that was fine-tuned, trained in its head only
+            (feature-extraction), or pretrained from scratch.
         pipeline_tag: the Hub's name of the task.
         auto_class: `transformers` class that loads the model.
         method: name and settings of the training method.
@@ -108,11 +109,13 @@ class RunRecord:
         history: a dict an epoch; `best_epoch` is the one whose weights are in the folder.
         decision: what inference needs beside the weights, such as a threshold chosen on the validation rows.
         examples: rows of the measured split with expected and predicted answer.
+        config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
+        tables: tables beside the metrics, title -> rows, such as simple systems measured on the same rows.
         verification: what loading the folder back in a fresh process gave; None before it has been done.
     """
 
     name: str
-    kind: Literal["adapter", "fine-tuned", "pretrained"]
+    kind: Literal["adapter", "feature-extraction", "fine-tuned", "pretrained"]
     pipeline_tag: str
     auto_class: str
     method: dict[str, Any]
@@ -129,6 +132,8 @@ class RunRecord:
     commit: str | None = None
     created: str | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     verification: dict[str, Any] | None = None
     language: list[str] = field(default_factory=list)
     version: int = VERSION
@@ -153,12 +158,15 @@ class RunRecord:
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> "RunRecord":
         """The record of what `facts` gave; what is missing takes its default."""
-        base, data = facts.get("base"), facts["data"]
+        base, data, config = facts.get("base"), facts["data"], dict(facts.get("config", {}))
+        if "id2label" in config:
+            config["id2label"] = {int(number): label for number, label in config["id2label"].items()}  # JSON has texts
         return cls(
             **{
                 **facts,
                 "base": BaseModel(**base) if base else None,
                 "data": DataFacts(**{**data, "splits": {n: SplitFacts(**s) for n, s in data["splits"].items()}}),
+                "config": config,
                 "metrics": [Metric(**metric) for metric in facts["metrics"]],
                 "cost": Cost(**facts.get("cost", {})),
             }

@@ -96,13 +96,15 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
         return namespace["model"]
 
     def by_transformers() -> Any:
-        return auto_class.from_pretrained(".", dtype=torch.float32, revision=record.base_revision)
+        return auto_class.from_pretrained(".", dtype=torch.float32, revision=record.base_revision, **record.config)
 
     def by_peft() -> Any:
         from peft import PeftConfig, PeftModel
 
         base = PeftConfig.from_pretrained(".")
-        plain = auto_class.from_pretrained(base.base_model_name_or_path, revision=base.revision, dtype=torch.float32)
+        plain = auto_class.from_pretrained(
+            base.base_model_name_or_path, revision=base.revision, dtype=torch.float32, **record.config
+        )
         return PeftModel.from_pretrained(plain, ".")
 
     loaders = {"the card's snippet": by_snippet, "transformers": by_transformers}

@@ -10,7 +10,9 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorForPermutationLanguageModeling
 
+import tl_hub
 from tl_hub.errors import UserError
+from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.language_modeling import (
     OBJECTIVES,
     CausalLanguageModeling,
@@ -247,3 +249,26 @@ def test_evaluation_hides_the_same_tokens_each_time(family: str, checkpoints: An
     assert torch.equal(torch.rand(1), drawn), "the random numbers of training go on undisturbed"
     _, second = batch_of(task, tokenizer, model)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_pipeline_fills_masks_as_the_model_does(checkpoints: Any, tmp_path: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    RunRecord(
+        name="bert",
+        kind="pretrained",
+        pipeline_tag="fill-mask",
+        auto_class="AutoModelForMaskedLM",
+        method={"name": "from scratch"},
+        data=DataFacts(id="texts.jsonl", source="local", splits={"train": SplitFacts(rows=4)}),
+        metrics=[],
+    ).save(tmp_path)
+    found = tl_hub.pipeline(tmp_path)("The cat is on the [MASK].")
+    encoded = tokenizer("The cat is on the [MASK].", return_tensors="pt")
+    place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)
+    with torch.no_grad():
+        scores = model.eval()(**encoded).logits[0, place].softmax(-1)
+    best = scores.topk(5)
+    assert [answer["token"] for answer in found] == best.indices.tolist()
+    assert [answer["score"] for answer in found] == pytest.approx(best.values.tolist(), rel=1e-4)

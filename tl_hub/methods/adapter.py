@@ -38,8 +38,16 @@ class Adapter:
 
         What was initialised, not loaded (`base.fresh`), must be trained *and* saved, or the adapter loads with a
         head of random numbers and no error.
+
+        Raises:
+            UserError: what is new is a head that shares the embeddings' weights, which an adapter cannot carry.
         """
         architecture = ARCHITECTURES[model.config.model_type]
+        output = model.get_output_embeddings()
+        if any(
+            name.rpartition(".")[0] == head for name in base.fresh for head, m in model.named_modules() if m is output
+        ):
+            raise UserError(f"--model {base.id} has no language-modelling head to adapt; give a model that has one")
         heads = sorted({name.rpartition(".")[0] for name in base.fresh})
         config = LoraConfig(
             r=self.rank,

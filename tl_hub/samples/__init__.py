@@ -29,6 +29,8 @@ def checkpoint(family: str) -> Path:
 def load(name: str) -> dict[str, list[dict[str, Any]]]:
     """Rows of embedded data by split (train, validation, test).
 
+    A line of the file is a row, or, where it has `questions`, a row for each of them.
+
     Args:
         name: `<task>` for the task's main domain, or `<task>-<domain>` for another one, to show a domain shift.
 
@@ -37,14 +39,15 @@ def load(name: str) -> dict[str, list[dict[str, Any]]]:
     """
     task, _, domain = name.partition("-")
     file = _HERE / f"{task}.jsonl"
-    paragraphs = list(map(json.loads, file.read_text(encoding="utf-8").splitlines())) if file.is_file() else []
+    lines = list(map(json.loads, file.read_text(encoding="utf-8").splitlines())) if file.is_file() else []
     splits: dict[str, list[dict[str, Any]]] = {}
-    for paragraph in paragraphs:
-        if paragraph["domain"] == (domain or _MAIN_DOMAIN):
-            rows = splits.setdefault(paragraph["split"], [])
-            rows.extend({"context": paragraph["context"], **question} for question in paragraph["questions"])
+    for line in lines:
+        if line["domain"] == (domain or _MAIN_DOMAIN):
+            shared = {name: value for name, value in line.items() if name not in ("split", "domain", "questions")}
+            rows = splits.setdefault(line["split"], [])
+            rows.extend({**shared, **question} for question in line.get("questions", [{}]))
     if not splits:
         there = [f"sample:{path.stem}" for path in sorted(_HERE.glob("*.jsonl"))]
-        there += [f"sample:{task}-{other}" for other in sorted({p["domain"] for p in paragraphs} - {_MAIN_DOMAIN})]
+        there += [f"sample:{task}-{other}" for other in sorted({line["domain"] for line in lines} - {_MAIN_DOMAIN})]
         raise UserError(f"sample:{name} is not embedded; there are {', '.join(there)}")
     return splits

@@ -10,24 +10,28 @@ from pathlib import Path
 import torch
 import transformers
 
+from tl_hub import card
 from tl_hub.record import RunRecord
+from tl_hub.samples.corpus import SOURCES
 
 
 def main() -> None:
     run, family = Path(sys.argv[1]), sys.argv[2]
     here = Path(__file__).parent
     cards = here.parent.parent / "model_cards"
-    model = getattr(transformers, RunRecord.load(run).auto_class).from_pretrained(run, dtype=torch.float16)
+    record = RunRecord.load(run)
+    record.data.notes += SOURCES
+    model = getattr(transformers, record.auto_class).from_pretrained(run, dtype=torch.float16)
     model.save_pretrained(here / family)
     # What is stored in half precision is to be loaded in float32, by stock loaders too.
     config = here / family / "config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     transformers.AutoTokenizer.from_pretrained(run).save_pretrained(here / family)
     cards.mkdir(exist_ok=True)
-    text = (run / "README.md").read_text(encoding="utf-8").replace("curves.png", f"tiny_{family}.png")
+    record.save(cards).rename(cards / f"tiny_{family}.json")
+    text = card.render(record, curves=True).replace("curves.png", f"tiny_{family}.png")
     (cards / f"tiny_{family}.md").write_text(text, encoding="utf-8")
     shutil.copy(run / "curves.png", cards / f"tiny_{family}.png")
-    shutil.copy(run / "run.json", cards / f"tiny_{family}.json")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Score:
             rows are independent.
         predictions: what is shown beside the expected answer: one dict a row.
         decision: what inference must know of this evaluation, such as a threshold chosen on it.
+        counts: how many rows a single figure in `metrics` is of, where not of all.
         intervals: 95 % interval of a single figure in `metrics`, where the task can tell it.
         tables: for the card, beside the metrics: title -> rows, such as simple systems on the same rows.
     """
@@ -33,6 +34,7 @@ class Score:
     groups: np.ndarray | None = None
     predictions: list[dict[str, Any]] = field(default_factory=list)
     decision: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
-from tl_hub.tasks.base import Score, Task, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
 
 _FEATURES = Features(
     {
@@ -27,10 +27,6 @@ _FEATURES = Features(
 
 QUESTION_TOKENS = 64
 """Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
-
-
-PAD_TO = 16
-"""Few distinct lengths: the kernels prepared for one are used again, and matrix units have whole tiles."""
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,50 @@
+"""Teach a model to answer questions from a text by training a new head only, on frozen weights.
+
+    accelerate launch recipes/qa_features.py
+
+trains on embedded data with the embedded BERT, without a network. Then:
+
+    accelerate launch recipes/qa_features.py --preset squad
+    accelerate launch recipes/qa_features.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
+
+Expect little: a linear head on fixed vectors hardly relates a question to a text. The run shows how much of the other
+recipes' result comes from training the model. Rows are those of recipes/qa_finetune.py. Papers: feature extraction and
+fine-tuning, Peters et al. 2019, https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016,
+https://arxiv.org/abs/1606.05250.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+# A head alone is quickly trained, and takes a large rate.
+RUN = RunConfig(output_dir="runs/qa_features", epochs=3, batch_size=16, learning_rate=1e-2)
+TASK = QuestionAnswering(max_length=384, doc_stride=128)
+METHOD = FeatureExtraction()
+
+PRESETS = {
+    "squad": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "rajpurkar/squad",
+        "output_dir": "runs/squad_features",
+        "epochs": 2,
+        "learning_rate": 1e-3,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

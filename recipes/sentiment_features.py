@@ -1,0 +1,53 @@
+"""Teach a model whether a text speaks well or ill of something, by training a new head only, on frozen weights.
+
+    accelerate launch recipes/sentiment_features.py
+
+trains on embedded data with the embedded BERT, without a network. Then:
+
+    accelerate launch recipes/sentiment_features.py --preset sst2
+    accelerate launch recipes/sentiment_features.py --model xlnet/xlnet-base-cased --train_file mine.csv
+
+Rows are {"text", "label"} with any number of classes; a list of labels makes it a multi-label task. A majority
+baseline and a linear model of words are shown beside the result.
+
+Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987;
+SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.tasks.classification import SentimentAnalysis
+
+# A head alone is quickly trained, and takes a large rate.
+RUN = RunConfig(output_dir="runs/sentiment_features", epochs=10, batch_size=32, learning_rate=1e-2)
+TASK = SentimentAnalysis(max_length=128)
+METHOD = FeatureExtraction()
+
+PRESETS = {
+    "sst2": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "stanfordnlp/sst2",
+        "text_column": "sentence",
+        "output_dir": "runs/sst2_features",
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

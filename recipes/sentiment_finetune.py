@@ -1,0 +1,53 @@
+"""Teach a model whether a text speaks well or ill of something, by training all of its weights.
+
+    accelerate launch recipes/sentiment_finetune.py
+
+trains on embedded data with the embedded BERT, without a network. Then:
+
+    accelerate launch recipes/sentiment_finetune.py --preset sst2
+    accelerate launch recipes/sentiment_finetune.py --model openai-community/gpt2 --train_file mine.csv
+
+Rows are {"text", "label"} with any number of classes; a list of labels makes it a multi-label task. A majority
+baseline and a linear model of words are shown beside the result.
+
+Papers: BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805;
+SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.tasks.classification import SentimentAnalysis
+
+# The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model.
+RUN = RunConfig(output_dir="runs/sentiment_finetune", epochs=4, batch_size=32, learning_rate=3e-4)
+TASK = SentimentAnalysis(max_length=128)
+METHOD = FineTune()
+
+PRESETS = {
+    "sst2": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "stanfordnlp/sst2",
+        "text_column": "sentence",
+        "output_dir": "runs/sst2_finetune",
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 2e-5,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,53 @@
+"""Teach a model to go on with texts as your own do, training all its weights.
+
+    accelerate launch recipes/text_generation_finetune.py
+
+trains on embedded data with the embedded GPT-2, without a network. Then:
+
+    accelerate launch recipes/text_generation_finetune.py --preset wikitext2
+    accelerate launch recipes/text_generation_finetune.py --model tiny:xlnet --train_file mine.jsonl
+
+Rows are {"text": ...}. Papers: GPT-2, Radford et al. 2019; WikiText, Merity et al. 2017,
+https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.
+"""
+
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.tasks.text_generation import TextGeneration
+
+RUN = RunConfig(output_dir="runs/text_generation_finetune", model="tiny:gpt2", epochs=3, learning_rate=5e-4)
+TASK = TextGeneration(max_length=256)
+METHOD = FineTune()
+
+PRESETS = {
+    "wikitext2": {
+        "model": "openai-community/gpt2",
+        "dataset": "Salesforce/wikitext",
+        "dataset_config": "wikitext-2-raw-v1",
+        "output_dir": "runs/wikitext2_finetune",
+        "max_length": 1024,
+        "batch_size": 8,
+        "learning_rate": 5e-5,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    measured = rows.splits[rows.final]
+    before = training.evaluate(model, measured, task, tokenizer, run, accelerator)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
+    score.tables |= task.baselines(before, score)
+    task.add_samples(score, model, tokenizer, measured.rows, run.seed)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

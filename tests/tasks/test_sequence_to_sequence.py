@@ -1,0 +1,308 @@
+"""Summarization and translation against the libraries' own scores, a loop token by token, and rows alone."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+from rouge_score.rouge_scorer import RougeScorer
+
+import tl_hub
+from tl_hub import data, finish, training, verify
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, translation_scores
+from tl_hub.record import RunRecord
+from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
+
+TEXTS = [
+    "The river rises in the hills. It ends in the sea.",
+    "A baker sells bread. Her brother, who is older, mills the flour that she needs each morning. Both like it.",
+    "Snow fell.",
+    "Tigers eat deer and wild boar above all; a baby of the animal goes by the name of a cub. It can swim.",
+]
+SUMMARIES = ["A river flows to the sea.", "The baker's brother mills her flour.", "It snowed.", "Tigers eat deer."]
+ROWS = Dataset.from_dict({"source": TEXTS, "references": [[text] for text in SUMMARIES]})
+TASK = Summarization(max_source_length=48, max_target_length=12, beams=3)
+CLASSES = {"t5": "AutoModelForSeq2SeqLM", "gpt2": "AutoModelForCausalLM"}
+
+
+def loaded(checkpoints: Any, family: str, task: Any = TASK) -> tuple[Any, Any]:
+    """A model with the weights of larger steps, or all texts would be one token repeated."""
+    model, tokenizer = checkpoints(family, CLASSES[family])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0 if family == "gpt2" else 1.0).add_(0.1 * torch.randn_like(parameter))
+    task.adapt(tokenizer, model)
+    return model.eval(), tokenizer
+
+
+def batches(task: Any, features: Dataset, tokenizer: Any, training: bool) -> tuple[dict, list[dict]]:
+    """All features in one batch, and each in a batch of its own."""
+    kept = features.select_columns([name for name in task.batched if name in features.column_names]).to_list()
+    collate = task.collator(tokenizer, training)
+    return collate(kept), [collate([feature]) for feature in kept]
+
+
+def test_rouge_is_that_of_the_library() -> None:
+    predictions = ["The cats sat. They ran home.", "", "Dogs bark"]
+    references = [["The cat sat.", "They run home. A cat sits."], ["Nothing."], ["A dog barks. It is loud!"]]
+    found = rouge_scores(predictions, references)
+    scorer = RougeScorer([*found], use_stemmer=True)
+    for row, texts in enumerate(references):
+        lines = [text.replace(". ", ".\n").replace("! ", "!\n") for text in texts]
+        scores = [scorer.score(line, predictions[row].replace(". ", ".\n")) for line in lines]
+        for name, values in found.items():
+            assert values[row] == pytest.approx(100 * max(score[name].fmeasure for score in scores))
+    computed = RougeMetric().compute(predictions=predictions, references=references)
+    assert computed == pytest.approx({name: values.mean() for name, values in found.items()})
+
+
+def test_rouge_of_another_script_counts_words() -> None:
+    scores = rouge_scores(["도나우 강은 흑해로 흐른다."], [["도나우 강은 길다."]])
+    assert scores["rouge1"] == pytest.approx(100 * 2 * 2 / (4 + 3))
+
+
+def test_translation_scores_are_those_of_the_library() -> None:
+    predictions = ["Der Fluss fließt ins Meer.", "Es hat heute geschneit.", "Guten Tag"]
+    references = ["Der Fluss endet im Meer.", "Es hat geschneit.", "Guten Abend"]
+    found = translation_scores(predictions, references, resamples=200)
+    assert found["bleu"]["value"] == sacrebleu.corpus_bleu(predictions, [references]).score
+    assert found["chrf"]["value"] == sacrebleu.corpus_chrf(predictions, [references]).score
+    assert all(score["low"] < score["value"] < score["high"] for score in found.values())
+    assert "tok:13a" in found["bleu"]["signature"] and "nc:6" in found["chrf"]["signature"]
+    characters = sacrebleu.corpus_bleu(predictions, [references], tokenize="char").score
+    assert translation_scores(predictions, references, "char")["bleu"]["value"] == characters
+    computed = TranslationMetric().compute(predictions=predictions, references=references)
+    assert computed == {name: score["value"] for name, score in found.items()}
+
+
+def test_korean_is_scored_by_characters() -> None:
+    rows = Dataset.from_dict({"source": ["Snow fell."], "references": [["눈이 내렸다."]]})
+    korean = Translation(target_language="ko").scores(["눈이 왔다."], rows)
+    assert "tok:char" in korean["bleu"]["signature"]
+
+
+def test_t5_reads_its_prefix_and_all_of_a_text_that_fits(checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, "t5")
+    features = TASK.encode(ROWS, tokenizer, model)
+    assert features[0]["input_ids"] == tokenizer("summarize: " + TEXTS[0])["input_ids"]
+    assert features[0]["labels"] == tokenizer(SUMMARIES[0])["input_ids"][:11] + [tokenizer.eos_token_id]
+    translation = Translation(max_source_length=128).encode(ROWS, tokenizer, model)
+    assert translation[3]["input_ids"] == tokenizer("translate English to German: " + TEXTS[3])["input_ids"]
+
+
+def test_gpt2_reads_one_natural_text(checkpoints: Any) -> None:
+    """Tokens are those of prompt and target written as one text: no doubled blank, no blank of its own token."""
+    task = Translation(max_source_length=128)
+    model, tokenizer = loaded(checkpoints, "gpt2", task)
+    batch, _ = batches(task, task.encode(ROWS, tokenizer, model).select([0]), tokenizer, training=True)
+    whole = f"English: {TEXTS[0]} German: {SUMMARIES[0]}"
+    assert batch["input_ids"][0].tolist() == [*tokenizer(whole)["input_ids"], tokenizer.eos_token_id]
+
+
+def test_characters_the_tokenizer_lacks_are_counted_and_refused_where_they_are_many(checkpoints: Any) -> None:
+    rows = Dataset.from_dict({"source": TEXTS, "references": [["Ж"], ["It snowed."], ["It."], ["Snow."]]})
+    model, tokenizer = loaded(checkpoints, "t5")
+    features = TASK.encode(rows, tokenizer, model)
+    assert "1 of 4 reference outputs have characters unknown to the tokenizer" in TASK.notes(features)
+    with pytest.raises(UserError, match="1 of 1 reference outputs have characters.*GPT-2, which reads bytes"):
+        TASK.encode(rows.select([0]), tokenizer, model)
+    model, tokenizer = loaded(checkpoints, "gpt2")
+    assert not any(TASK.encode(rows, tokenizer, model)["unknown"])
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_what_is_cut_is_counted(family: str, checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, family)
+    features = TASK.encode(ROWS, tokenizer, model)
+    before, after = TASK.frame(family)
+    frame = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (before, after))
+    room = TASK.max_source_length - frame - (family == "t5")
+    blank = " " if before and family == "gpt2" else ""
+    lengths = [len(tokenizer(blank + text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
+    assert features["source_cut"][:] == [length > room for length in lengths]
+    assert any(features["source_cut"]) and not all(features["source_cut"])
+    assert max(len(f.get("input_ids") or f["prompt"]) for f in features) == TASK.max_source_length
+    assert TASK.notes(features)[0].startswith(f"{sum(features['source_cut'])} of 4 inputs were longer")
+    assert TASK.notes(features.filter(lambda feature: not feature["source_cut"] and not feature["target_cut"])) == []
+
+
+def test_gpt2_learns_the_target_only(checkpoints: Any) -> None:
+    """The batch's loss is the mean over the targets' tokens, each given its whole prompt, computed one by one."""
+    model, tokenizer = loaded(checkpoints, "gpt2")
+    features = TASK.encode(ROWS, tokenizer, model)
+    batch, _ = batches(TASK, features, tokenizer, training=True)
+    losses = []
+    with torch.no_grad():
+        for feature in features:
+            ids = [*feature["prompt"], *feature["target"]]
+            scores = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            losses += [-float(scores[i - 1, ids[i]]) for i in range(len(feature["prompt"]), len(ids))]
+        assert float(model(**batch).loss) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert (batch["labels"] != -100).sum() == sum(len(target) for target in features["target"])
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_row_in_a_batch_gives_what_it_gives_alone(family: str, checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, family)
+    features = TASK.encode(ROWS, tokenizer, model)
+    together, alone = batches(TASK, features, tokenizer, training=False)
+    with torch.no_grad():
+        found = TASK.outputs(model, together)
+        assert found.shape == (len(TEXTS), TASK.max_target_length)
+        for row, batch in enumerate(alone):
+            assert torch.equal(TASK.outputs(model, batch)[0], found[row])
+    assert len({tuple(row) for row in found.tolist()}) > 1, "rows differ, or equality would say nothing"
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_one_beam_is_the_likeliest_token_each_time(family: str, checkpoints: Any) -> None:
+    task = Summarization(max_source_length=48, max_target_length=8, beams=1)
+    model, tokenizer = loaded(checkpoints, family, task)
+    features = task.encode(ROWS, tokenizer, model)
+    together, _ = batches(task, features, tokenizer, training=False)
+    with torch.no_grad():
+        found = task.outputs(model, together).tolist()
+        for row, feature in enumerate(features):
+            written: list[int] = []
+            while len(written) < task.max_target_length and tokenizer.eos_token_id not in written:
+                if family == "t5":
+                    inputs = {"input_ids": torch.tensor([feature["input_ids"]])}
+                    inputs["decoder_input_ids"] = torch.tensor([[model.config.decoder_start_token_id, *written]])
+                else:
+                    inputs = {"input_ids": torch.tensor([[*feature["prompt"], *written]])}
+                written.append(int(model(**inputs).logits[0, -1].argmax()))
+            assert found[row][: len(written)] == written
+
+
+def test_t5_loss_does_not_depend_on_padding(checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, "t5")
+    together, alone = batches(TASK, TASK.encode(ROWS, tokenizer, model), tokenizer, training=True)
+    with torch.no_grad():
+        counts = [(batch["labels"] != -100).sum() for batch in alone]
+        total = sum(model(**batch).loss * count for batch, count in zip(alone, counts, strict=True))
+        assert torch.isclose(model(**together).loss, total / sum(counts), rtol=1e-5)
+
+
+def test_baselines_are_the_texts_own_sentences() -> None:
+    score = TASK_WITHOUT_MODEL.score({"generated": np.zeros((4, 1), int)}, ROWS, ROWS, None)
+    table = TASK_WITHOUT_MODEL.baselines(ROWS, score, seed=0)["Baselines"]
+    first = [text.split(". ")[0].rstrip(".") for text in TEXTS]
+    expected = rouge_scores(first, ROWS["references"][:])["rougeL"].mean()
+    assert [row["system"] for row in table] == [
+        "this model", "first sentence", "first three sentences", "the whole text",
+    ]  # fmt: skip
+    assert table[1]["rougeL"] == pytest.approx(expected)
+    assert table[3]["rouge1"] == pytest.approx(rouge_scores(TEXTS, ROWS["references"][:])["rouge1"].mean())
+
+
+class SilentTokenizer:
+    """A tokenizer by which everything generated is one text."""
+
+    def batch_decode(self, ids: Any, skip_special_tokens: bool) -> list[str]:
+        return ["snow"] * len(ids)
+
+
+TASK_WITHOUT_MODEL = Summarization()
+TASK_WITHOUT_MODEL._tokenizer = SilentTokenizer()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"source_language": "xx"}, "--source_language is 'xx'; allowed are de, en, fr, ko, ro"),
+        ({"source_language": "de"}, "are both de"),
+        ({"source_column": "a"}, "--source_column and --target_column go together"),
+        ({"beams": 0}, "--beams is 0; it must be at least 1"),
+        ({"max_source_length": 8}, "--max_source_length is 8; it must be at least 16"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Translation(**wrong)
+
+
+def test_rows_of_both_forms_and_what_is_refused() -> None:
+    pairs = Dataset.from_dict({"translation": [{"en": "a", "de": "b"}, {"en": " ", "de": "c"}, {"en": "d", "de": "e"}]})
+    assert Translation().check(pairs).to_list() == [
+        {"source": "a", "references": ["b"]},
+        {"source": "d", "references": ["e"]},
+    ]
+    with pytest.raises(UserError, match="row 0: translation has en, de; it must have en and ko"):
+        Translation(target_language="ko").check(pairs)
+    columns = Dataset.from_dict({"x": ["a"], "y": ["b"]})
+    assert Translation(source_column="x", target_column="y").check(columns)["source"][:] == ["a"]
+    several = Dataset.from_dict({"text": ["a"], "summary": [["b", "c"]]})
+    assert Summarization().check(several)["references"][:] == [["b", "c"]]
+    with pytest.raises(UserError, match="row 0: summary is .*it must be a text"):
+        Summarization().check(Dataset.from_dict({"text": ["a"], "summary": [3]}))
+    with pytest.raises(UserError, match="none of the 1 rows has a text in both text and summary"):
+        Summarization().check(Dataset.from_dict({"text": ["a"], "summary": [" "]}))
+
+
+@pytest.mark.parametrize(("family", "reason"), [("bert", "it reads texts and writes none"), ("xlnet", "generate")])
+def test_families_that_cannot_are_refused_with_the_reason(family: str, reason: str, checkpoint_folders: Any) -> None:
+    run = RunConfig(model=str(checkpoint_folders(family)))
+    with pytest.raises(UserError, match=rf"summarization is not for {family} \(.*{reason}.*\); use t5, gpt2$"):
+        training.load_model(run, Summarization())
+
+
+def in_this_process(folder: Path) -> dict[str, Any]:
+    """`verify.check` without the new process, whose imports would take most of the tests' time."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return verify._load_back(RunRecord.load("."))
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize("task_class", [Summarization, Translation], ids=lambda task: task.name)
+def test_every_cell_trains_and_loads_back(
+    task_class: Any, family: str, method: Any, checkpoint_folders: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    rows = [
+        {"text": text, "summary": summary, "translation": {"en": text, "de": summary}}
+        for text, summary in zip(TEXTS * 3, SUMMARIES * 3, strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders(family)), batch_size=4, max_steps=2,
+        train_file=str(tmp_path / "rows.jsonl"), validation_file=str(tmp_path / "rows.jsonl"), learning_rate=1e-2,
+        precision="fp32",
+    )  # fmt: skip
+    task = task_class(max_source_length=48, max_target_length=6, beams=2)
+    monkeypatch.setattr(verify, "check", in_this_process)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = training.start(run)
+    split = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(split, task, tokenizer, model)
+    model = method.wrap(model, base)
+    history = training.train(model, split, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, split.splits["validation"], task, tokenizer, run, accelerator)
+    score.tables |= task.baselines(split.splits["validation"].rows, score, run.seed)
+    finish.finish(run, task, method, base, split, history, score, model, tokenizer, accelerator)
+
+    folder = tmp_path / "run"
+    record = RunRecord.load(folder)
+    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
+    assert record.auto_class == CLASSES[family]
+    assert any("were cut" in note for note in record.data.notes)
+    assert {"Baselines", "Signatures"} <= set(record.tables) and "### Baselines" in (folder / "README.md").read_text()
+    # What the pipeline says of the recorded rows is what the evaluation said of them.
+    answers = tl_hub.pipeline(folder)([example["text"] for example in record.examples])
+    assert [answer["generated_text"] for answer in answers] == [example["predicted"] for example in record.examples]

@@ -1,0 +1,538 @@
+"""Classification of texts and pairs of texts: one class each, or any number of labels each."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, List, Value
+from tokenizers import processors
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from transformers import DataCollatorWithPadding
+
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.metrics import expected_calibration_error, f1_interval
+from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+
+_MATRIX = 20
+"""Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
+
+_BASELINE_ROWS = 10_000
+
+
+@dataclass(kw_only=True)
+class Classification(Task):
+    """The class of a text is read off one vector of the model: `[CLS]`, the last token or `</s>`, as its family has it.
+
+    Texts longer than the window are read in overlapping windows: in training each is an example with the row's label,
+    and a row's logits are the mean over its windows. A label column of lists makes the task a multi-label one.
+
+    Attributes:
+        labels: names of the classes in the order of the logits, from the training rows.
+        multi_label: rows have any number of labels.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "text-classification"
+    sample: ClassVar[str] = "sentiment"
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    best: ClassVar[tuple[str, bool]] = ("accuracy", True)
+    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
+    batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
+
+    text_column: str = flag("text", "column with the text")
+    text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
+    label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
+    max_length: int = flag(256, "tokens in a window, special tokens included")
+    doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share")
+    label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
+    class_weights: Literal["none", "balanced"] = flag("none", "balanced: rare classes count more in training")
+    threshold: float | None = flag(None, "multi-label: probability of a label that is given; chosen on validation rows")
+
+    def __post_init__(self) -> None:
+        if self.doc_stride < 1:
+            raise UserError(f"--doc_stride is {self.doc_stride}; it must be at least 1")
+        _check_window(f"--max_length is {self.max_length}", self.max_length, self.doc_stride)
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"--label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UserError(f"--threshold is {self.threshold}; it must lie between 0 and 1")
+        self.labels: list[str] = []
+        self.multi_label = False
+        self._names: list[str] = []  # of a ClassLabel, in its order
+        self._train: Dataset | None = None
+        self._pad_token_id: int | None = None
+
+    def config_for(self, model_type: str) -> dict[str, Any]:
+        """Names of the classes and, where the checkpoint lacks a padding token, the one that was given to it."""
+        config: dict[str, Any] = {
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+            "problem_type": "multi_label_classification" if self.multi_label else "single_label_classification",
+        }
+        return config | ({} if self._pad_token_id is None else {"pad_token_id": self._pad_token_id})
+
+    def check(self, rows: Dataset) -> Dataset:
+        columns = {"text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column}
+        rows = select_columns(rows, {name: column for name, column in columns.items() if column})
+        kind = rows.features["label"]
+        names = getattr(getattr(kind, "feature", kind), "names", None)
+        values = list(rows["label"])
+        several = next((isinstance(value, list) for value in values if value is not None), False)
+        labels: list[Any] = []
+        for i, value in enumerate(values):
+            if value is not None and isinstance(value, list) != several:
+                raise UserError(f"row {i}: {self.label_column} is {value!r}; give a list in every row or in none")
+            if several and value is not None:
+                inner = [_class_name(item, names, i, self.label_column) for item in value]
+                labels.append(None if None in inner else list(dict.fromkeys(inner)))
+            else:
+                labels.append(_class_name(value, names, i, self.label_column))
+        missing = [i for i, label in enumerate(labels) if label is None]
+        if len(missing) == len(rows):
+            return rows.select([])
+        if missing:
+            raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
+        texts = [name for name in ("text", "text_pair") if name in rows.column_names]
+        for name in texts:
+            empty = [i for i, text in enumerate(rows[name]) if not isinstance(text, str) or not text.strip()]
+            if empty:
+                raise UserError(
+                    f"{len(empty)} rows have no text in {columns[name]} (the first is row {empty[0]}); remove them"
+                )
+        self._names = names or self._names
+        label_kind = List(Value("string")) if several else Value("string")
+        return Dataset.from_dict(
+            {**{name: list(rows[name]) for name in texts}, "label": labels},
+            features=Features({**{name: Value("string") for name in texts}, "label": label_kind}),
+        )
+
+    def learn(self, rows: dict[str, Dataset]) -> None:
+        train = self._train = rows["train"]
+        self.multi_label = isinstance(train.features["label"], List)
+        counts = Counter(label for labels in _lists(train["label"]) for label in labels)
+        whole = all(label.removeprefix("-").isdecimal() for label in counts)
+        order = {name: i for i, name in enumerate(self._names)}
+        self.labels = sorted(counts, key=lambda label: (order.get(label, 0), int(label) if whole else 0, label))
+        if len(self.labels) < 2:
+            raise UserError(
+                f"the {len(train):,} training rows have fewer than 2 classes{_quoted(self.labels)}; if the rows "
+                "are sorted by class, mix them or leave --train_rows away"
+            )
+        for name, part in rows.items():
+            if isinstance(part.features["label"], List) != self.multi_label:
+                raise UserError(f"{self.label_column} holds lists in the training or the {name} rows, but not in both")
+            unseen = sorted({label for labels in _lists(part["label"]) for label in labels} - set(counts))
+            if unseen:
+                raise UserError(
+                    f"the {name} rows have {len(unseen)} class{'es' * (len(unseen) > 1)} that no training row "
+                    f"has{_quoted(unseen)}; add training rows of it or remove it"
+                )
+        self._counts = np.array([counts[label] for label in self.labels])
+        if self.multi_label:
+            # All labels right is rarely reached early: it would not tell the first epochs apart.
+            self.best = ("micro_f1", True)  # type: ignore[misc]
+
+    def input_of(self, row: dict[str, Any]) -> str:
+        return "\n".join(row[name] for name in ("text", "text_pair") if name in row)
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        """Padding where the family's pooling expects it; GPT-2 has no padding token and nothing between two texts."""
+        architecture = ARCHITECTURES[model.config.model_type]
+        tokenizer.padding_side = architecture.padding_side
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if model.config.pad_token_id != tokenizer.pad_token_id:
+            model.config.pad_token_id = self._pad_token_id = tokenizer.pad_token_id
+        if model.config.model_type == "gpt2" and self.text_pair_column:
+            # Not at the end: GPT-2's head reads the last token that is not padding.
+            end = tokenizer.eos_token
+            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+                [
+                    processors.ByteLevel(trim_offsets=True),
+                    processors.TemplateProcessing(
+                        single="$A", pair=f"$A:0 {end}:0 $B:1", special_tokens=[(end, tokenizer.eos_token_id)]
+                    ),
+                ]
+            )
+
+    def objective(self, model: Any) -> torch.nn.Module:
+        if not self.label_smoothing and self.class_weights == "none":
+            return model
+        return _WithLoss(model, self)
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
+        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        _check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
+        segments = ARCHITECTURES[model.config.model_type].token_type_ids
+
+        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+            columns = windows(tokenizer, batch["text"], batch.get("text_pair"), max_length, self.doc_stride, segments)
+            if "label" in batch:
+                columns["labels"] = [self._target(batch["label"][place]) for place in columns["row"]]
+            return {**columns, "row": [indices[place] for place in columns["row"]]}
+
+        return rows.map(
+            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
+        )
+
+    def _target(self, label: Any) -> int | list[float]:
+        if self.multi_label:
+            return [float(name in label) for name in self.labels]
+        return self.labels.index(label)
+
+    def notes(self, features: Dataset) -> list[str]:
+        """Rows that took several windows, and pairs of which something was cut."""
+        long = sum(count > 1 for count in Counter(features["row"]).values())
+        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        notes = [f"overlapping windows were needed to read {_rows(long)} whole"] if long else []
+        return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"logits": outputs.logits.float()}
+
+    def probabilities(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
+        """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
+        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), np.asarray(features["row"])))
+        return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        probabilities = self.probabilities(predictions, features)
+        expected = self._indicators(rows["label"])
+        if self.multi_label:
+            chosen = self.threshold or (decision or {}).get("threshold") or best_threshold(probabilities, expected)
+            decision = {"threshold": chosen}
+            predicted = probabilities >= chosen
+        else:
+            decision = {}
+            predicted = probabilities == probabilities.max(1, keepdims=True)
+            predicted &= predicted.cumsum(1) == 1  # of equal ones the first
+        right = (expected == predicted).all(1)
+        metrics: dict[str, np.ndarray] = {"accuracy": 100.0 * right}
+        intervals = {}
+        for average in ("micro", "macro") if self.multi_label else ("macro",):
+            metrics[f"{average}_f1"] = np.array(100 * f1(expected, predicted, average))
+            low, high = f1_interval(expected, predicted, average)
+            intervals[f"{average}_f1"] = (100 * low, 100 * high)
+        if not self.multi_label:
+            error = expected_calibration_error(probabilities.max(1), right)
+            metrics["expected_calibration_error"] = np.array(100 * error)
+        shown = [
+            {
+                **{name: row[name] for name in ("text", "text_pair") if name in row},
+                "expected": row["label"],
+                "predicted": names if self.multi_label else names[0],
+                **({} if self.multi_label else {"probability": round(float(probability.max()), 4)}),
+            }
+            for row, names, probability in zip(rows, self._given(predicted), probabilities, strict=True)
+        ]
+        return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
+
+    def _indicators(self, labels: Any) -> np.ndarray:
+        """Which classes each row has, bool, (rows, classes)."""
+        place = {label: i for i, label in enumerate(self.labels)}
+        indicators = np.zeros((len(labels), len(self.labels)), dtype=bool)
+        for row, names in enumerate(_lists(labels)):
+            indicators[row, [place[name] for name in names]] = True
+        return indicators
+
+    def _given(self, indicators: np.ndarray) -> list[list[str]]:
+        return [[self.labels[i] for i in np.flatnonzero(row)] for row in indicators]
+
+    def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
+        """Baselines fitted on the training rows, figures of each class and, for one class a text, the confusions."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        expected = self._indicators(rows["label"])
+        predicted = self._indicators([shown["predicted"] for shown in score.predictions])
+        figures = precision_recall_fscore_support(expected, predicted, average=None, zero_division=0.0)
+        tables = {
+            "Baselines": self._baselines(rows, expected, predicted),
+            "Classes": [
+                {"class": label, "rows": int(count), "precision": 100 * p, "recall": 100 * r, "F1": 100 * f}
+                for label, p, r, f, count in zip(self.labels, *map(np.ndarray.tolist, figures), strict=True)
+            ],
+        }
+        if self.multi_label:
+            return tables
+        matrix = (expected.astype(int).T @ predicted).tolist()
+        if len(self.labels) <= _MATRIX:
+            tables["Confusion matrix"] = [
+                {"expected": label, **{f"predicted {name}": n for name, n in zip(self.labels, counts, strict=True)}}
+                for label, counts in zip(self.labels, matrix, strict=True)
+            ]
+        else:
+            pairs = [
+                {"expected": self.labels[i], "predicted": self.labels[j], "rows": count}
+                for i, counts in enumerate(matrix)
+                for j, count in enumerate(counts)
+                if count and i != j
+            ]
+            tables["Most frequent confusions"] = sorted(pairs, key=lambda pair: -pair["rows"])[:_MATRIX]
+        return {title: table for title, table in tables.items() if table}
+
+    def _baselines(self, rows: Dataset, expected: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+        """This model beside the most frequent class and a linear model of words and pairs of words.
+
+        The linear model is fitted on 10,000 training rows at most, drawn by chance.
+        """
+        from sklearn.dummy import DummyClassifier
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+        from sklearn.pipeline import make_pipeline
+
+        assert self._train is not None
+        train = self._train
+        if len(train) > _BASELINE_ROWS:
+            train = train.shuffle(seed=0).select(range(_BASELINE_ROWS))
+        known = self._indicators(train["label"])
+        used = known.any(0) & ~known.all(0)  # the linear model learns from both kinds of rows
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+        linear = LogisticRegression(max_iter=1000)
+        systems = {
+            "most frequent class": DummyClassifier(strategy="most_frequent"),
+            "TF-IDF and logistic regression": make_pipeline(
+                words, OneVsRestClassifier(linear) if self.multi_label else linear
+            ),
+        }
+        texts, asked = [self.input_of(row) for row in train], [self.input_of(row) for row in rows]
+        found = {"this model": predicted}
+        for name, system in systems.items():
+            if self.multi_label:
+                found[name] = np.tile(known.all(0), (len(rows), 1))
+                if used.any():
+                    found[name][:, used] = np.reshape(system.fit(texts, known[:, used]).predict(asked), (len(rows), -1))
+            else:
+                system.fit(texts, train["label"][:])
+                found[name] = self._indicators(system.predict(asked).tolist())
+        return [
+            {
+                "system": name,
+                "accuracy": 100 * float((guess == expected).all(1).mean()),
+                **({"micro F1": 100 * f1(expected, guess, "micro")} if self.multi_label else {}),
+                "macro F1": 100 * f1(expected, guess, "macro"),
+            }
+            for name, guess in found.items()
+        ]
+
+    def draw(self, folder: Path, score: Score) -> None:
+        """`confusion.png`: share of the rows of each class (line) that were given each class (column)."""
+        if self.multi_label:
+            return
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        expected = self._indicators([shown["expected"] for shown in score.predictions]).astype(int)
+        counts = expected.T @ self._indicators([shown["predicted"] for shown in score.predictions])
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        size = min(16, 3 + 0.5 * len(counts))
+        figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        places = range(len(counts))
+        axes.set_xticks(places, self.labels, rotation=45, ha="right")
+        axes.set(xlabel="predicted", ylabel="expected")
+        axes.set_yticks(places, self.labels)
+        if len(counts) <= _MATRIX:
+            for i in places:
+                for j in places:
+                    axes.text(j, i, counts[i, j], ha="center", va="center", color="w" if share[i, j] > 0.5 else "k")
+        figure.colorbar(image, label="share of the expected class")
+        figure.savefig(folder / "confusion.png", dpi=110)
+        plt.close(figure)
+
+
+@dataclass(kw_only=True)
+class SentimentAnalysis(Classification):
+    """Whether a sentence speaks well or ill of its subject."""
+
+    max_length: int = flag(128, "tokens in a window, special tokens included")
+    doc_stride: int = flag(32, "tokens that neighbouring windows of a long text share")
+
+
+@dataclass(kw_only=True)
+class DocumentClassification(Classification):
+    """What a whole document is about."""
+
+    sample: ClassVar[str] = "documents"
+
+
+class _WithLoss(torch.nn.Module):
+    """A model whose loss weighs the classes or smooths the labels, which those of `transformers` cannot."""
+
+    def __init__(self, model: Any, task: Classification):
+        super().__init__()
+        self.model, self.smoothing, self.multi_label = model, task.label_smoothing, task.multi_label
+        counts, rows = torch.from_numpy(task._counts).float(), len(task._train or [])
+        weights = (rows - counts) / counts if task.multi_label else rows / (len(counts) * counts)
+        # A weight of 0 would unlearn a label that every row has.
+        self.weights = weights.clamp(min=1 / rows) if task.class_weights == "balanced" else None
+
+    def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Any:
+        outputs = self.model(**inputs)
+        if labels is not None:
+            logits = outputs.logits.float()
+            weights = None if self.weights is None else self.weights.to(logits.device)
+            if self.multi_label:
+                labels = labels * (1 - self.smoothing) + self.smoothing / 2
+                outputs.loss = binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
+            else:
+                outputs.loss = cross_entropy(logits, labels, weights, label_smoothing=self.smoothing)
+        return outputs
+
+
+def windows(
+    tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int, doc_stride: int, segments: bool
+) -> dict[str, list]:
+    """Cut each text, or pair of texts, into windows of at most `max_length` tokens that share `doc_stride` tokens.
+
+    Each window is whole to the model, with its own special tokens, and of a pair it holds both texts: the longer one
+    is cut into windows, and the shorter one stands in all of them, cut to half a window if need be.
+
+    Returns:
+        Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `row` (place in `texts`), `length`
+        (tokens) and `cut` (something of the row is in no window).
+    """
+    columns: dict[str, list] = {name: [] for name in ("input_ids", "row", "length", "cut")}
+    if segments:
+        columns["token_type_ids"] = []
+    # A "</s>" in a text is text: T5 must find the same number of its own in each row.
+    own = {tokenizer.cls_token, tokenizer.sep_token, tokenizer.eos_token, tokenizer.pad_token} - {None}
+    marks = re.compile("|".join(map(re.escape, own)))
+    texts = [marks.sub(_spaced, text) for text in texts]
+    if pairs is None:
+        groups = [("only_first", list(range(len(texts))))]
+        cut = [False] * len(texts)
+    else:
+        pairs = [marks.sub(_spaced, text) for text in pairs]
+        half = max_length // 2 - 4
+        sizes = np.array([_sizes(tokenizer, texts), _sizes(tokenizer, pairs)])
+        cut = ((sizes.min(0) > half) & (sizes.sum(0) > max_length - 4)).tolist()
+        second = sizes[1] >= sizes[0]
+        texts = [_shortened(tokenizer, t, half) if c and s else t for t, c, s in zip(texts, cut, second, strict=True)]
+        pairs = [
+            _shortened(tokenizer, t, half) if c and not s else t for t, c, s in zip(pairs, cut, second, strict=True)
+        ]
+        groups = [("only_first", np.flatnonzero(~second).tolist()), ("only_second", np.flatnonzero(second).tolist())]
+    for truncation, places in groups:
+        if not places:
+            continue
+        encoded = tokenizer(
+            [texts[place] for place in places],
+            None if pairs is None else [pairs[place] for place in places],
+            truncation=truncation,
+            max_length=max_length,
+            stride=doc_stride,
+            return_overflowing_tokens=True,
+            return_token_type_ids=segments,
+        )
+        rows = [places[sample] for sample in encoded["overflow_to_sample_mapping"]]
+        columns["row"] += rows
+        columns["cut"] += [cut[row] for row in rows]
+        columns["length"] += [len(ids) for ids in encoded["input_ids"]]
+        for name in ("input_ids", "token_type_ids") if segments else ("input_ids",):
+            columns[name] += encoded[name]
+    order = np.argsort(columns["row"], kind="stable")
+    return {name: [values[place] for place in order] for name, values in columns.items()}
+
+
+def row_means(values: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Mean over the windows of each row.
+
+    Args:
+        values: (windows, classes).
+        row: of each window, (windows,); every row from 0 on has one.
+
+    Returns:
+        (rows, classes).
+    """
+    sums = np.zeros((row.max() + 1, values.shape[1]))
+    np.add.at(sums, row, values)
+    return sums / np.bincount(row)[:, None]
+
+
+def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:
+    """F1 from 0 to 1 of indicators (rows, classes); classes that are neither there nor predicted are not averaged."""
+    from sklearn.metrics import f1_score
+
+    return float(np.nan_to_num(f1_score(expected, predicted, average=average, zero_division=np.nan)))
+
+
+def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> float:
+    """The probability from which labels are given that has the highest micro F1, found exactly by sorting.
+
+    Args:
+        probabilities, expected: (rows, labels).
+    """
+    order = np.argsort(-probabilities, axis=None)
+    ordered = probabilities.ravel()[order]
+    hits = expected.ravel()[order].cumsum()
+    scores = 2 * hits / (np.arange(1, len(order) + 1) + expected.sum())
+    scores[:-1][ordered[1:] == ordered[:-1]] = -1.0  # no threshold lies between equal ones
+    place = int(scores.argmax())
+    below = ordered[place + 1] if place + 1 < len(ordered) else 0.0
+    return float((ordered[place] + below) / 2)
+
+
+def _check_window(what: str, max_length: int, doc_stride: int) -> None:
+    least = 2 * doc_stride + 16  # of a pair, half a window may be the shorter text
+    if max_length < least:
+        raise UserError(f"{what}; with --doc_stride {doc_stride} it must be at least {least}")
+
+
+def _class_name(value: Any, names: list[str] | None, row: int, column: str) -> str | None:
+    """The class as text; None where there is none, for which a Hub data set with named classes has -1."""
+    if names and type(value) is int:
+        return names[value] if value >= 0 else None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int):
+        return str(value)
+    raise UserError(f"row {row}: {column} is {value!r}; a class is a text or a whole number")
+
+
+def _lists(labels: Any) -> list[list[str]]:
+    return [[label] if isinstance(label, str) else label for label in labels]
+
+
+def _quoted(labels: list[str]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
+    return f" ({shown})" if labels else ""
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _spaced(found: re.Match[str]) -> str:
+    return " ".join(found.group())
+
+
+def _sizes(tokenizer: Any, texts: list[str]) -> list[int]:
+    encoded = tokenizer(texts, add_special_tokens=False)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def _shortened(tokenizer: Any, text: str, tokens: int) -> str:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return text[: encoded["offset_mapping"][tokens - 1][1]]

@@ -1,0 +1,350 @@
+"""Summarization and translation: a text in, a new text out, by T5 as it is made for or by GPT-2 with a prompt."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.metrics import ROUGE, rouge_scores, sentences, translation_scores
+from tl_hub.tasks.base import Score, Task, select_columns
+from tl_hub.tasks.text_generation import left_padded
+
+LEAST_SOURCE = 16
+"""Tokens of the source that the model's window must have room for, beside the target."""
+_BASELINE_ROWS = 1000
+
+
+@dataclass(kw_only=True)
+class SequenceToSequence(Task):
+    """A text to be made from another one.
+
+    T5 reads the source behind a prefix and writes the target (Raffel et al. 2020, https://arxiv.org/abs/1910.10683,
+    section 2.4). GPT-2 goes on with a prompt that ends where the target begins (Radford et al. 2019, section 3.6 and
+    3.7); its loss counts the target's tokens only. Prompts are padded on the left when texts are generated, so that
+    all rows go on from their last token, and on the right in training.
+
+    Rows have the columns `source` and `references`, of which the first is trained on and all are scored.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ("t5", "gpt2")
+    refused: ClassVar[dict[str, str]] = {
+        "bert": "it reads texts and writes none",
+        "xlnet": "its generate() asks for a token in another way than it can be trained to answer without seeing it",
+    }
+    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    batched: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "prompt", "target")
+
+    max_source_length: int = flag(512, "tokens of the input, prefix included; longer ones are cut")
+    max_target_length: int = flag(64, "tokens of the output, in training and at most generated")
+    beams: int = flag(4, "hypotheses kept in beam search; 1 is greedy")
+    length_penalty: float = flag(1.0, "beam scores are divided by length to this power: above 0 favours long outputs")
+    no_repeat_ngram: int = flag(0, "no n-gram of this many tokens occurs twice in an output; 0 for no such rule")
+
+    def __post_init__(self) -> None:
+        for name in ("max_source_length", "max_target_length", "beams"):
+            least = LEAST_SOURCE if name == "max_source_length" else 1
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least {least}")
+        if not math.isfinite(self.length_penalty):
+            raise UserError(f"--length_penalty is {self.length_penalty}; it must be a number")
+        if self.no_repeat_ngram < 0:
+            raise UserError(f"--no_repeat_ngram is {self.no_repeat_ngram}; it must be 0 or more")
+        self._tokenizer: Any = None
+
+    @abstractmethod
+    def frame(self, model_type: str) -> tuple[str, str]:
+        """The texts before and after the source in the input of a family, without a blank next to the source."""
+
+    def class_for(self, model_type: str) -> str:
+        return self.auto_class if model_type == "t5" else "AutoModelForCausalLM"
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        """GPT-2's end-of-text token serves as padding. The tokenizer is kept: scores are of texts, not of tokens."""
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+        self._tokenizer = tokenizer
+
+    def input_of(self, row: dict[str, Any]) -> str:
+        return row["source"]
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""
+        model_type = model.config.model_type
+        before, after = self.frame(model_type)
+        start, end = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after))
+        end = [tokenizer.eos_token_id] if model_type == "t5" else end
+        window = getattr(model.config, "max_position_embeddings", None) or 0  # T5 has no limit
+        longest = min(self.max_source_length, window - self.max_target_length) if window else self.max_source_length
+        room = longest - len(start) - len(end)
+        if room < LEAST_SOURCE:
+            raise UserError(
+                f"--max_source_length {self.max_source_length} and --max_target_length {self.max_target_length} leave "
+                f"room for {room} tokens of a source in the model's input; it must be at least {LEAST_SOURCE}"
+            )
+        names = ("input_ids", "labels") if model_type == "t5" else ("prompt", "target")
+
+        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+            # Words of T5 begin with a blank in any case, those of GPT-2 where there is one.
+            sources = [text.strip() for text in batch["source"]]
+            targets = [texts[0].strip() for texts in batch["references"]]
+            if model_type != "t5":
+                targets = [" " + text for text in targets]
+                sources = [" " + text if before else text for text in sources]
+            source_ids = tokenizer(sources, add_special_tokens=False)["input_ids"]
+            target_ids = tokenizer(targets, add_special_tokens=False)["input_ids"]
+            inputs = [[*start, *ids[:room], *end] for ids in source_ids]
+            outputs = [[*ids[: self.max_target_length - 1], tokenizer.eos_token_id] for ids in target_ids]
+            return {
+                names[0]: inputs,
+                names[1]: outputs,
+                "length": [len(ids) + len(labels) for ids, labels in zip(inputs, outputs, strict=True)],
+                "row": indices,
+                "source_cut": [len(ids) > room for ids in source_ids],
+                "target_cut": [len(ids) >= self.max_target_length for ids in target_ids],
+                "unknown": [tokenizer.unk_token_id in ids for ids in target_ids],
+            }
+
+        features = rows.map(
+            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
+        )
+        unknown = sum(features["unknown"])
+        if 2 * unknown > len(features):
+            raise UserError(
+                f"{unknown:,} of {len(features):,} reference outputs have characters that the model's tokenizer does "
+                "not know, so it cannot learn to write them; GPT-2, which reads bytes, knows all"
+            )
+        return features
+
+    def notes(self, features: Dataset) -> list[str]:
+        found = []
+        for column, what in (("source_cut", "inputs"), ("target_cut", "reference outputs")):
+            cut = sum(features[column])
+            if cut:
+                longest = "the model's room" if column == "source_cut" else f"{self.max_target_length} tokens"
+                found.append(f"{cut:,} of {len(features):,} {what} were longer than {longest} and were cut")
+        unknown = sum(features["unknown"])
+        if unknown:
+            found.append(f"{unknown:,} of {len(features):,} reference outputs have characters unknown to the tokenizer")
+        return found
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        """In evaluation, batches hold what to generate from; for T5 also the labels, or it would have no logits."""
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            index = {"index": torch.tensor([f["index"] for f in features])} if "index" in features[0] else {}
+            if "prompt" in features[0] and not training:
+                return left_padded([f["prompt"] for f in features], tokenizer.pad_token_id) | index
+            if "prompt" in features[0]:
+                features = [
+                    {
+                        "input_ids": [*f["prompt"], *f["target"]],
+                        "labels": [*[-100] * len(f["prompt"]), *f["target"]],
+                    }
+                    for f in features
+                ]
+            ids = [torch.tensor(f["input_ids"]) for f in features]
+            labels = [torch.tensor(f["labels"]) for f in features]
+            return {
+                "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+                "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+                **index,
+            }
+
+        return collate
+
+    def outputs(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Generated ids, (batch, max_target_length), padded on the right; neither prompt nor T5's first token."""
+        pad = model.config.pad_token_id
+        generated = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=self.max_target_length,
+            num_beams=self.beams,
+            do_sample=False,
+            length_penalty=self.length_penalty if self.beams > 1 else None,
+            no_repeat_ngram_size=self.no_repeat_ngram,
+            pad_token_id=pad,
+            eos_token_id=self._tokenizer.eos_token_id,
+        )
+        new = generated[:, 1 if model.config.is_encoder_decoder else inputs["input_ids"].size(1) :]
+        return torch.nn.functional.pad(new, (0, self.max_target_length - new.size(1)), value=pad)
+
+    def predict(self, outputs: torch.Tensor, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"generated": outputs}
+
+    def texts(self, generated: Any) -> list[str]:
+        """Generated ids as texts."""
+        return [text.strip() for text in self._tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+
+@dataclass(kw_only=True)
+class Summarization(SequenceToSequence):
+    """Say in few words what a long text says. Measured by ROUGE (Lin 2004), beside the text's own first sentences.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "summarization"
+    sample: ClassVar[str] = "summarization"
+    best: ClassVar[tuple[str, bool]] = ("rougeL", True)
+
+    text_column: str = flag("text", "column with the text")
+    summary_column: str = flag("summary", "column with the summary, or a list of several")
+    prefix: str | None = flag(None, "text before the input; by default T5's own, and nothing for GPT-2")
+
+    def frame(self, model_type: str) -> tuple[str, str]:
+        prefix = ("summarize:" if model_type == "t5" else "") if self.prefix is None else self.prefix.rstrip()
+        return prefix, "" if model_type == "t5" else " TL;DR:"
+
+    def check(self, rows: Dataset) -> Dataset:
+        rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
+        references = [text if isinstance(text, list) else [text] for text in rows["summary"]]
+        return checked(rows["text"], references, (self.text_column, self.summary_column))
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        texts = self.texts(predictions["generated"])
+        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
+        return Score(
+            dict(rouge_scores(texts, rows["references"])),
+            predictions=compared(rows, texts),
+            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+        )
+
+    def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
+        """First sentence, first three sentences and whole text as summaries, on the rows or 1,000 drawn from them."""
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:_BASELINE_ROWS])
+        split = [sentences(text) for text in rows.select(drawn)["source"]]
+        references = rows.select(drawn)["references"]
+        table = [{"system": "this model", **{name: float(score.metrics[name][drawn].mean()) for name in ROUGE}}]
+        for system, count in (("first sentence", 1), ("first three sentences", 3), ("the whole text", None)):
+            scores = rouge_scores([" ".join(parts[:count]) for parts in split], references)
+            table.append({"system": system, **{name: float(values.mean()) for name, values in scores.items()}})
+        return {"Baselines" if len(drawn) == len(rows) else f"Baselines, on {len(drawn):,} rows": table}
+
+
+LANGUAGES = {"de": "German", "en": "English", "fr": "French", "ko": "Korean", "ro": "Romanian"}
+"""Languages by code: those T5 was trained to translate, and Korean."""
+
+
+@dataclass(kw_only=True)
+class Translation(SequenceToSequence):
+    """Say a text in another language. Measured by chrF and BLEU (sacreBLEU), beside the source left as it is.
+
+    BLEU counts words; of Korean, whose words are not what blanks part, it counts characters.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "translation"
+    sample: ClassVar[str] = "translation"
+    best: ClassVar[tuple[str, bool]] = ("chrf", True)
+
+    source_language: str = flag("en", f"code of the language to translate from: {', '.join(LANGUAGES)}")
+    target_language: str = flag("de", f"code of the language to translate into: {', '.join(LANGUAGES)}")
+    translation_column: str = flag("translation", "column with {code: text, code: text}")
+    source_column: str | None = flag(None, "column with the source, where the languages have columns of their own")
+    target_column: str | None = flag(None, "column with the translation, likewise")
+    prefix: str | None = flag(None, "text before the input; by default the one T5 was trained with")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("source_language", "target_language"):
+            if getattr(self, name) not in LANGUAGES:
+                raise UserError(f"--{name} is {getattr(self, name)!r}; allowed are {', '.join(LANGUAGES)}")
+        if self.source_language == self.target_language:
+            raise UserError(f"--source_language and --target_language are both {self.source_language}; give two")
+        if (self.source_column is None) != (self.target_column is None):
+            raise UserError("--source_column and --target_column go together; give both or none")
+
+    def frame(self, model_type: str) -> tuple[str, str]:
+        source, target = LANGUAGES[self.source_language], LANGUAGES[self.target_language]
+        prefix = f"translate {source} to {target}:" if model_type == "t5" else f"{source}:"
+        return prefix if self.prefix is None else self.prefix.rstrip(), "" if model_type == "t5" else f" {target}:"
+
+    def check(self, rows: Dataset) -> Dataset:
+        codes = (self.source_language, self.target_language)
+        if self.source_column is not None and self.target_column is not None:
+            names = (self.source_column, self.target_column)
+            rows = select_columns(rows, dict(zip(("source", "target"), names, strict=True)))
+            return checked(rows["source"], [[text] for text in rows["target"]], names)
+        pairs = select_columns(rows, {"translation": self.translation_column})["translation"]
+        texts: list[list[Any]] = [[], []]
+        for i, pair in enumerate(pairs):
+            if not isinstance(pair, dict) or not set(codes) <= set(pair):
+                has = ", ".join(pair) if isinstance(pair, dict) else repr(pair)
+                raise UserError(
+                    f"row {i}: {self.translation_column} has {has}; it must have {' and '.join(codes)}, or give "
+                    "--source_language and --target_language"
+                )
+            for side, code in zip(texts, codes, strict=True):
+                side.append(pair[code])
+        return checked(texts[0], [[text] for text in texts[1]], codes)
+
+    def scores(self, texts: list[str], rows: Dataset, resamples: int = 0) -> dict[str, dict[str, Any]]:
+        """chrF and BLEU of translations of `rows`; see `metrics.translation_scores`."""
+        tokenize = "char" if self.target_language == "ko" else "13a"
+        return translation_scores(texts, [texts[0] for texts in rows["references"]], tokenize, resamples)
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        texts = self.texts(predictions["generated"])
+        # Each resample is a copy of all sentences' counts, so there are fewer of them where sentences are many.
+        found = self.scores(texts, rows, resamples=max(100, min(1000, 4_000_000 // len(rows))))
+        return Score(
+            {name: np.asarray(score["value"]) for name, score in found.items()},
+            predictions=compared(rows, texts),
+            intervals={name: (score["low"], score["high"]) for name, score in found.items()},
+            tables={"Signatures": [{"metric": n, "signature": score["signature"]} for n, score in found.items()]},
+        )
+
+    def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
+        """The source, left as it is, as a translation of itself."""
+        copied = {name: found["value"] for name, found in self.scores(rows["source"][:], rows).items()}
+        model = {name: float(score.metrics[name]) for name in copied}
+        return {"Baselines": [{"system": "this model", **model}, {"system": "the source, as it is", **copied}]}
+
+
+def checked(sources: Iterable[Any], references: list[list], columns: tuple[str, str]) -> Dataset:
+    """Rows of `source` and `references`. Blank ones are left out: there is nothing to learn from them.
+
+    Raises:
+        UserError: a source or reference is something else than a text, or none is left.
+    """
+    kept: dict[str, list] = {"source": [], "references": []}
+    for i, (source, texts) in enumerate(zip(sources, references, strict=True)):
+        for column, side in zip(columns, ([source], texts), strict=True):
+            if not all(text is None or isinstance(text, str) for text in side):
+                raise UserError(f"row {i}: {column} is {side!r}; it must be a text")
+        if texts and all(text and text.strip() for text in (source, *texts)):
+            kept["source"].append(source)
+            kept["references"].append(texts)
+    if not kept["source"]:
+        raise UserError(f"none of the {len(references)} rows has a text in both {' and '.join(columns)}")
+    return Dataset.from_dict(kept)
+
+
+def compared(rows: Dataset, texts: list[str]) -> list[dict[str, Any]]:
+    """What is shown beside the expected answer of each row."""
+    return [
+        {"text": row["source"], "expected": row["references"][0], "predicted": text}
+        for row, text in zip(rows, texts, strict=True)
+    ]

@@ -1,0 +1,229 @@
+"""Text generation: go on with a text, token by token, in the style of the texts a model was adapted to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from transformers import TopPLogitsWarper
+from transformers.modeling_outputs import CausalLMOutput
+
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.metrics import distinct, repetition
+from tl_hub.tasks.base import Score, select_columns
+from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
+
+PROMPT = 16
+"""Tokens of a held-out text that a measured continuation goes on from."""
+SAMPLES = 64
+"""Held-out texts that are continued."""
+_BATCH = 16
+
+
+@dataclass(kw_only=True)
+class TextGeneration(CausalLanguageModeling):
+    """Predict each token from those before it (Radford et al. 2019, section 2), and sample texts that way.
+
+    Texts are joined by the end-of-text token. Blocks of `max_length` overlap by one token, so that each token is
+    predicted exactly once: `bits_per_byte` (Gao et al. 2020, https://arxiv.org/abs/2101.00027), the only one of
+    the figures that is comparable across tokenizers, counts them all. Blank texts are left out.
+
+    XLNet was pretrained to predict tokens in random orders from both sides. Here it is adapted to one order, left to
+    right (attn_type="uni"), in which its training, its perplexity and its sampling (`decode`) are those of a causal
+    model. Before training, its figures show only how far it was from that.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ("gpt2", "xlnet")
+    refused: ClassVar[dict[str, str]] = {
+        "bert": "it predicts a word from both sides",
+        "t5": "its decoder answers an encoded text and does not go on with one",
+    }
+
+    max_new_tokens: int = flag(48, "tokens of a continuation")
+    top_p: float = flag(0.95, "sample from the likeliest tokens that have this share of the probability")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_new_tokens < 1:
+            raise UserError(f"--max_new_tokens is {self.max_new_tokens}; it must be at least 1")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top_p is {self.top_p}; it must lie above 0, up to 1")
+
+    def config_for(self, model_type: str) -> dict[str, Any]:
+        return {"attn_type": "uni"} if model_type == "xlnet" else {}
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        """GPT-2 has no padding token: its end-of-text token serves, for nothing that counts sees it.
+
+        Raises:
+            UserError: an XLNet that reads from both sides, which gives no probability of a next token.
+        """
+        if getattr(model.config, "attn_type", "uni") != "uni":
+            raise UserError('this XLNet reads from both sides; text generation needs one trained with attn_type="uni"')
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+    def objective(self, model: Any) -> torch.nn.Module:
+        return _NextToken(model) if model.config.model_type == "xlnet" else model
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        collate = super().collator(tokenizer, training)
+
+        def without_mask(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            # Padding is on the right, where no token that counts sees it, and XLNet from left to right takes no mask.
+            return {name: tensor for name, tensor in collate(features).items() if name != "attention_mask"}
+
+        return without_mask
+
+    def check(self, rows: Dataset) -> Dataset:
+        rows = select_columns(rows, {"text": self.text_column})
+        wrong = [i for i, text in enumerate(rows["text"]) if text is not None and not isinstance(text, str)]
+        if wrong:
+            raise UserError(f"{len(wrong)} rows have something else than a text (the first is row {wrong[0]})")
+        told = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
+        if not told:
+            raise UserError(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
+        return rows.select(told)
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
+        ids, row_of = np.insert(ids, 0, tokenizer.eos_token_id), np.insert(row_of, 0, 0)
+        window = self.window(model)
+        longest = getattr(model.config, "max_position_embeddings", None) or 0
+        if 0 < longest < PROMPT + self.max_new_tokens:
+            raise UserError(
+                f"--max_new_tokens is {self.max_new_tokens}; the model reads {longest} tokens, of which "
+                f"{PROMPT} are a prompt's"
+            )
+        return blocks(ids, row_of, range(0, len(ids) - 1, window - 1), size=window, least=2)
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        score = super().score(predictions, rows, features, decision)
+        size = sum(len(text.encode()) for text in rows["text"])
+        score.metrics["bits_per_byte"] = predictions["loss"].astype(float).sum() / np.log(2) / np.asarray(size)
+        return score
+
+    def continued(
+        self, model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, top_p: float, seed: int
+    ) -> list[str]:
+        """Sampled continuations of `prompts`, without them. The same seed and prompts give the same texts."""
+        window = getattr(model.config, "max_position_embeddings", None) or 0
+        room = max(1, window - max_new_tokens) if window > 0 else None
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+        # A model with a window goes on from the end of a long prompt; from nothing, from the start of a text.
+        ids = [(text or [tokenizer.eos_token_id])[-room if room else 0 :] for text in ids]
+        model.eval()
+        texts: list[str] = []
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            for first in range(0, len(ids), _BATCH):
+                part = ids[first : first + _BATCH]
+                if model.config.model_type == "xlnet":
+                    new = decode(model, part, max_new_tokens, tokenizer.eos_token_id, top_p)
+                else:
+                    batch = left_padded(part, model.config.pad_token_id)
+                    found = model.generate(
+                        **{name: tensor.to(model.device) for name, tensor in batch.items()},
+                        do_sample=True,
+                        top_p=top_p,
+                        top_k=0,
+                        max_new_tokens=max_new_tokens,
+                        eos_token_id=tokenizer.eos_token_id,
+                        pad_token_id=model.config.pad_token_id,
+                    )
+                    new = found[:, batch["input_ids"].size(1) :].tolist()
+                texts += tokenizer.batch_decode(new, skip_special_tokens=True)
+        return texts
+
+    def add_samples(self, score: Score, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> None:
+        """Continue the first 16 tokens of held-out texts, and add the texts and how varied they are to `score`.
+
+        `distinct_1` and `distinct_2` are of all continuations together, `repetition` (of 4-grams) is of each. All
+        count words, so that tokenizers can be compared; the more words, the lower `distinct` gets.
+        """
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in rows["text"][: 20 * SAMPLES]]
+        long = [text for text in ids if len(text) > PROMPT] or ids
+        prompts = tokenizer.batch_decode([text[:PROMPT] for text in long[:SAMPLES]])
+        expected = tokenizer.batch_decode([text[PROMPT : PROMPT + self.max_new_tokens] for text in long[:SAMPLES]])
+        continued = self.continued(model, tokenizer, prompts, self.max_new_tokens, self.top_p, seed)
+        words = [text.split() for text in continued]
+        score.metrics["distinct_1"] = np.asarray(distinct(words, 1))
+        score.metrics["distinct_2"] = np.asarray(distinct(words, 2))
+        repeated = np.array([repetition(text) for text in words])
+        if not np.isnan(repeated).all():
+            score.metrics["repetition"] = repeated
+        score.counts |= {"distinct_1": len(words), "distinct_2": len(words)}
+        score.predictions = [
+            {"text": prompt, "expected": text, "predicted": found}
+            for prompt, text, found in zip(prompts, expected, continued, strict=True)
+        ]
+
+
+@torch.no_grad()
+def decode(
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, end: int, top_p: float | None = None
+) -> list[list[int]]:
+    """Go on with token ids until `end`, by a model whose logits at a token are of the next one.
+
+    This is for XLNet: its own `generate` asks a second stream for a dummy token after the text, as in permutation
+    language modelling, and a model trained to predict the next token from each token must not be asked that way.
+    Rows are padded on the right, where a model that reads from left to right cannot see it: XLNet with attn_type="uni"
+    takes no mask for more than one row. Nothing is cached; each step reads the whole text anew.
+
+    Args:
+        top_p: sample from the likeliest tokens that have this share of the probability; the likeliest token if None.
+
+    Returns:
+        The new ids of each row, `end` left out.
+    """
+    lengths = torch.tensor([len(ids) for ids in prompts], device=model.device)
+    rows = torch.arange(len(prompts), device=model.device)
+    texts = torch.full((len(prompts), int(lengths.max()) + max_new_tokens), end, device=model.device)
+    for row, ids in enumerate(prompts):
+        texts[row, : len(ids)] = torch.tensor(ids)
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
+    for place in range(max_new_tokens):
+        read = texts[:, : int(lengths.max()) + place]
+        scores = model(input_ids=read, use_mems=False).logits[rows, lengths + place - 1].float()
+        if top_p is None:
+            token = scores.argmax(1)
+        else:
+            token = torch.multinomial(TopPLogitsWarper(top_p)(read, scores).softmax(1), 1)[:, 0]
+        texts[rows, lengths + place] = token.masked_fill(ended, end)
+        ended |= token == end
+        if ended.all():
+            break
+    new = [text[n : n + max_new_tokens] for text, n in zip(texts.tolist(), lengths.tolist(), strict=True)]
+    return [ids[: ids.index(end)] if end in ids else ids for ids in new]
+
+
+class _NextToken(torch.nn.Module):
+    """XLNet with the loss of each labelled token given those before it; its own loss shifts no labels, so it leaks."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, labels: torch.Tensor, **inputs: Any) -> CausalLMOutput:
+        logits = self.model(**inputs, use_mems=False).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+        return CausalLMOutput(loss=loss, logits=logits)
+
+
+def left_padded(texts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Token ids as a batch to go on from: `input_ids` and `attention_mask`, (texts, longest), padded on the left."""
+    longest = max(len(ids) for ids in texts)
+    return {
+        "input_ids": torch.tensor([[pad_token_id] * (longest - len(ids)) + [*ids] for ids in texts]),
+        "attention_mask": torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in texts]),
+    }
