@@ -5,7 +5,7 @@
 trains on embedded data with the embedded GPT-2, without a network. Then:
 
     accelerate launch recipes/text_generation_adapter.py --preset wikitext2
-    accelerate launch recipes/text_generation_adapter.py --model tiny:xlnet --train_file mine.jsonl
+    accelerate launch recipes/text_generation_adapter.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
 
 Rows are {"text": ...}. Papers: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685; GPT-2, Radford et al. 2019;
 WikiText, Merity et al. 2017, https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020,

@@ -5,7 +5,7 @@
 trains on embedded data with the embedded GPT-2, without a network. Then:
 
     accelerate launch recipes/text_generation_finetune.py --preset wikitext2
-    accelerate launch recipes/text_generation_finetune.py --model tiny:xlnet --train_file mine.jsonl
+    accelerate launch recipes/text_generation_finetune.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
 
 Rows are {"text": ...}. Papers: GPT-2, Radford et al. 2019; WikiText, Merity et al. 2017,
 https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.

@@ -124,4 +124,5 @@ def test_adapter_dropout():
 
 
 def test_heads_divide_the_width():
-    assert refused(FromScratch, hidden_size=100, heads=3) == "--hidden_size 100 is not a multiple of --heads 3"
+    refusal = refused(FromScratch, hidden_size=100, heads=3)
+    assert refusal == "--hidden_size 100 is not a multiple of twice --heads 3"

@@ -151,8 +151,8 @@ def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
     with pytest.raises(UserError, match="holds no run.json"):
         tl_hub.pipeline(tmp_path)
     record = RunRecord.load(folders("bert", FineTune()))
-    replace(record, pipeline_tag="fill-mask").save(tmp_path)
-    with pytest.raises(UserError, match="no fill-mask"):
+    replace(record, pipeline_tag="token-classification").save(tmp_path)
+    with pytest.raises(UserError, match="no token-classification"):
         tl_hub.pipeline(tmp_path)
     ask = tl_hub.pipeline(folders("bert", FineTune()))
     with pytest.raises(UserError, match="2 questions and 1 contexts"):

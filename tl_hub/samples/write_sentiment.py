@@ -26,13 +26,13 @@ REVIEWS = {
 }
 # Of 100 reviews.
 KINDS = {
-    "contrast": 26,
-    "expectation": 9,
-    "comparison": 9,
-    "past": 9,
-    "report": 9,
-    "agreement": 26,
-    "single": 12,
+    "contrast": 32,
+    "expectation": 12,
+    "comparison": 12,
+    "past": 10,
+    "report": 8,
+    "agreement": 16,
+    "single": 10,
 }
 # How often none of the clauses, the one that wins, the other one, and both are negated.
 NEGATIONS = {
@@ -46,7 +46,7 @@ NEGATIONS = {
 }
 HELD_OUT = 0.35  # how often test takes a held-out shape
 UNSEEN = 0.5  # how often test takes a held-out topic, and else a held-out thing
-OPENINGS = 0.12
+OPENINGS = 0.06
 LONGEST = 116  # characters, which keeps the file small
 OBJECTS = {"it": "it", "he": "him", "she": "her", "they": "them"}
 SIGNS = ("negative", "positive")
