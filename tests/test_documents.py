@@ -20,7 +20,6 @@ from tl_hub import cli, samples, verify
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
-from tl_hub.tasks.language_modeling import Pretraining
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
@@ -120,6 +119,16 @@ def recipe_commands() -> list[list[str]]:
 def tiny(tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, settings: Any) -> Callable[[list[str]], list[str]]:
     """The words of a command, with small models and few rows in place of what would take long."""
 
+    def stand_in(task: Any, family: str) -> Path:
+        """A checkpoint of random weights for one of the Hub; with the head, where the task goes on with it."""
+        auto_class = task.class_for(family)
+        if not auto_class.endswith("LM"):
+            return checkpoint_folders(family)
+        model, tokenizer = checkpoints(family, auto_class)
+        model.save_pretrained(tmp_path / family)
+        tokenizer.save_pretrained(tmp_path / family)
+        return tmp_path / family
+
     def shortened(words: list[str]) -> list[str]:
         script, words = ROOT / words[0], words[1:]
         run, task, method = settings(script, words)
@@ -128,19 +137,10 @@ def tiny(tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, settings: An
             (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             words[words.index("--train_file") + 1] = str(tmp_path / "mine.jsonl")
         if "--preset" not in words:
-            if script.stem != "pretraining":
-                family = run.model.removeprefix("tiny:")
-                if family not in ARCHITECTURES:
-                    family = next(name for name in ("gpt2", "t5", "xlnet", "bert") if name in run.model)
-                folder = checkpoint_folders(family)
-                if isinstance(task, Pretraining):  # which goes on with a head that is there
-                    model, tokenizer = checkpoints(family, task.objective(family).auto_class)
-                    folder = tmp_path / family
-                    model.save_pretrained(folder)
-                    tokenizer.save_pretrained(folder)
-                words += ["--model", str(folder)]
-            else:
+            if script.stem == "pretraining":
                 words += "--layers 1 --hidden_size 32 --intermediate_size 32 --vocab_size 600".split()
+            elif not run.model.startswith("tiny:"):
+                words += ["--model", str(stand_in(task, next(name for name in ARCHITECTURES if name in run.model)))]
             words += "--train_rows 16 --validation_rows 4 --test_rows 4 --batch_size 4 --max_steps 2".split()
         if any(field.name == "max_target_length" for field in fields(task)):
             words += "--max_target_length 8 --beams 2".split()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tl_hub.metrics import SquadMetric, bootstrap_interval, squad_scores
+from tl_hub.metrics import SquadMetric, bootstrap_interval, squad_scores, translation_scores
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,8 @@ def test_rows_of_one_group_count_as_one():
     assert copied == pytest.approx(bootstrap_interval(scores))
     naive = bootstrap_interval(np.repeat(scores, 10))
     assert copied[1] - copied[0] > 2.5 * (naive[1] - naive[0])
+
+
+def test_translations_with_nothing_right_have_an_interval_too():
+    found = translation_scores(["xyz", "the house"], ["나는 집에 가요.", "the house is big"], resamples=200)
+    assert all(0 <= score["low"] <= score["value"] <= score["high"] <= 100 for score in found.values())
