@@ -20,7 +20,7 @@ from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.classification import SentimentAnalysis
 
 # Added weights start from nothing and take a rate ten times that of fine-tuning.
-RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=6, batch_size=32, learning_rate=1e-3)
+RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=8, batch_size=32, learning_rate=5e-4)
 TASK = SentimentAnalysis(max_length=128)
 METHOD = Adapter(rank=16, alpha=32)
 

@@ -1,4 +1,4 @@
-"""The embedded sentiment data: written by its generator, balanced, in splits that share nothing, and no bag of words."""
+"""The embedded sentiment data: as its generator writes it, balanced, in splits that share nothing, no bag of words."""
 
 import collections
 import json
