@@ -15,12 +15,15 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from tl_hub import card
+from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 
 REFHUB = Path(__file__).parents[2] / "shared" / "refhub" / "refhub.py"
+GOLDEN = Path(__file__).parents[1] / "model_cards"
 SHA = "c7be5b2f12ac41a5aeb4e1d3a6f1a2b3c4d5e6f7"
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 BASES = {
@@ -350,6 +353,89 @@ def test_pretrained_from_scratch() -> None:
     assert "It was trained from scratch on the embedded data `sample:qa`." in text
     assert data_of(text).tags == ["tl_hub", "from-scratch", "bert"]
     assert "1810.04805" in text and "SQuAD" not in text and "tl_hub.pipeline" not in text
+
+
+def test_a_new_push_keeps_what_a_person_wrote() -> None:
+    old, record = card.render(sample(), "someone/x"), sample()
+    record.metrics[0].value = 12.5
+    new = card.render(record, "someone/x")
+    assert card.merge(new, old) == (new, []) and card.merge(old, old) == (old, [])
+
+    head, summary, results = "---\n# mine\nthumbnail: a.png\n", "Written <b>by me</b>.\n\n## Mine\n\n- one", "Why so?"
+    edited = old.replace("---\n", head, 1).replace("tags:\n", "tags:\n- my-tag\n")
+    edited = edited.replace("\n<!-- tl_hub: Results", f"\n{summary}\n\n<!-- tl_hub: Results")
+    edited = edited.replace("\n<!-- tl_hub: Examples", f"\n{results}\n\n<!-- tl_hub: Examples") + "\nThe end.\n"
+    text, notes = card.merge(new, edited.replace("\n", "\r\n"))
+    assert not notes
+    assert data_of(text).to_dict() == data_of(new).to_dict() | {
+        "thumbnail": "a.png",
+        "tags": [*data_of(new).tags, "my-tag"],
+    }
+    written = re.sub(r"<!-- tl_hub: .*?<!-- tl_hub end -->\n\n", "", ModelCard(text).text, flags=re.DOTALL)
+    assert "".join(written.split()) == "".join(f"{summary} {results} The end.".split())
+    assert text.index(summary) < text.index("## Results") < text.index(results)
+    assert card.merge(new, text) == (text, []), "the next push changes nothing"
+
+
+def test_an_edit_of_a_generated_part_is_reported_and_kept() -> None:
+    old, new = card.render(sample()), card.render(sample())
+    edited = old.replace("| F1 | 87.65 |", "| F1 | 99.9 |")
+    edited = edited.replace("## Data\n", "## Data\n\nBeware -- it is old. --> <b>!</b>\n")
+    text, notes = card.merge(new, edited)
+    assert [note.split("'")[1] for note in notes] == ["Results", "Data"]
+    assert "| F1 | 99.9 |" in text and "it is old." in text
+    shown = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    assert shown.split() == re.sub(r"<!--.*?-->", "", new, flags=re.DOTALL).split(), "a reader sees the new parts only"
+
+
+def test_a_card_of_another_origin_is_kept_below() -> None:
+    new = card.render(sample())
+    text, (note,) = card.merge(new, "---\nco2: 3\n---\n# Hello\n\n--- no head here\n")
+    assert "not from tl_hub" in note and data_of(text).to_dict()["co2"] == 3
+    assert text.endswith("<!-- tl_hub end -->\n\n# Hello\n\n--- no head here\n")
+    assert card.merge(new, "# Only a text\n")[0].endswith("<!-- tl_hub end -->\n\n# Only a text\n")
+    assert card.merge(new, "") == (new, []), "an empty card"
+
+
+def test_metadata_of_a_person_and_of_the_run() -> None:
+    record = sample()
+    record.language = []
+    new = card.render(record)
+    there = "---\nlicense: mit\nlanguage:\n- no\n- en\nbase_model: other/model\ndate: 2024-01-02\nyes: no\n---\n"
+    text, notes = card.merge(new, there)
+    assert [note for note in notes if "license mit" in note and "apache-2.0" in note]
+    data = data_of(text).to_dict()
+    assert (data["license"], data["base_model"]) == ("apache-2.0", "google-bert/bert-base-uncased")
+    assert data["language"] == ["no", "en"], "Norwegian, not false"
+    assert (data["date"], data["yes"]) == ("2024-01-02", "no")
+    with pytest.raises(UserError, match="not YAML"):
+        card.merge(new, "---\na: [b\n---\n")
+
+
+def test_results_files_are_what_the_client_reads(tmp_path: Path) -> None:
+    record = sample()
+    record.save(tmp_path)
+    card.write(tmp_path)
+    (file,) = (tmp_path / ".eval_results").iterdir()
+    (entry,) = parse_eval_result_entries(yaml.safe_load(file.read_text()))
+    assert (entry.dataset_id, entry.dataset_revision, entry.value) == ("rajpurkar/squad", SHA[::-1], 79.8423)
+    assert entry.notes == "exact match, 95 % interval 79.01 to 80.66, validation split, n = 10,570"
+    sample(data="local").save(tmp_path)
+    card.write(tmp_path)
+    assert not (tmp_path / ".eval_results").exists(), "local data have no name on the Hub"
+
+
+@pytest.mark.parametrize("record", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_golden_card(record: Path) -> None:
+    """Cards of real runs, read and approved; a change of the template shows in them."""
+    text = card.render(
+        RunRecord.from_facts(json.loads(record.read_text())), curves=record.with_suffix(".png").is_file()
+    ).replace("(curves.png)", f"({record.stem}.png)")
+    assert text == record.with_suffix(".md").read_text()
+
+
+def test_golden_cards_exist() -> None:
+    assert len(list(GOLDEN.glob("*.json"))) >= 3
 
 
 @pytest.fixture(scope="module")

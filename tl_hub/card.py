@@ -3,19 +3,25 @@
 What the record does not know, the card does not mention. Needs neither torch nor transformers.
 """
 
+import hashlib
 import json
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 FILE = "README.md"
+RESULTS = ".eval_results"
 
 _DOES = {
     "fill-mask": "predicts the masked words of a text",
@@ -49,6 +55,19 @@ _PAPERS = {
     "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
     "question-answering": ("SQuAD, exact match and F1: Rajpurkar et al. 2016", "https://arxiv.org/abs/1606.05250"),
 }
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2, as the Hub reads it: `no` is Norwegian, not false, and a date is a text."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if not tag.endswith((":bool", ":timestamp"))]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
 _CELL = 160
 """Characters of a text that a table cell shows."""
 
@@ -56,11 +75,16 @@ _CELL = 160
 _PATH = re.compile(
     r"""(?<![\w.:/\\~-])(?:file://)?(?:~|[A-Za-z]:)?[/\\]+(?:[^\s"',;=/\\]+[/\\]+)*(?=([^\s"',;=/\\]*))"""
 )
+_PART = re.compile(
+    r"<!-- tl_hub: (?P<name>[^\n]*) (?P<digest>[0-9a-f]{12}) -->\n(?P<text>.*?)\n<!-- tl_hub end -->", re.DOTALL
+)
+_MEASURED = ("base_model", "base_model_relation", "datasets", "library_name", "metrics", "model-index", "pipeline_tag")
+"""Metadata that states what a run did: what an earlier push said of it does not outlive a new one."""
 _MARKUP = re.compile(r"[\\`*<\[\]~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
 
 def write(folder: str | Path, repo: str | None = None) -> Path:
-    """Write the README.md of a run folder, in place of one that is there.
+    """Write the README.md of a run folder, and `.eval_results/`, in place of those that are there.
 
     Args:
         repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
@@ -68,14 +92,19 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
     Raises:
         UserError: no run.json, or not a valid one.
     """
+    record = RunRecord.load(folder)
     path = Path(folder) / FILE
     there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion")}
-    path.write_text(render(RunRecord.load(folder), repo, **there), encoding="utf-8")
+    path.write_text(render(record, repo, **there), encoding="utf-8")
+    shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)
+    for name, text in results_files(record).items():
+        (Path(folder) / name).parent.mkdir(exist_ok=True)
+        (Path(folder) / name).write_text(text, encoding="utf-8")
     return path
 
 
 def render(record: RunRecord, repo: str | None = None, curves: bool = False, confusion: bool = False) -> str:
-    """The text of the README.md.
+    """The text of the README.md. Each part stands between marks that `merge` knows it by.
 
     Args:
         repo: as in `write`.
@@ -114,8 +143,86 @@ def render(record: RunRecord, repo: str | None = None, curves: bool = False, con
         pipeline_snippet=pipeline_snippet(record, repo),
         papers=_papers(record),
     )
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
-    return f"---\n{metadata(record).to_yaml()}\n---\n\n{body}\n"
+    marked = "\n\n".join(map(_marked, _sections(re.sub(r"\n{3,}", "\n\n", body).strip())))
+    return f"---\n{metadata(record).to_yaml()}\n---\n\n{marked}\n"
+
+
+def merge(generated: str, there: str) -> tuple[str, list[str]]:
+    """The card of a new push that keeps what a person wrote into the card on the Hub.
+
+    What stands between the generated parts stays where it is. A generated part that was edited is replaced, or the
+    card would state what the weights no longer do; the edit is kept beside it in a comment. In the metadata, what a
+    run tells is replaced, tags are put together, and everything else stays.
+
+    Args:
+        generated: a text of `render`.
+        there: the README.md on the Hub, of whatever origin.
+
+    Returns:
+        The text, and a sentence on each thing a person should look at.
+
+    Raises:
+        UserError: the metadata there cannot be read.
+    """
+    from huggingface_hub.utils import yaml_dump
+
+    notes = []
+    (ours, body), (theirs, old) = _split(generated), _split(there)
+    for key in ("license", "language"):
+        if ours.get(key) and theirs.get(key) and ours[key] != theirs[key]:
+            notes.append(f"the card on the Hub says {key} {theirs[key]}; replaced by the run's {ours[key]}")
+    head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in _MEASURED}
+    tags = [tag for tag in theirs.get("tags") or [] if isinstance(tag, str)]
+    head["tags"] = list(dict.fromkeys([*ours.get("tags", []), *tags]))
+
+    parts = [(part["name"], part[0]) for part in _PART.finditer(body)]
+    written: dict[str | None, list[str]] = {}  # name of the generated part it follows -> a person's texts
+    place, end = None, 0
+    for part in _PART.finditer(old):
+        written.setdefault(place, []).append(old[end : part.start()].strip())
+        place, end = part["name"], part.end()
+        if _digest(part["text"]) != part["digest"]:
+            notes.append(
+                f"the part {place!r} of the card was edited on the Hub; the edit is kept in a comment below it"
+            )
+            edited = part["text"].replace("--", "- -")  # two hyphens may end a comment
+            written.setdefault(place, []).append(f"<!-- edited by hand, then replaced by a new push:\n{edited}\n-->")
+    written.setdefault(place, []).append(old[end:].strip())
+    if place is None and old.strip():
+        notes.append("the card on the Hub is not from tl_hub; its text is kept below the generated one")
+        written = {parts[-1][0]: [old.strip()]}
+
+    texts = written.pop(None, [])
+    for name, text in parts:
+        texts += [text, *written.pop(name, [])]
+    texts += [text for left in written.values() for text in left]  # of parts that the new card does not have
+    merged = "\n\n".join(text for text in texts if text)
+    return f"---\n{yaml_dump(head, sort_keys=False)}---\n\n{merged}\n", notes
+
+
+def results_files(record: RunRecord) -> dict[str, str]:
+    """The Hub's newer form of results: path in the repository -> YAML. Only for data of the Hub, which it names.
+
+    An entry has no name of a metric, so only the first metric is stated, with what it is in the notes
+    (https://huggingface.co/docs/hub/eval-results).
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    record = RunRecord.from_facts(record.facts())
+    if record.data.source != "hub" or not record.metrics:
+        return {}
+    metric = record.metrics[0]
+    entry = EvalResultEntry(
+        dataset_id=record.data.id,
+        task_id=record.pipeline_tag,
+        value=metric.value,
+        dataset_revision=record.data.revision,
+        date=record.created,
+        notes=", ".join([_label(metric), *_interval(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
+    )
+    name = re.sub(r"[^\w.-]+", "-", record.data.id.lower())
+    return {f"{RESULTS}/{name}.yaml": yaml_dump(eval_result_entries_to_yaml([entry]))}
 
 
 def metadata(record: RunRecord) -> "ModelCardData":
@@ -143,7 +250,7 @@ def metadata(record: RunRecord) -> "ModelCardData":
     ]
     return ModelCardData(
         language=record.language or None,
-        license=base.license if base else None,
+        license=record.license or (base.license if base else None),
         library_name="peft" if record.kind == "adapter" else "transformers",
         pipeline_tag=record.pipeline_tag,
         base_model=base.id if base and base_on_hub else None,
@@ -198,6 +305,40 @@ def pipeline_snippet(record: RunRecord, repo: str | None) -> str | None:
     if output:
         code += f"# {_literal(_rounded(output))}\n"
     return code
+
+
+def _sections(body: str) -> list[tuple[str, str]]:
+    """The text cut before each heading of the second level, with the heading's name; the first part is "Summary"."""
+    name, lines, code = "Summary", list[str](), False
+    sections = []
+    for line in body.splitlines():
+        code ^= line.startswith("```")
+        if line.startswith("## ") and not code:
+            sections.append((name, "\n".join(lines).strip()))
+            name, lines = line.removeprefix("## "), []
+        lines.append(line)
+    return [*sections, (name, "\n".join(lines).strip())]
+
+
+def _marked(section: tuple[str, str]) -> str:
+    name, text = section
+    return f"<!-- tl_hub: {name} {_digest(text)} -->\n{text}\n<!-- tl_hub end -->"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _split(card: str) -> tuple[dict[str, Any], str]:
+    """Metadata and text of a card."""
+    found = re.match(r"\s*---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", card := card.replace("\r\n", "\n"), re.DOTALL)
+    if not found:
+        return {}, card
+    try:
+        head = yaml.load(found[1] or "", _Yaml)
+    except yaml.YAMLError as error:
+        raise UserError(f"the metadata of the card on the Hub are not YAML ({' '.join(str(error).split())})") from error
+    return head if isinstance(head, dict) else {}, card[found.end() :]
 
 
 def _base(base: BaseModel | None) -> str:

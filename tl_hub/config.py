@@ -1,6 +1,7 @@
 """Settings that every recipe shares. A field is a command-line flag of the same name."""
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -46,6 +47,8 @@ class RunConfig:
     checkpoint_minutes: float = flag(10, "the training state is saved this often, and after each epoch")
     resume: bool = flag(False, "go on from the state an interrupted run left in output_dir")
     overwrite: bool = flag(False, "replace another run in output_dir")
+    license: str | None = flag(None, "license of the result, as the Hub names it; the base model's if not given")
+    language: str | None = flag(None, "language of the texts, an ISO 639 code; several with commas, such as en,ko")
     verbose: bool = flag(False, "let the libraries' own messages through")
 
     def __post_init__(self) -> None:
@@ -65,6 +68,9 @@ class RunConfig:
             raise UserError(f"--weight_decay is {self.weight_decay}; it must be a number from 0")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"--seed is {self.seed}; it must be a number from 0 to {2**32 - 1}")
+        for code in (self.language or "en").split(","):
+            if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)?|multilingual|code", code):
+                raise UserError(f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if self.dataset and self.train_file:

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from tl_hub import card, data, verify
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
+from tl_hub.licenses import license_of
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Score, Task
@@ -30,6 +31,7 @@ from tl_hub.training import LOG, Base, History
 
 EXAMPLES = 8
 PROBES = 4
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 
 
 def finish(
@@ -55,7 +57,7 @@ def finish(
     model.save_pretrained(folder, **({"save_embedding_layers": False} if method.kind == "adapter" else {}))
     tokenizer.save_pretrained(folder)
     verify.write_probe(folder, model, _probe(model, rows, task, tokenizer))
-    _draw_curves(folder, history, task)
+    draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
     record = _record(run, task, method, base, rows, history, score, model, accelerator)
     record.save(folder)
@@ -109,7 +111,7 @@ def _record(
         pipeline_tag=task.name,
         auto_class=task.class_for(model.config.model_type),
         method={"name": method.name, "settings": dataclasses.asdict(method)},
-        base=_base_facts(base) if base else None,
+        base=base_facts(base) if base else None,
         data=DataFacts(
             id=rows.source,
             source=rows.kind,
@@ -139,20 +141,28 @@ def _record(
             training_seconds=round(history.seconds, 1),
             total_seconds=round(time.time() - psutil.Process().create_time(), 1),
             rows_per_second=round(history.rows / history.seconds, 2) if history.seconds else None,
-            peak_memory_bytes=_peak_memory(),
+            peak_memory_bytes=peak_memory(),
             trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
             total_parameters=sum(p.numel() for p in parameters),
-            device=_device(accelerator),
+            device=device_name(accelerator.device, accelerator.num_processes),
             precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
         ),
         software={"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")},
+        | {name: version(name) for name in LIBRARIES},
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         examples=_examples(score.predictions, run.seed),
         config=task.config_for(model.config.model_type) if method.kind == "adapter" else {},
+        language=_languages(run, task, rows),
+        license=license_of(run.license, base.license if base else None),
         tables=task.tables(rows.splits[rows.final].rows, score),
     )
+
+
+def _languages(run: RunConfig, task: Task, rows: Data) -> list[str]:
+    if run.language:
+        return run.language.split(",")
+    return task.languages() or (["en"] if rows.kind == "embedded" else [])
 
 
 def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
@@ -168,7 +178,7 @@ def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
     )
 
 
-def _base_facts(base: Base) -> BaseModel:
+def base_facts(base: Base) -> BaseModel:
     digest = hashlib.sha256()
     for file in base.weights:
         digest.update(file.read_bytes())
@@ -204,19 +214,20 @@ def _commit() -> str | None:
     return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _device(accelerator: Accelerator) -> str:
-    if accelerator.device.type == "cuda":
-        return f"{accelerator.num_processes} x {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads() * accelerator.num_processes} cores"
+def device_name(device: torch.device, processes: int) -> str:
+    if device.type == "cuda":
+        return f"{processes} x {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads() * processes} cores"
 
 
-def _draw_curves(folder: Path, history: History, task: Task) -> None:
+def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) -> None:
+    """Write curves.png: the training loss of the steps in the log, and a metric of the validation rows, if any."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -230,16 +241,17 @@ def _draw_curves(folder: Path, history: History, task: Task) -> None:
     left.plot([step["step"] for step in steps], loss, color="tab:blue", alpha=0.25, linewidth=0.8)
     left.plot([step["step"] for step in steps][width - 1 :], smooth, color="tab:blue", label="training loss")
     left.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
-    right = left.twinx()
-    name = task.best[0]
-    right.plot(
-        [epoch["step"] for epoch in history.epochs],
-        [epoch[name] for epoch in history.epochs],
-        "o-",
-        color="tab:orange",
-        label=f"validation {name}",
-    )
-    right.set_ylabel(f"validation {name}")
+    measured = [epoch for epoch in epochs if metric in epoch]
+    if measured:
+        right = left.twinx()
+        right.plot(
+            [epoch["step"] for epoch in measured],
+            [epoch[metric] for epoch in measured],
+            "o-",
+            color="tab:orange",
+            label=f"validation {metric}",
+        )
+        right.set_ylabel(f"validation {metric}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(folder / "curves.png", dpi=110)
     plt.close(figure)

@@ -111,6 +111,8 @@ class RunRecord:
         examples: rows of the measured split with expected and predicted answer.
         config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
         tables: tables beside the metrics, title -> rows, such as simple systems measured on the same rows.
+        language: ISO 639 codes of the texts.
+        license: of what the folder holds, as the Hub names it.
         verification: what loading the folder back in a fresh process gave; None before it has been done.
     """
 
@@ -136,6 +138,7 @@ class RunRecord:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     verification: dict[str, Any] | None = None
     language: list[str] = field(default_factory=list)
+    license: str | None = None
     version: int = VERSION
 
     @property

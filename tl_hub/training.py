@@ -31,6 +31,7 @@ from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
 from tl_hub.errors import RunStopped, UserError
+from tl_hub.licenses import license_of
 from tl_hub.tasks.base import Score, Task
 
 STATE = "checkpoint"
@@ -519,6 +520,7 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
         raise UserError(
             f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
         ) from error
+    license_of(run.license, base.license)  # or a published result would break the base's terms
     base.model_type = config.model_type
     architecture_of(config.model_type, run.model)
     return path, base, config

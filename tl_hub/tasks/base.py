@@ -101,6 +101,10 @@ class Task(ABC):
         """What `predict` gets of a batch: the model's outputs, unless the task generates text."""
         return self.objective(model)(**inputs)
 
+    def languages(self) -> list[str]:
+        """ISO 639 codes of the texts, where the task is told them."""
+        return []
+
     def notes(self, features: Dataset) -> list[str]:
         """What a reader must know of a split's encoded rows, such as how many were cut: clauses without a period."""
         return []

@@ -279,6 +279,9 @@ class Translation(SequenceToSequence):
         prefix = f"translate {source} to {target}:" if model_type == "t5" else f"{source}:"
         return prefix if self.prefix is None else self.prefix.rstrip(), "" if model_type == "t5" else f" {target}:"
 
+    def languages(self) -> list[str]:
+        return [self.source_language, self.target_language]
+
     def check(self, rows: Dataset) -> Dataset:
         codes = (self.source_language, self.target_language)
         if self.source_column is not None and self.target_column is not None:
