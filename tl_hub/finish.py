@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 
 from tl_hub import card, data, verify
 from tl_hub.config import RunConfig
@@ -31,6 +32,8 @@ from tl_hub.training import LOG, Base, History
 
 EXAMPLES = 8
 PROBES = 4
+SLICE_ROWS = 30
+"""Fewest rows of a slice: of less, the interval is too wide to tell it from another."""
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 
 
@@ -147,16 +150,41 @@ def _record(
             device=device_name(accelerator.device, accelerator.num_processes),
             precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
         ),
-        software={"python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
+        software={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         examples=_examples(score.predictions, run.seed),
         config=task.config_for(model.config.model_type) if method.kind == "adapter" else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
-        tables=task.tables(rows.splits[rows.final].rows, score),
+        tables=task.tables(rows.splits[rows.final].rows, score)
+        | by_length(rows.splits[rows.final].rows, task, score, run.seed),
     )
+
+
+def by_length(rows: Dataset, task: Task, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """A table of a metric in thirds of the rows by the words of their input, with 95 % intervals.
+
+    The metric is the one that chose the epoch if it is a mean over rows, or else the first that is. No table where
+    none is, or where the rows are too few or too much of a length to be cut.
+    """
+    means = [name for name, values in score.metrics.items() if values.shape == (len(rows),)]
+    if not means or len(rows) < 3 * SLICE_ROWS:
+        return {}
+    metric = task.best[0] if task.best[0] in means else means[0]
+    values = score.metrics[metric]
+    words = np.array([len(task.input_of(row).split()) for row in rows])
+    edges = np.unique([0, *np.quantile(words, [1 / 3, 2 / 3], method="lower"), words.max()])
+    table = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (words > low) & (words <= high) & ~np.isnan(values)
+        if inside.sum() >= SLICE_ROWS:
+            groups = None if score.groups is None else score.groups[inside]
+            interval = "{:.1f} to {:.1f}".format(*bootstrap_interval(values[inside], groups, seed))
+            span = f"{words[inside].min()} to {words[inside].max()}"
+            figures = {metric.replace("_", " "): float(values[inside].mean()), "95 % interval": interval}
+            table.append({"words of the input": span, "rows": int(inside.sum()), **figures})
+    return {"By length of the input": table} if len(table) > 1 else {}
 
 
 def _languages(run: RunConfig, task: Task, rows: Data) -> list[str]:
@@ -228,13 +256,11 @@ def device_name(device: torch.device, processes: int) -> str:
 
 def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) -> None:
     """Write curves.png: the training loss of the steps in the log, and a metric of the validation rows, if any."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
     steps = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-    figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    left = figure.subplots()
     loss = np.array([step["loss"] for step in steps])
     width = max(1, len(loss) // 50)
     smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
@@ -242,19 +268,18 @@ def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) 
     left.plot([step["step"] for step in steps][width - 1 :], smooth, color="tab:blue", label="training loss")
     left.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
     measured = [epoch for epoch in epochs if metric in epoch]
-    if measured:
+    if metric and measured:
         right = left.twinx()
         right.plot(
             [epoch["step"] for epoch in measured],
             [epoch[metric] for epoch in measured],
             "o-",
             color="tab:orange",
-            label=f"validation {metric}",
+            label=f"validation {metric.removeprefix('validation_')}",
         )
-        right.set_ylabel(f"validation {metric}")
+        right.set_ylabel(f"validation {metric.removeprefix('validation_')}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(folder / "curves.png", dpi=110)
-    plt.close(figure)
 
 
 def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None:

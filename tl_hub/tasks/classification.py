@@ -263,8 +263,17 @@ class Classification(Task):
         tables = {
             "Baselines": self._baselines(rows, expected, predicted),
             "Classes": [
-                {"class": label, "rows": int(count), "precision": 100 * p, "recall": 100 * r, "F1": 100 * f}
-                for label, p, r, f, count in zip(self.labels, *map(np.ndarray.tolist, figures), strict=True)
+                {
+                    "class": label,
+                    "training rows": int(learned),
+                    "rows": int(count),
+                    "precision": 100 * p,
+                    "recall": 100 * r,
+                    "F1": 100 * f,
+                }
+                for label, learned, p, r, f, count in zip(
+                    self.labels, self._counts, *map(np.ndarray.tolist, figures), strict=True
+                )
             ],
         }
         if self.multi_label:
