@@ -19,14 +19,21 @@ class Architecture:
         padding_side: where positions (GPT-2) or the place of the class token (XLNet) want the padding.
         null_token: the special token whose place in a window stands for "no answer here" in extractive QA. It must
             see the whole window: BERT's first token does, a causal or encoder-decoder model's last token does.
+        blocks: where the list of layers stands in the part that reads texts (`features.encoder_of`).
+        poolings: ways to make one vector of a layer's token vectors that suit the family, the usual one first. The
+            first token of a causal model has seen nothing; T5 and XLNet have their special token last.
+        time_major: layers pass (length, batch, hidden) on, not (batch, length, hidden).
     """
 
     lora_targets: tuple[str, ...]
     layers: str
+    blocks: str
+    poolings: tuple[str, ...]
     fan_in_fan_out: bool = False
     token_type_ids: bool = False
     padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
+    time_major: bool = False
 
 
 ARCHITECTURES = {
@@ -34,11 +41,15 @@ ARCHITECTURES = {
         # output.dense is both the attention's and the feed-forward's output projection.
         lora_targets=("query", "key", "value", "intermediate.dense", "output.dense"),
         layers=r"encoder\.layer\.\d+",
+        blocks="encoder.layer",
+        poolings=("mean", "first", "max"),
         token_type_ids=True,
     ),
     "gpt2": Architecture(
         lora_targets=("c_attn", "c_proj", "c_fc"),
         layers=r"\bh\.\d+",
+        blocks="h",
+        poolings=("mean", "last", "max"),
         fan_in_fan_out=True,
         null_token="eos",
     ),
@@ -46,12 +57,17 @@ ARCHITECTURES = {
         # wi is the feed-forward of the first T5, wi_0 and wi_1 that of version 1.1.
         lora_targets=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
         layers=r"(en|de)coder\.block\.\d+",
+        blocks="block",
+        poolings=("mean", "last", "max"),
         null_token="eos",
     ),
     "xlnet": Architecture(
         # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap.
         lora_targets=("layer_1", "layer_2"),
         layers=r"\blayer\.\d+",
+        blocks="layer",
+        poolings=("mean", "last", "max"),
+        time_major=True,
         token_type_ids=True,
         padding_side="left",
     ),

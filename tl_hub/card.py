@@ -24,6 +24,7 @@ FILE = "README.md"
 RESULTS = ".eval_results"
 
 _DOES = {
+    "feature-extraction": "turns texts into vectors",
     "fill-mask": "predicts the masked words of a text",
     "question-answering": "answers a question with a span of a given text",
     "summarization": "summarizes texts",

@@ -59,7 +59,7 @@ class DataFacts:
 
     id: str
     source: Literal["hub", "embedded", "local"]
-    splits: dict[str, SplitFacts]
+    splits: dict[str, SplitFacts] = field(default_factory=dict)
     revision: str | None = None
     license: str | None = None
     held_out: bool = False
@@ -106,7 +106,7 @@ class RunRecord:
         method: name and settings of the training method.
         settings: every setting of the run and the task.
         command: the line that ran it, local paths reduced to file names.
-        history: a dict an epoch; `best_epoch` is the one whose weights are in the folder.
+        history: a dict an epoch (or evaluation); `best_epoch` is the one whose weights are in the folder.
         decision: what inference needs beside the weights, such as a threshold chosen on the validation rows.
         examples: rows of the measured split with expected and predicted answer.
         config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
@@ -127,7 +127,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
+    best_epoch: float | None = None
     decision: dict[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     software: dict[str, str] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class RunRecord:
             **{
                 **facts,
                 "base": BaseModel(**base) if base else None,
-                "data": DataFacts(**{**data, "splits": {n: SplitFacts(**s) for n, s in data["splits"].items()}}),
+                "data": DataFacts(**{**data, "splits": {n: SplitFacts(**s) for n, s in data.get("splits", {}).items()}}),
                 "config": config,
                 "metrics": [Metric(**metric) for metric in facts["metrics"]],
                 "cost": Cost(**facts.get("cost", {})),

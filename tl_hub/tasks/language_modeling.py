@@ -234,7 +234,8 @@ class PermutationLanguageModeling(LanguageModeling):
     <sep><cls>, so that nothing is padded; at the end of all texts fewer than two tokens a block are left out.
     """
 
-    name: ClassVar[str] = "text-generation"
+    # Not text generation: what was trained to see both sides of a token continues a text badly.
+    name: ClassVar[str] = "feature-extraction"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     model_types: ClassVar[tuple[str, ...]] = ("xlnet",)
 
