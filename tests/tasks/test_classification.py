@@ -300,6 +300,17 @@ def test_lists_of_a_class_label(tmp_path):
     assert rows.splits["train"].rows["label"][:] == [["neg", "pos"], [], ["pos"]]
 
 
+def test_labels_in_one_cell_of_a_table(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text('text,label\nfirst,"red; green"\nsecond,\nthird,green;\n')
+    task = Classification(label_separator=";")
+    rows = data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
+    assert task.multi_label and task.labels == ["green", "red"]
+    assert rows.splits["train"].rows["label"][:] == [["red", "green"], [], ["green"]]
+    with pytest.raises(UserError, match="row 0: label is 3, not a text; leave --label_separator away"):
+        task.check(Dataset.from_list([{"text": "a", "label": 3}]))
+
+
 @pytest.mark.parametrize(
     ("labels", "names"),
     [

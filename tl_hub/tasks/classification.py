@@ -51,6 +51,9 @@ class Classification(Task):
     text_column: str = flag("text", "column with the text")
     text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
     label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
+    label_separator: str | None = flag(
+        None, "multi-label: a row's labels are one text, separated by this, such as ';'"
+    )
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share")
     label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
@@ -86,6 +89,15 @@ class Classification(Task):
         kind = rows.features["label"]
         names = getattr(getattr(kind, "feature", kind), "names", None)
         values = list(rows["label"])
+        if self.label_separator:
+            wrong = [i for i, value in enumerate(values) if value is not None and not isinstance(value, str)]
+            if wrong:
+                raise UserError(
+                    f"row {wrong[0]}: {self.label_column} is {values[wrong[0]]!r}, not a text; "
+                    "leave --label_separator away"
+                )
+            parts = [None if value is None else value.split(self.label_separator) for value in values]
+            values = [part and [label.strip() for label in part if label.strip()] for part in parts]
         several = next((isinstance(value, list) for value in values if value is not None), False)
         labels: list[Any] = []
         for i, value in enumerate(values):
