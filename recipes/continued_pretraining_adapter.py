@@ -20,7 +20,7 @@ from tl_hub.tasks.language_modeling import Pretraining
 # Added weights start from nothing and take a rate ten times that of fine-tuning.
 RUN = RunConfig(output_dir="runs/continued_pretraining_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
 OBJECTIVE = Pretraining(max_length=256, random_length=False)
-METHOD = Adapter(rank=16, alpha=32)
+METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
-    data.encode(rows, task, tokenizer, model)
-    before = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
+    before = training.evaluate(model.get_base_model(), rows.splits[rows.final], task, tokenizer, run, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     score.tables |= task.baselines(before, score)

@@ -22,7 +22,7 @@ from tl_hub.tasks.classification import DocumentClassification
 # Added weights start from nothing and take a rate ten times that of fine-tuning.
 RUN = RunConfig(output_dir="runs/document_classification_adapter", epochs=6, batch_size=16, learning_rate=2e-3)
 TASK = DocumentClassification(max_length=256, doc_stride=64)
-METHOD = Adapter(rank=16, alpha=32)
+METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 PRESETS = {
     "ag_news": {
@@ -43,8 +43,8 @@ def main() -> None:
     accelerator = training.start(run)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
-    data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)

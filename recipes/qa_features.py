@@ -15,13 +15,13 @@ https://arxiv.org/abs/1606.05250.
 
 from tl_hub import cli, data, finish, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.methods.feature_extraction import HeadOnly
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 # A head alone is quickly trained, and takes a large rate.
 RUN = RunConfig(output_dir="runs/qa_features", epochs=3, batch_size=16, learning_rate=1e-2)
 TASK = QuestionAnswering(max_length=384, doc_stride=128)
-METHOD = FeatureExtraction()
+METHOD = HeadOnly()
 
 PRESETS = {
     "squad": {

@@ -1,8 +1,8 @@
-"""Teach a model whether a text speaks well or ill of something, by training a new head only, on frozen weights.
+"""Teach a model whether a text speaks well or ill of something, by a linear head on frozen vectors of it.
 
     accelerate launch recipes/sentiment_features.py
 
-trains on embedded data with the embedded BERT, without a network. Then:
+reads embedded data with the embedded BERT, without a network. Then:
 
     accelerate launch recipes/sentiment_features.py --preset sst2
     accelerate launch recipes/sentiment_features.py --model xlnet/xlnet-base-cased --train_file mine.csv
@@ -19,8 +19,8 @@ from tl_hub.config import RunConfig
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.classification import SentimentAnalysis
 
-# A head alone is quickly trained, and takes a large rate.
-RUN = RunConfig(output_dir="runs/sentiment_features", epochs=10, batch_size=32, learning_rate=1e-2)
+# One pass over the texts fills every layer's vectors; a second run reads them from the disk.
+RUN = RunConfig(output_dir="runs/sentiment_features", batch_size=32)
 TASK = SentimentAnalysis(max_length=128)
 METHOD = FeatureExtraction()
 
@@ -30,9 +30,7 @@ PRESETS = {
         "dataset": "stanfordnlp/sst2",
         "text_column": "sentence",
         "output_dir": "runs/sst2_features",
-        "epochs": 3,
         "batch_size": 32,
-        "learning_rate": 1e-3,
     }
 }
 
@@ -43,9 +41,10 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)
-    model = method.wrap(model, base)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    vectors = method.extract(model, rows, task, tokenizer, run, accelerator)
+    chosen, history = method.fit(model, vectors, rows, task, run, accelerator)
+    score = method.score(chosen, vectors, rows, task, history)
+    model = method.assemble(chosen, model, tokenizer, task, base, run)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

@@ -20,7 +20,7 @@ from tl_hub.tasks.sequence_to_sequence import Summarization
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/summarization_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Summarization(max_source_length=384, max_target_length=48)
-METHOD = Adapter(rank=16, alpha=32)
+METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 PRESETS = {
     "xsum": {
@@ -41,8 +41,8 @@ def main() -> None:
     accelerator = training.start(run)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
-    data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     measured = rows.splits[rows.final]
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)

@@ -20,7 +20,7 @@ from tl_hub.tasks.text_generation import TextGeneration
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/text_generation_adapter", model="tiny:gpt2", epochs=3, learning_rate=2e-3)
 TASK = TextGeneration(max_length=256)
-METHOD = Adapter(rank=16, alpha=32)
+METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 PRESETS = {
     "wikitext2": {
@@ -40,10 +40,10 @@ def main() -> None:
     accelerator = training.start(run)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
     measured = rows.splits[rows.final]
-    before = training.evaluate(model, measured, task, tokenizer, run, accelerator)
-    model = method.wrap(model, base)
+    before = training.evaluate(model.get_base_model(), measured, task, tokenizer, run, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
     score.tables |= task.baselines(before, score)

@@ -22,7 +22,7 @@ from tl_hub.tasks.sequence_to_sequence import Translation
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/translation_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Translation(source_language="en", target_language="de", max_source_length=128, max_target_length=64)
-METHOD = Adapter(rank=16, alpha=32)
+METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 PRESETS = {
     "wmt16": {
@@ -44,8 +44,8 @@ def main() -> None:
     accelerator = training.start(run)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
-    data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     measured = rows.splits[rows.final]
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)

@@ -8,7 +8,7 @@ try:
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
-__all__ = ["pipeline"]
+__all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +17,20 @@ def __getattr__(name: str) -> Any:
         from tl_hub.inference import pipeline
 
         return pipeline
+    if name == "publish":
+        from tl_hub.publishing import publish
+
+        return publish
+    if name == "FeatureModel":
+        from tl_hub.feature_model import FeatureModel
+
+        return FeatureModel
+    if name == "FeatureClassifier":
+        from tl_hub.methods.feature_extraction import FeatureClassifier
+
+        return FeatureClassifier
+    if name in ("RunFolder", "RunFolderCallback"):
+        from tl_hub import loops
+
+        return getattr(loops, name)
     raise AttributeError(f"module 'tl_hub' has no attribute {name!r}")

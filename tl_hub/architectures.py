@@ -1,7 +1,7 @@
 """Everything that differs between BERT, GPT-2, T5 and XLNet, one entry each."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tl_hub.errors import UserError
@@ -13,6 +13,12 @@ class Architecture:
 
     Attributes:
         lora_targets: names of the linear layers that take a low-rank update; heads are never among them.
+        keys_and_values: regular expression for the end of the names of the projections to keys and values; None where
+            they are no modules.
+        attention_output: regular expression for the modules whose output the attention adds to its input.
+        feed_forward_output: the same of the feed-forward layers.
+        prompt_tasks: model class -> PEFT's name of its task, where trained embeddings may stand before the input.
+        prefix_tasks: the same, where trained keys and values may stand before those of the input, in each layer.
         fan_in_fan_out: weights are stored (in, out), as GPT-2's Conv1D does, not (out, in).
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with.
         layers: regular expression for the part of a parameter's name that tells its transformer layer.
@@ -26,6 +32,9 @@ class Architecture:
     """
 
     lora_targets: tuple[str, ...]
+    keys_and_values: str | None
+    attention_output: str
+    feed_forward_output: str
     layers: str
     blocks: str
     poolings: tuple[str, ...]
@@ -34,20 +43,38 @@ class Architecture:
     padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
     time_major: bool = False
+    prompt_tasks: dict[str, str] = field(default_factory=dict)
+    prefix_tasks: dict[str, str] = field(default_factory=dict)
 
 
 ARCHITECTURES = {
     "bert": Architecture(
         # output.dense is both the attention's and the feed-forward's output projection.
         lora_targets=("query", "key", "value", "intermediate.dense", "output.dense"),
+        keys_and_values="key|value",
+        attention_output=r"attention\.output\.dense",
+        feed_forward_output=r"\d+\.output\.dense",
         layers=r"encoder\.layer\.\d+",
         blocks="encoder.layer",
         poolings=("mean", "first", "max"),
         token_type_ids=True,
+        # In question answering the logits would be those of the prompt too.
+        prompt_tasks={"BertForSequenceClassification": "SEQ_CLS"},
+        prefix_tasks={"BertForSequenceClassification": "SEQ_CLS", "BertForQuestionAnswering": "QUESTION_ANS"},
     ),
     "gpt2": Architecture(
         lora_targets=("c_attn", "c_proj", "c_fc"),
+        keys_and_values="c_attn",  # and queries, of which it is the common projection
+        attention_output=r"attn\.c_proj",
+        feed_forward_output=r"mlp\.c_proj",
         layers=r"\bh\.\d+",
+        # No prompt: it would stand before the padding, from which the positions are counted, and classification could
+        # not tell where the padding is.
+        prefix_tasks={
+            "GPT2ForSequenceClassification": "SEQ_CLS",
+            "GPT2ForQuestionAnswering": "QUESTION_ANS",
+            "GPT2LMHeadModel": "CAUSAL_LM",
+        },
         blocks="h",
         poolings=("mean", "last", "max"),
         fan_in_fan_out=True,
@@ -56,20 +83,31 @@ ARCHITECTURES = {
     "t5": Architecture(
         # wi is the feed-forward of the first T5, wi_0 and wi_1 that of version 1.1.
         lora_targets=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
+        keys_and_values="k|v",
+        attention_output="o",
+        feed_forward_output="wo",
         layers=r"(en|de)coder\.block\.\d+",
+        # Its other heads take neither embeddings nor keys and values in place of token ids.
+        prompt_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
+        prefix_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
         blocks="block",
         poolings=("mean", "last", "max"),
         null_token="eos",
     ),
     "xlnet": Architecture(
-        # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap.
+        # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap, and the
+        # dropout of what the attention gives.
         lora_targets=("layer_1", "layer_2"),
+        keys_and_values=None,
+        attention_output=r"rel_attn\.dropout",
+        feed_forward_output=r"ff\.layer_2",
         layers=r"\blayer\.\d+",
         blocks="layer",
         poolings=("mean", "last", "max"),
         time_major=True,
         token_type_ids=True,
         padding_side="left",
+        prompt_tasks={"XLNetForSequenceClassification": "SEQ_CLS"},
     ),
 }
 

@@ -3,6 +3,7 @@
 What the record does not know, the card does not mention. Needs neither torch nor transformers.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -41,7 +42,7 @@ READS = {
     "translation": ("text",),
 }
 """What tl_hub.pipeline is called with: columns of the record's examples, the longest last."""
-_METHODS = {"lora": "LoRA"}
+_METHODS = {"lora": "LoRA", "dora": "DoRA", "ia3": "IA3"}
 _PAPERS = {
     "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
     "gpt2": (
@@ -51,6 +52,11 @@ _PAPERS = {
     "t5": ("T5: Raffel et al. 2020", "https://arxiv.org/abs/1910.10683"),
     "xlnet": ("XLNet: Yang et al. 2019", "https://arxiv.org/abs/1906.08237"),
     "lora": ("LoRA: Hu et al. 2021", "https://arxiv.org/abs/2106.09685"),
+    "dora": ("DoRA: Liu et al. 2024", "https://arxiv.org/abs/2402.09353"),
+    "ia3": ("IA3: Liu et al. 2022", "https://arxiv.org/abs/2205.05638"),
+    "prompt-tuning": ("Prompt tuning: Lester et al. 2021", "https://arxiv.org/abs/2104.08691"),
+    "prefix-tuning": ("Prefix tuning: Li and Liang 2021", "https://arxiv.org/abs/2101.00190"),
+    "bottleneck-adapters": ("Bottleneck adapters: Houlsby et al. 2019", "https://arxiv.org/abs/1902.00751"),
     "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
     "summarization": ("ROUGE: Lin 2004", "https://aclanthology.org/W04-1013"),
     "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
@@ -95,7 +101,7 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
     """
     record = RunRecord.load(folder)
     path = Path(folder) / FILE
-    there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion")}
+    there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion", "layers")}
     path.write_text(render(record, repo, **there), encoding="utf-8")
     shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)
     for name, text in results_files(record).items():
@@ -104,27 +110,21 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
     return path
 
 
-def render(record: RunRecord, repo: str | None = None, curves: bool = False, confusion: bool = False) -> str:
+def render(
+    record: RunRecord, repo: str | None = None, curves: bool = False, confusion: bool = False, layers: bool = False
+) -> str:
     """The text of the README.md. Each part stands between marks that `merge` knows it by.
 
     Args:
         repo: as in `write`.
-        curves, confusion: the folder holds curves.png, confusion.png.
+        curves, confusion, layers: the folder holds the picture of that name.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(text=_text, code=_code, figure=_figure, without_folders=_without_folders)
-    body = environment.get_template("card.md").render(
+    body = _template().render(
         record=record,
         curves=curves,
         confusion=confusion,
+        layers=layers,
         does=_DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
         method=_METHODS.get(record.method["name"], record.method["name"]),
         base=_base(record.base),
@@ -141,11 +141,29 @@ def render(record: RunRecord, repo: str | None = None, curves: bool = False, con
         decision=_settings(record.decision),
         cost=_cost(record),
         snippet=snippet(record, repo),
+        # An adapter names its base: where that is not on the Hub, the adapter is not published.
+        adapter_snippet=adapter_snippet(record, repo)
+        if record.kind == "merged" and (repo is None or (record.base and record.base.source == "hub"))
+        else None,
         pipeline_snippet=pipeline_snippet(record, repo),
         papers=_papers(record),
     )
     marked = "\n\n".join(map(_marked, _sections(re.sub(r"\n{3,}", "\n\n", body).strip())))
     return f"---\n{metadata(record).to_yaml()}\n---\n\n{marked}\n"
+
+
+@functools.cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(text=_text, code=_code, figure=_figure, without_folders=_without_folders)
+    return environment.get_template("card.md")
 
 
 def merge(generated: str, there: str) -> tuple[str, list[str]]:
@@ -252,7 +270,9 @@ def metadata(record: RunRecord) -> "ModelCardData":
     return ModelCardData(
         language=record.language or None,
         license=record.license or (base.license if base else None),
-        library_name="peft" if record.kind == "adapter" else "transformers",
+        library_name={"adapter": "peft"}.get(
+            record.kind, "tl_hub" if record.auto_class == "FeatureModel" else "transformers"
+        ),
         pipeline_tag=record.pipeline_tag,
         base_model=base.id if base and base_on_hub else None,
         base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
@@ -266,25 +286,43 @@ def metadata(record: RunRecord) -> "ModelCardData":
 
 def snippet(record: RunRecord, repo: str | None) -> str:
     """Python that defines `model` and `tokenizer`, run in the run folder where `repo` is None."""
+    if record.kind == "adapter":
+        return adapter_snippet(record, repo)
+    place = _literal(repo or ".")
+    if record.auto_class == "FeatureModel":
+        return f"import tl_hub\n\nmodel = tl_hub.FeatureModel.from_pretrained({place})\ntokenizer = model.tokenizer\n"
+    return (
+        f"from transformers import {record.auto_class}, AutoTokenizer\n\n"
+        f"model = {record.auto_class}.from_pretrained({place})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({place})\n"
+    )
+
+
+def adapter_snippet(record: RunRecord, repo: str | None) -> str:
+    """The same by the adapter and its base; beside a merged model the adapter is in `adapter/`."""
     base, auto_class, place = record.base, record.auto_class, _literal(repo or ".")
-    imports = [f"from transformers import {auto_class}, AutoTokenizer"]
-    # A local base is known to adapter_config.json only: its path has no place on a card.
+    adapter = place + (', subfolder="adapter"' if record.kind == "merged" else "")
+    imports = ["from peft import PeftModel", f"from transformers import {auto_class}, AutoTokenizer"]
+    if record.method["name"] == "bottleneck adapters":
+        imports.append("import tl_hub.methods.bottleneck  # tells PEFT of the method")
+    lines = []
+    if base is not None and base.source == "hub":
+        where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")
+    elif base is not None and base.source == "embedded":
+        imports.append("from tl_hub import samples")
+        where = f"samples.checkpoint({_literal(base.id.removeprefix('tiny:'))})"
+    else:  # a local base is known to adapter_config.json only: its path has no place on a card
+        imports[0] = "from peft import PeftConfig, PeftModel"
+        lines = [f"config = PeftConfig.from_pretrained({adapter})"]
+        where = "config.base_model_name_or_path"
     # An adapter was trained on its base in float32; a loader would take the base's stored, perhaps halved, precision.
-    exact = ', dtype="float32"' if record.kind == "adapter" else ""
-    exact += "".join(f", {name}={value!r}" for name, value in record.config.items())
-    lines = [f"model = {auto_class}.from_pretrained({place}{exact})"]
-    if record.kind == "adapter" and base is not None and base.source != "local":
-        imports.insert(0, "from peft import PeftModel")
-        if base.source == "embedded":
-            imports.append("from tl_hub import samples")
-            where = f"samples.checkpoint({_literal(base.id.removeprefix('tiny:'))})"
-        else:
-            where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")
-        lines = [
-            f"base = {auto_class}.from_pretrained({where}{exact})",
-            f"model = PeftModel.from_pretrained(base, {place}).eval()",
-        ]
-    return "\n".join([*imports, "", *lines, f"tokenizer = AutoTokenizer.from_pretrained({place})"]) + "\n"
+    exact = ', dtype="float32"' + "".join(f", {name}={value!r}" for name, value in record.config.items())
+    lines += [
+        f"base = {auto_class}.from_pretrained({where}{exact})",
+        f"model = PeftModel.from_pretrained(base, {adapter}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+    ]
+    return "\n".join([*imports, "", *lines]) + "\n"
 
 
 def reads(record: RunRecord) -> tuple[str, ...]:

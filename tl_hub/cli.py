@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 from tl_hub.errors import RunStopped, UserError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Whose errors are a user's, as all others are."""
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the flags)")
 
@@ -27,7 +29,7 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
     """
     presets = presets or {}
-    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     if presets:
         parser.add_argument(
             "--preset",
@@ -76,7 +78,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    print(" ".join(message.split()), file=sys.stderr if code else sys.stdout, flush=True)
     sys.exit(code)
 
 
@@ -93,7 +95,7 @@ def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> 
     shown = "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
     text = f"{field.metadata.get('help', '')} [{shown}]".replace("%", "%%")
     options: dict[str, Any] = {"default": None, "help": text}
-    if isinstance(hint, types.UnionType):
+    if types.NoneType in typing.get_args(hint):
         (hint,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     if typing.get_origin(hint) is typing.Literal:
         options["choices"] = list(typing.get_args(hint))

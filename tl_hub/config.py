@@ -49,6 +49,7 @@ class RunConfig:
     overwrite: bool = flag(False, "replace another run in output_dir")
     license: str | None = flag(None, "license of the result, as the Hub names it; the base model's if not given")
     language: str | None = flag(None, "language of the texts, an ISO 639 code; several with commas, such as en,ko")
+    check: bool = flag(False, "check data, model, time and memory on the longest batch, then stop before training")
     verbose: bool = flag(False, "let the libraries' own messages through")
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ class RunStopped(Exception):
     """A run ended early though its input was fine: interrupted, diverged, or not the same when loaded back.
 
     Attributes:
-        exit_code: 130 for an interrupt, otherwise 1.
+        exit_code: 130 for an interrupt, 0 where no more was asked for (`--check`), otherwise 1.
     """
 
     def __init__(self, message: str, exit_code: int):

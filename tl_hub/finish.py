@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import textwrap
@@ -24,12 +23,15 @@ from datasets import Dataset
 from tl_hub import card, data, verify
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
+from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Score, Task
-from tl_hub.training import LOG, Base, History
+from tl_hub.training import LOG, Base, History, peak_memory
 
+ADAPTER = "adapter"
+"""Where the adapter is whose merged weights stand in the run folder itself."""
 EXAMPLES = 8
 PROBES = 4
 SLICE_ROWS = 30
@@ -57,12 +59,20 @@ def finish(
     if not accelerator.is_main_process:
         return
     folder = Path(run.output_dir)
-    model.save_pretrained(folder, **({"save_embedding_layers": False} if method.kind == "adapter" else {}))
+    merged = method.kind == "merged"
+    if method.kind == "adapter" or merged:
+        model.save_pretrained(folder / ADAPTER if merged else folder, save_embedding_layers=False)
+    else:
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     verify.write_probe(folder, model, _probe(model, rows, task, tokenizer))
-    draw_curves(folder, history.epochs, task.best[0])
+    if history.epochs:
+        draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
     record = _record(run, task, method, base, rows, history, score, model, accelerator)
+    if merged:
+        (folder / ADAPTER / card.FILE).unlink()  # PEFT's, which says nothing
+        model.merge_and_unload().save_pretrained(folder)
     record.save(folder)
     card.write(folder)
     print("loading the run folder back in a fresh process ...", flush=True)
@@ -105,14 +115,16 @@ def _record(
         "test_file",
         "resume",
         "overwrite",
+        "check",
         "verbose",
+        *getattr(method, "unused", ()),
     }
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
     return RunRecord(
         name=Path(run.output_dir).resolve().name,
         kind=method.kind,
         pipeline_tag=task.name,
-        auto_class=task.class_for(model.config.model_type),
+        auto_class=type(model).__name__ if isinstance(model, FeatureModel) else task.class_for(model.config.model_type),
         method={"name": method.name, "settings": dataclasses.asdict(method)},
         base=base_facts(base) if base else None,
         data=DataFacts(
@@ -138,7 +150,7 @@ def _record(
         settings={name: value for name, value in settings.items() if name not in local and value is not None},
         command=_command(),
         history=history.epochs,
-        best_epoch=history.best_epoch,
+        best_epoch=history.best_epoch or None,
         decision=history.decision,
         cost=Cost(
             training_seconds=round(history.seconds, 1),
@@ -154,10 +166,10 @@ def _record(
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         examples=_examples(score.predictions, run.seed),
-        config=task.config_for(model.config.model_type) if method.kind == "adapter" else {},
+        config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
-        tables=task.tables(rows.splits[rows.final].rows, score)
+        tables=task.tables(rows.splits[rows.final].rows, score) | score.tables
         | by_length(rows.splits[rows.final].rows, task, score, run.seed),
     )
 
@@ -240,12 +252,6 @@ def _commit() -> str | None:
         ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False
     )
     return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None
-
-
-def peak_memory() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def device_name(device: torch.device, processes: int) -> str:

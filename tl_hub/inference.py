@@ -8,11 +8,15 @@ import torch
 import transformers
 from datasets import Dataset
 from huggingface_hub import snapshot_download
+from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer
 
 from tl_hub.errors import UserError
+from tl_hub.feature_model import FeatureModel
+from tl_hub.methods import adapter
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
 from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
@@ -36,14 +40,28 @@ def pipeline(location: str | Path, device: str | None = None) -> Any:
     if record.pipeline_tag not in _PIPELINES and not masked:
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
-    model = getattr(transformers, record.auto_class).from_pretrained(
-        folder, dtype=torch.float32, revision=record.base_revision, **record.config
-    )
+    head_only = record.auto_class == FeatureModel.__name__
+    auto_class = FeatureModel if head_only else getattr(transformers, record.auto_class)
+    if record.kind == "adapter":
+        config = PeftConfig.from_pretrained(str(folder))
+        model: Any = PeftModel.from_pretrained(
+            auto_class.from_pretrained(
+                config.base_model_name_or_path, revision=config.revision, dtype=torch.float32, **record.config
+            ),
+            folder,
+        )
+        adapter.reserve(model)
+    elif head_only:
+        model = auto_class.from_pretrained(folder)
+    else:
+        model = auto_class.from_pretrained(folder, dtype=torch.float32)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if masked:
         return transformers.pipeline("fill-mask", model=model.to(device), tokenizer=tokenizer)
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
+    if head_only and model.settings["in_document"]:
+        task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
     task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
     return pipeline_class(model.to(device), tokenizer, task, record.decision)
 
@@ -187,6 +205,32 @@ class SequenceToSequencePipeline:
             inputs = {name: value.to(self.model.device) for name, value in batch.items()}
             found += self.task.texts(self.task.outputs(self.model, inputs))
         answers = [{"generated_text": text} for text in found]
+        return answers[0] if isinstance(text, str) else answers
+
+
+class ExtractiveSummarizationPipeline:
+    """Calls give `generated_text`: sentences of a text that say most of it."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: ExtractiveSummarization, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.count = int(decision["sentences"])
+
+    @torch.no_grad()
+    def __call__(self, text: str | list[str]) -> dict[str, str] | list[dict[str, str]]:
+        """Summarize a text, or each of a list.
+
+        Raises:
+            UserError: a text is empty.
+        """
+        texts = _texts(text)
+        answers = []
+        for source in texts:
+            features = self.task.encode(Dataset.from_dict({"source": [source]}), self.tokenizer, self.model)
+            batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
+            batch = self.task.collator(self.tokenizer, training=False)(batched.to_list())
+            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+            logits = self.model(**inputs).logits.cpu().numpy()
+            answers.append({"generated_text": self.task.summaries(logits, [source], self.count)[0]})
         return answers[0] if isinstance(text, str) else answers
 
 

@@ -99,10 +99,11 @@ class RunRecord:
 
     Attributes:
         name: title of the card; the run folder's name.
-        kind: what the folder holds: an adapter, or a whole model that was fine-tuned, trained in its head only
-            (feature-extraction), or pretrained from scratch.
+        kind: what the folder holds: an adapter, or a whole model that was fine-tuned, has an adapter merged into its
+            weights (which is also there alone, in `adapter/`), was trained in its head only (feature-extraction), or
+            pretrained from scratch.
         pipeline_tag: the Hub's name of the task.
-        auto_class: `transformers` class that loads the model.
+        auto_class: class that loads the model: one of `transformers`, or `FeatureModel` of tl_hub.
         method: name and settings of the training method.
         settings: every setting of the run and the task.
         command: the line that ran it, local paths reduced to file names.
@@ -117,7 +118,7 @@ class RunRecord:
     """
 
     name: str
-    kind: Literal["adapter", "feature-extraction", "fine-tuned", "pretrained"]
+    kind: Literal["adapter", "feature-extraction", "fine-tuned", "merged", "pretrained"]
     pipeline_tag: str
     auto_class: str
     method: dict[str, Any]
@@ -149,8 +150,12 @@ class RunRecord:
     def save(self, folder: str | Path) -> Path:
         """Write `run.json` into `folder`; fields nobody knows are left out."""
         path = Path(folder) / FILE
-        path.write_text(json.dumps(self.facts(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(self.text(), encoding="utf-8")
         return path
+
+    def text(self) -> str:
+        """What `save` writes."""
+        return json.dumps(self.facts(), indent=2, ensure_ascii=False) + "\n"
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`: plain values only, nothing that is None or NaN, no metric without a value."""
@@ -162,13 +167,14 @@ class RunRecord:
     def from_facts(cls, facts: dict[str, Any]) -> "RunRecord":
         """The record of what `facts` gave; what is missing takes its default."""
         base, data, config = facts.get("base"), facts["data"], dict(facts.get("config", {}))
+        splits = {name: SplitFacts(**split) for name, split in data.get("splits", {}).items()}
         if "id2label" in config:
             config["id2label"] = {int(number): label for number, label in config["id2label"].items()}  # JSON has texts
         return cls(
             **{
                 **facts,
                 "base": BaseModel(**base) if base else None,
-                "data": DataFacts(**{**data, "splits": {n: SplitFacts(**s) for n, s in data.get("splits", {}).items()}}),
+                "data": DataFacts(**{**data, "splits": splits}),
                 "config": config,
                 "metrics": [Metric(**metric) for metric in facts["metrics"]],
                 "cost": Cost(**facts.get("cost", {})),

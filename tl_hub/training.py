@@ -4,8 +4,10 @@ import gc
 import json
 import math
 import os
+import resource
 import shutil
 import signal
+import sys
 import time
 import types
 import warnings
@@ -104,7 +106,7 @@ def start(run: RunConfig) -> Accelerator:
         datasets.disable_progress_bars()
         warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate|datasets|huggingface_hub)\b")
     set_seed(run.seed)
-    bf16 = run.precision == "bf16" or (run.precision == "auto" and _computes_bf16())
+    bf16 = run.precision == "bf16" or (run.precision == "auto" and computes_bf16())
     accelerator = Accelerator(
         mixed_precision="bf16" if bf16 else "no",
         gradient_accumulation_steps=run.accumulation,
@@ -169,7 +171,7 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
     uninterrupted run.
 
     Raises:
-        RunStopped: interrupted, or the loss or a gradient is no longer finite.
+        RunStopped: interrupted, the loss or a gradient is no longer finite, or `run.check` asked for no more.
     """
     folder = Path(run.output_dir)
     split = data.splits["train"]
@@ -181,7 +183,11 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
 
     batches = len(loader)
     per_epoch = math.ceil(batches / run.accumulation)
-    steps = min(run.max_steps or math.inf, run.epochs * per_epoch)
+    steps = int(min(run.max_steps or math.inf, run.epochs * per_epoch))
+    if run.check:
+        longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
+        batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
+        raise RunStopped(_checked(objective, batch, data, task, run, steps, accelerator), exit_code=0)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
     _check_space(folder, model)
     if run.resume:
@@ -439,6 +445,40 @@ class _Interrupts:
         return bool(accelerator.reduce(asked, reduction="sum"))
 
 
+def _checked(
+    objective: torch.nn.Module, batch: Any, data: Data, task: Task, run: RunConfig, steps: int, accelerator: Accelerator
+) -> str:
+    """What a run would do and take, told by two passes, forward and backward, over its longest batch."""
+    batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+    objective.train()
+    for _ in range(2):  # the first one warms up
+        clock = time.perf_counter()
+        loss = objective(**_inputs(batch, task)).loss
+        accelerator.backward(loss)
+        figure = float(loss.detach())
+        seconds = time.perf_counter() - clock
+    if not math.isfinite(figure):
+        raise RunStopped(f"the loss of the longest batch is {figure}; --precision fp32 may help", exit_code=1)
+    trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+    return (
+        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters of {run.model} would be "
+        f"trained in {steps:,} steps, in about {_about(steps * run.accumulation * seconds)} if all batches were as the "
+        f"longest, without evaluations; it and the optimizer take {(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
+    )
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
+
+
+def peak_memory() -> int:
+    """Bytes this process has taken at most: of the accelerator's memory where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _loader(split: Split, batches: Any, collate: Any, task: Task) -> DataLoader:
     features = split.features
     assert features is not None
@@ -501,7 +541,7 @@ def _diverged(history: History, loss: float, norm: float, folder: Path) -> str:
     return f"training diverged at step {history.step + 1} (loss {loss:g}, gradient norm {norm:g}); {kept}"
 
 
-def _computes_bf16() -> bool:
+def computes_bf16() -> bool:
     """Whether bf16 is faster than float32 here: in hardware, not emulated."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,14 +1,29 @@
-"""What is trained, and how fast: the head alone, the top layers, or every layer at a rate of its own."""
+"""What is trained: a head on frozen vectors, in whole runs; the head by gradient; top layers; rates by layer."""
 
+import dataclasses
+import itertools
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import transformers
+from datasets import Dataset
 
-from tl_hub import training
+import tl_hub
+from tl_hub import features, finish, training, verify
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
-from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.methods.feature_extraction import FeatureExtraction, HeadOnly
 from tl_hub.methods.fine_tune import FineTune
+from tl_hub.metrics import sentences
+from tl_hub.record import RunRecord
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
 from tl_hub.training import Base
+
+ROOT = Path(__file__).parents[2]
 
 AUTO = "AutoModelForSequenceClassification"
 HEADS = {
@@ -39,7 +54,7 @@ def trained(model) -> set[str]:
 def test_only_the_head_is_trained_and_the_base_has_no_dropout(family, checkpoints):
     model, tokenizer = checkpoints(family, AUTO)
     model.config.pad_token_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    model = FeatureExtraction().wrap(model, base_of(family))
+    model = HeadOnly().wrap(model, base_of(family))
     assert trained(model) == HEADS[family]
     states = []
     model.base_model.register_forward_hook(lambda module, args, output: states.append(output[0]))
@@ -58,7 +73,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_trained(checkpoint_folders, tmp_p
     model, report = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     base = Base("a", "local", model_type="bert", fresh=tuple(report["missing_keys"]))
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
-    assert trained(FeatureExtraction().wrap(model, base)) == HEADS["bert"] | pooler
+    assert trained(HeadOnly().wrap(model, base)) == HEADS["bert"] | pooler
     model = FineTune(top_layers=1, layer_decay=0.5).wrap(model, base)
     rates = {name: getattr(p, "rate", 1.0) for name, p in model.named_parameters()}
     assert {rates[name] for name in pooler} == {1.0}
@@ -67,7 +82,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_trained(checkpoint_folders, tmp_p
 def test_nothing_to_train_is_refused(checkpoints):
     model, _ = checkpoints("bert", AUTO)
     with pytest.raises(UserError, match="feature extraction would train nothing"):
-        FeatureExtraction().wrap(model, Base("a", "local", model_type="bert"))
+        HeadOnly().wrap(model, Base("a", "local", model_type="bert"))
 
 
 @pytest.mark.parametrize("family", HEADS)
@@ -114,3 +129,202 @@ def test_all_layers_at_one_rate_is_the_default(checkpoints):
 def test_settings_out_of_range(settings, message):
     with pytest.raises(UserError, match=message):
         FineTune(**settings)
+
+
+@pytest.fixture
+def features_run(checkpoint_folders, monkeypatch, tmp_path):
+    """Run a recipe's calls here, the load-back too, whose fresh process takes longer than all else."""
+
+    def load_back(folder):
+        with monkeypatch.context() as within:
+            within.chdir(folder)
+            return verify._load_back(RunRecord.load("."))
+
+    def run(name, family, rows, task=None, method=None, **settings):
+        for split, part in rows.items():
+            (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+        recipe = runpy.run_path(str(ROOT / "recipes" / f"{name}_features.py"))
+        settings = {"output_dir": str(tmp_path / "run"), "precision": "fp32", **settings}
+        config = dataclasses.replace(
+            recipe["RUN"], model=str(checkpoint_folders(family)), dataset=str(tmp_path), **settings
+        )
+        task = dataclasses.replace(recipe["TASK"], **(task or {}))
+        method = dataclasses.replace(recipe["METHOD"], cv=3, **(method or {}))
+        recipe["cli"].parse = lambda *_, **__: (config, task, method)
+        recipe["main"]()
+        return RunRecord.load(settings["output_dir"]), task
+
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verify, "check", load_back)
+    from tl_hub import cli
+
+    parse = cli.parse
+    yield run
+    cli.parse = parse
+
+
+CLASSES = ["a place", "a river", "a town"]
+SHORT = {"max_length": 64, "doc_stride": 16}
+DOCUMENTS = {
+    split: [
+        {"text": f"{'The Danube flows. ' * (1 + 7 * (i % 4))}{word} {i}.", "label": CLASSES[i % 3]} for i in numbers
+    ]
+    for split, numbers, word in (("train", range(18), "One"), ("test", range(4, 13), "Two"))
+}
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, features_run, tmp_path, monkeypatch):
+    record, _ = features_run("document_classification", family, DOCUMENTS, SHORT)
+    folder = tmp_path / "run"
+    assert record.verification["max_difference"] <= verify.TOLERANCE and record.verification["loaded_by"] == ["tl_hub"]
+    assert (record.kind, record.auto_class) == ("feature-extraction", "FeatureModel")
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "run.json", "log.jsonl", "config.json", "head.safetensors", "probe.safetensors", "layers.png",
+        "confusion.png", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert str(tmp_path) not in (folder / "run.json").read_text() + (folder / "README.md").read_text()
+    assert "tl_hub.FeatureModel.from_pretrained" in (folder / "README.md").read_text()
+    assert "learning_rate" not in record.settings and record.settings["max_length"] == 64
+    assert any("overlapping" in note for note in record.data.notes)
+    (sweep,) = (rows for title, rows in record.tables.items() if "by layer and pooling" in title)
+    assert [row["layer"] for row in sweep] == ["0", "1", "2"]
+    assert set(sweep[0]) == {"layer", *ARCHITECTURES[family].poolings}
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    best = max(row[pooling] for row in sweep for pooling in ARCHITECTURES[family].poolings)
+    assert log[:-1] == sweep and sweep[log[-1]["layers"][0]][log[-1]["pooling"]] == best
+
+    shown = {row["text"]: row for row in record.examples}
+    answers = tl_hub.pipeline(folder)(list(shown), batch_size=5)
+    for answer, row in zip(answers, shown.values(), strict=True):
+        assert answer["label"] == row["predicted"]
+        assert answer["score"] == pytest.approx(row["probability"], abs=0.02)  # vectors were kept in half precision
+    assert tl_hub.FeatureModel.from_pretrained(folder).predict(list(shown)) == [a["label"] for a in answers]
+
+    reads = []
+    monkeypatch.setattr(features, "pooled", lambda *_: reads.append(1))
+    before = (folder / "head.safetensors").read_bytes()
+    rows = {
+        split: [{**row, "label": CLASSES[0]} if split == "test" else row for row in part]
+        for split, part in DOCUMENTS.items()
+    }
+    monkeypatch.setattr(verify, "check", lambda folder: {"loaded_by": [], "max_difference": 0.0})
+    monkeypatch.setattr(finish.verify, "write_probe", lambda *_: None)
+    again, _ = features_run("document_classification", family, rows, SHORT, overwrite=True)
+    assert reads == [], "the second run reads the cache"
+    assert (folder / "head.safetensors").read_bytes() == before, "what the test rows are decides nothing"
+
+
+def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
+    numbers = range(24)
+    rows = [{"text": f"text {i}", "text_pair": f"other {i}", "label": ["good", "new"][: i % 3]} for i in numbers]
+    pairs = {"text_pair_column": "text_pair", **SHORT}
+    record, _ = features_run("sentiment", "bert", {"train": rows, "validation": rows[:8]}, pairs, {"layer": "1"})
+    assert record.metrics[0].name == "micro_f1" and 0 < record.decision["threshold"] < 1
+    assert any("average precision" in title for title in record.tables)
+    answer = tl_hub.pipeline(tmp_path / "run")("text 1", "other 1")
+    assert isinstance(answer["label"], list) and set(answer["scores"]) == {"good", "new"}
+    model = tl_hub.FeatureModel.from_pretrained(tmp_path / "run")
+    assert model.predict_proba(["text 1"], ["other 1"])[0] == pytest.approx(list(answer["scores"].values()), abs=1e-5)
+
+
+def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
+    record, _ = features_run("document_classification", "xlnet", DOCUMENTS, SHORT, {"fold": True})
+    assert record.auto_class == "AutoModelForSequenceClassification"
+    assert record.verification["loaded_by"] == ["transformers"] and not (tmp_path / "run" / "head.safetensors").exists()
+    assert record.verification["max_difference"] <= verify.TOLERANCE
+    answers = tl_hub.pipeline(tmp_path / "run")([row["text"] for row in record.examples])
+    assert [answer["label"] for answer in answers] == [row["predicted"] for row in record.examples]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run": {"learning_rate": 1e-3}}, "--learning_rate is for training by gradient"),
+        ({"task": {"label_smoothing": 0.1}}, "--label_smoothing is for training by gradient"),
+        ({"method": {"layer": "3"}}, "--layer is 3; the model has 2 layers"),
+        ({"method": {"layer": "last4"}}, "--layer last4: the model has 2 layers"),
+        (
+            {"method": {"fold": True, "pooling": "mean"}},
+            "--fold: transformers' classifier for bert reads --pooling first",
+        ),
+    ],
+)
+def test_a_setting_that_has_no_effect_or_no_place_is_refused(settings, message, features_run, tmp_path):
+    with pytest.raises(UserError, match=message):
+        features_run(
+            "document_classification", "bert", DOCUMENTS, {**SHORT, **settings.get("task", {})},
+            settings.get("method"), **settings.get("run", {}),
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layer": "top"}, "--layer is 'top'"),
+        ({"strength": 0.0}, "--strength is 0.0"),
+        ({"cv": 1}, "--cv is 1"),
+    ],
+)
+def test_settings_of_the_method_out_of_range(settings, message):
+    with pytest.raises(UserError, match=message):
+        FeatureExtraction(**settings)
+
+
+def test_four_layers_side_by_side(tmp_path, monkeypatch, checkpoint_folders):
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path))
+    config = transformers.AutoConfig.from_pretrained(checkpoint_folders("bert"))
+    config.num_hidden_layers = 5
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    assert FeatureExtraction(layer="last4", pooling="mean").candidates(features.encoder_of(model))[0] == [(2, 3, 4, 5)]
+
+
+STORIES = {
+    split: [
+        {"text": f"It is day {i}. {name} likes tea. The Danube flows to the sea and {name} sees it. Bye.",
+         "summary": f"The Danube flows to the sea and {name} sees."}
+        for i, name in zip(range(count), itertools.cycle(["Ann", "Bob", "Eve"]), strict=False)
+    ]
+    for split, count in (("train", 12), ("test", 6))
+}  # fmt: skip
+
+
+def test_a_summary_is_the_sentence_that_training_tells_of(features_run, tmp_path):
+    record, task = features_run("summarization", "gpt2", STORIES)
+    assert record.decision == {"sentences": 1.0} and record.metrics[0].name == "rougeL" and record.metrics[0].value > 85
+    assert {row["system"] for row in record.tables["Baselines"]} == {
+        "this model", "first sentence", "best choice of sentences",
+    }  # fmt: skip
+    lead = next(row for row in record.tables["Baselines"] if row["system"] == "first sentence")
+    assert lead["rougeL"] < 40
+    ask = tl_hub.pipeline(tmp_path / "run")
+    for row in record.examples:
+        assert ask(row["text"])["generated_text"] == row["predicted"]
+    with pytest.raises(UserError, match="a text is empty"):
+        ask([""])
+
+
+def test_sentences_beside_their_document():
+    vectors, document = np.random.default_rng(0).normal(size=(6, 5)), np.array([3, 3, 3, 8, 8, 9])
+    found = in_document(vectors, document)
+    for i in range(6):
+        members = np.flatnonzero(document == document[i])
+        mean, place = vectors[members].mean(0), list(members).index(i)
+        cosine = vectors[i] @ mean / np.linalg.norm(vectors[i]) / np.linalg.norm(mean)
+        truth = [*vectors[i], *vectors[i] * mean, cosine, 1 / (1 + place), place / len(members), np.log(len(members))]
+        np.testing.assert_allclose(found[i], truth, rtol=1e-5)
+
+
+def test_the_best_sentences_and_the_summaries_of_them():
+    split = ["Rain fell all day.", "The old bridge fell.", "Nobody was hurt.", "It was Monday."]
+    assert best_sentences(split, "The old bridge fell and nobody was hurt.", 5) == [1, 2]
+    assert best_sentences(split, "The old bridge fell and nobody was hurt.", 1) == [1]
+    assert best_sentences(split, "Zebras.", 5) == []
+    task = ExtractiveSummarization()
+    texts = [" ".join(split), "One. Two."]
+    logits = np.array([[0.1], [3.0], [4.0], [0.2], [1.0], [2.0]])
+    assert task.summaries(logits, texts, 2) == ["The old bridge fell. Nobody was hurt.", "One. Two."]
+    rows = Dataset.from_dict({"source": texts, "references": [["The old bridge fell."], ["Two."]]})
+    assert task.targets(rows)[:, 0].tolist() == [False, True, False, False, False, True]
+    assert len(task.targets(rows)) == sum(len(sentences(text)) for text in texts)

@@ -1,60 +1,160 @@
 """Adapters: the pretrained weights stay as they are, small added ones are trained."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
+from tl_hub.methods.bottleneck import BottleneckConfig
 from tl_hub.training import Base
+
+_LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": _LORA,
+    "dora": _LORA,
+    "ia3": {},
+    "prompt": {"virtual_tokens": 20},
+    "prefix": {"virtual_tokens": 20},
+    "bottleneck": {"width": 64, "placement": "houlsby"},
+}
+"""The settings of each method, and their defaults."""
+_MERGEABLE = ("lora", "dora", "ia3")
 
 
 @dataclass(kw_only=True)
 class Adapter:
-    """Low-rank adaptation of every linear layer (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1).
+    """One of six ways to adapt a model by few weights.
+
+    lora: low-rank updates of all linear layers (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1).
+    dora: the same for the direction of each weight column, whose length is trained apart (Liu et al. 2024,
+        https://arxiv.org/abs/2402.09353, section 4).
+    ia3: factors for keys, values and the inner feed-forward states (Liu et al. 2022,
+        https://arxiv.org/abs/2205.05638, section 3.3). GPT-2's queries, which share a projection with them, have
+        factors too; of XLNet, whose attention is no module, only the feed-forward states have.
+    prompt: embeddings before the input (Lester et al. 2021, https://arxiv.org/abs/2104.08691, section 2).
+    prefix: keys and values before those of the input, in each layer (Li and Liang 2021,
+        https://arxiv.org/abs/2101.00190, section 4; without the reparametrization of section 4.3).
+    bottleneck: small layers after attention and feed-forward (Houlsby et al. 2019,
+        https://arxiv.org/abs/1902.00751, section 2.1), or after feed-forward only (Pfeiffer et al. 2021,
+        https://arxiv.org/abs/2005.00247).
+
+    A setting that is None takes the method's default when the model is wrapped.
 
     Raises:
-        UserError: a setting is out of its range.
+        UserError: a setting is out of its range, or not one of the method's.
     """
 
-    name: ClassVar[str] = "lora"
-    kind: ClassVar[str] = "adapter"
-
-    rank: int = flag(8, "rank r of the update B A")
-    alpha: int = flag(16, "the update is scaled by alpha / rank")
-    dropout: float = flag(0.0, "dropout on the update's input")
+    method: Literal["lora", "dora", "ia3", "prompt", "prefix", "bottleneck"] = flag("lora", "what is added and trained")
+    rank: int | None = flag(None, "lora, dora: rank r of the update B A; 16 if none")
+    alpha: int | None = flag(None, "lora, dora: the update is scaled by alpha / rank; 32 if none")
+    dropout: float | None = flag(None, "lora, dora: dropout on the update's input; 0 if none")
+    virtual_tokens: int | None = flag(None, "prompt, prefix: length of what stands before the input; 20 if none")
+    width: int | None = flag(None, "bottleneck: width of the small layers; 64 if none")
+    placement: Literal["houlsby", "pfeiffer"] | None = flag(
+        None, "bottleneck: after attention and feed-forward (houlsby, if none), or after feed-forward only (pfeiffer)"
+    )
+    merge: bool = flag(False, "lora, dora, ia3: also write the whole model, with the adapter merged into its weights")
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.dropout < 1:
+        own = _SETTINGS[self.method]
+        for name in {name for settings in _SETTINGS.values() for name in settings}:
+            if getattr(self, name) is not None and name not in own:
+                allowed = f"its own are --{', --'.join(own)}" if own else "it has none of its own"
+                raise UserError(f"--{name} is not a setting of --method {self.method}; {allowed}")
+        for name in ("rank", "alpha", "virtual_tokens", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}; it must be at least 1")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.merge and self.method not in _MERGEABLE:
+            raise UserError(
+                f"--merge: {self.name} cannot be merged into the weights; use --method {', '.join(_MERGEABLE)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """What a card calls the method."""
+        full = {"prompt": "prompt tuning", "prefix": "prefix tuning", "bottleneck": "bottleneck adapters"}
+        return full.get(self.method, self.method)
+
+    @property
+    def kind(self) -> str:
+        """What the run folder will hold."""
+        return "merged" if self.merge else "adapter"
 
     def wrap(self, model: Any, base: Base) -> Any:
-        """Freeze `model`, add the update, and make its new parts (the head) trainable and part of what is saved.
+        """Freeze `model`, add the adapter, and make its new parts (the head) trainable and part of what is saved.
 
         What was initialised, not loaded (`base.fresh`), must be trained *and* saved, or the adapter loads with a
-        head of random numbers and no error.
+        head of random numbers and no error. Of a model's window, a prompt or prefix takes its length.
 
         Raises:
-            UserError: what is new is a head that shares the embeddings' weights, which an adapter cannot carry.
+            UserError: the method is not for this model and task, or what is new is a head that shares the embeddings'
+                weights, which an adapter cannot carry.
         """
-        architecture = ARCHITECTURES[model.config.model_type]
+        for name, default in _SETTINGS[self.method].items():
+            if getattr(self, name) is None:
+                setattr(self, name, default)
         output = model.get_output_embeddings()
         if any(
             name.rpartition(".")[0] == head for name in base.fresh for head, m in model.named_modules() if m is output
         ):
             raise UserError(f"--model {base.id} has no language-modelling head to adapt; give a model that has one")
-        heads = sorted({name.rpartition(".")[0] for name in base.fresh})
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=list(architecture.lora_targets),
-            fan_in_fan_out=architecture.fan_in_fan_out,
-            modules_to_save=heads or None,
-        )
-        return get_peft_model(model, config, revision=base.revision)
+        config = self._config(model, **{name: getattr(self, name) for name in _SETTINGS[self.method]})
+        config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.fresh}) or None
+        wrapped = get_peft_model(model, config, revision=base.revision)
+        reserve(wrapped)
+        return wrapped
+
+    def _config(self, model: Any, **given: Any) -> Any:
+        """PEFT's configuration of the method for `model`, by the method's own settings `given`."""
+        architecture = ARCHITECTURES[model.config.model_type]
+        if self.method in ("lora", "dora"):
+            return LoraConfig(
+                r=given["rank"],
+                lora_alpha=given["alpha"],
+                lora_dropout=given["dropout"],
+                use_dora=self.method == "dora",
+                target_modules=list(architecture.lora_targets),
+                fan_in_fan_out=architecture.fan_in_fan_out,
+            )
+        if self.method == "ia3":
+            return IA3Config(
+                target_modules=_any_of(architecture.keys_and_values, architecture.feed_forward_output),
+                feedforward_modules=_any_of(architecture.feed_forward_output),
+                fan_in_fan_out=architecture.fan_in_fan_out,
+            )
+        if self.method == "bottleneck":
+            after_attention = architecture.attention_output if given["placement"] == "houlsby" else None
+            return BottleneckConfig(
+                width=given["width"], target_modules=_any_of(after_attention, architecture.feed_forward_output)
+            )
+        tasks = {"prompt": architecture.prompt_tasks, "prefix": architecture.prefix_tasks}
+        kind = type(model).__name__
+        if kind not in tasks[self.method]:
+            others = [method for method in _SETTINGS if method not in tasks or kind in tasks[method]]
+            raise UserError(f"--method {self.method} is not for {kind}; use {', '.join(others)}")
+        longest = getattr(model.config, "max_position_embeddings", None) or 0
+        if 0 < longest <= 2 * given["virtual_tokens"]:
+            raise UserError(
+                f"--virtual_tokens is {given['virtual_tokens']}; the model reads {longest} tokens, more than half of "
+                "which must be left to the input"
+            )
+        prompt_like = PromptTuningConfig if self.method == "prompt" else PrefixTuningConfig
+        return prompt_like(task_type=tasks[self.method][kind], num_virtual_tokens=given["virtual_tokens"])
+
+
+def reserve(model: Any) -> None:
+    """Take the length of a prompt or prefix off the window that `model`, of PEFT, tells its users."""
+    taken = getattr(model.active_peft_config, "num_virtual_tokens", 0)
+    if taken and (getattr(model.config, "max_position_embeddings", None) or 0) > 0:
+        model.config.max_position_embeddings -= taken
+
+
+def _any_of(*ends: str | None) -> str:
+    """Regular expression for the names of modules that end in one of `ends`, which are such expressions."""
+    return rf".*\.({'|'.join(filter(None, ends))})"

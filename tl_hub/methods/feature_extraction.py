@@ -1,20 +1,258 @@
-"""Feature extraction: the pretrained model is a fixed function of the text; only the new head is trained."""
+"""Feature extraction: the pretrained model is a fixed function of the text; only a head is trained."""
 
+import dataclasses
+import json
+import shutil
+import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
+from tl_hub import features, heads, training
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.config import RunConfig, flag
+from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
-from tl_hub.training import Base
+from tl_hub.feature_model import FeatureModel, check_foldable
+from tl_hub.features import Vectors
+from tl_hub.heads import STRENGTHS, Head
+from tl_hub.tasks.base import Score
+from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
+from tl_hub.training import Base, History
+
+_SWEEP_ROWS = 3000
+_SWEEP_STRENGTHS = STRENGTHS[2:5]
+_TABLE = "Quality by layer and pooling"
+
+
+@dataclass
+class Chosen:
+    """What a fit decided: the layers and the pooling that are read, and the head on them.
+
+    Attributes:
+        sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
+        metric: what the quality is, in per cent.
+    """
+
+    layers: tuple[int, ...]
+    pooling: str
+    head: Head
+    strength: float
+    sweep: list[dict[str, Any]]
+    metric: str
 
 
 @dataclass(kw_only=True)
 class FeatureExtraction:
-    """The base stays as it is and computes without dropout; what the checkpoint lacked is trained.
+    """Each text is read once by the frozen model; a light head is fitted on vectors pooled from its layers.
 
-    That is the head, and BERT's pooler where the checkpoint has none. How far this falls behind fine-tuning depends
-    on the task (Peters et al. 2019, https://arxiv.org/abs/1903.05987).
+    Which layer is best depends on the task (Peters et al. 2019, https://arxiv.org/abs/1903.05987); raw vectors of the
+    first or last token, that nothing was trained to fill, are seldom good. Each layer with each pooling is therefore
+    compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
+    chosen by cross-validation too. Rows of validation and test have no part in it.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "feature extraction"
+    kind: ClassVar[str] = "feature-extraction"
+    unused: ClassVar[tuple[str, ...]] = (
+        "epochs",
+        "max_steps",
+        "accumulation",
+        "learning_rate",
+        "warmup",
+        "schedule",
+        "weight_decay",
+        "max_grad_norm",
+        "checkpoint_minutes",
+        "resume",
+        "label_smoothing",
+    )
+    """Settings of runs and tasks that only training by gradient reads."""
+
+    layer: str = flag("sweep", "layer that is read (0: the embeddings), sweep: the best one, last4: four side by side")
+    pooling: Literal["sweep", "mean", "first", "last", "max"] = flag("sweep", "what is taken of the tokens' vectors")
+    head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples")
+    strength: float | None = flag(None, "penalty on the head's squared weights, for each example; chosen if none")
+    cv: int = flag(5, "parts of the training rows in cross-validation")
+    fold: bool = flag(False, "write a whole model of transformers' own class, where it can compute the same")
+
+    def __post_init__(self) -> None:
+        if self.layer not in ("sweep", "last4") and not self.layer.isdecimal():
+            raise UserError(f"--layer is {self.layer!r}; it must be sweep, last4 or a whole number from 0")
+        if self.strength is not None and not 0 < self.strength < np.inf:
+            raise UserError(f"--strength is {self.strength}; it must be a number greater than 0")
+        if self.cv < 2:
+            raise UserError(f"--cv is {self.cv}; it must be at least 2")
+
+    def candidates(self, encoder: Any) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+        """The layers (or four of them side by side) and the poolings to choose from.
+
+        Raises:
+            UserError: the model has no such layer, or `fold` and a choice exclude each other.
+        """
+        model_type, depth = encoder.config.model_type, features.depth_of(encoder)
+        poolings = ARCHITECTURES[model_type].poolings if self.pooling == "sweep" else (self.pooling,)
+        layers: list[tuple[int, ...]] = [(layer,) for layer in range(depth + 1)]
+        if self.layer == "last4":
+            if depth < 4:
+                raise UserError(f"--layer last4: the model has {depth} layers; name one of them")
+            layers = [tuple(range(depth - 3, depth + 1))]
+        elif self.layer != "sweep":
+            if int(self.layer) > depth:
+                raise UserError(f"--layer is {self.layer}; the model has {depth} layers")
+            layers = [(int(self.layer),)]
+        if self.fold:
+            if self.pooling == "sweep":
+                poolings = poolings[1:2]  # of the special token, which transformers' heads read
+            if self.layer == "sweep":
+                layers = layers[-1:] if model_type == "gpt2" else layers[1:]
+            check_foldable(model_type, layers[0], poolings[0], depth)
+        return layers, poolings
+
+    def extract(
+        self, model: Any, data: Data, task: Any, tokenizer: Any, run: RunConfig, accelerator: Accelerator
+    ) -> dict[str, Vectors]:
+        """Vectors of every split, of the layers and poolings to choose from.
+
+        Raises:
+            UserError: a setting has no effect here, or does not fit the model.
+        """
+        for settings in (run, task):
+            for field in dataclasses.fields(settings):
+                if field.name in self.unused and getattr(settings, field.name) != field.default:
+                    raise UserError(
+                        f"--{field.name} is for training by gradient, which there is none of; leave it away"
+                    )
+        if task.multi_label and self.head == "prototypes":
+            raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
+        if task.multi_label and self.head == "ridge" and getattr(task, "class_weights", "none") == "balanced":
+            raise UserError("--class_weights balanced with several labels a row needs --head logistic")
+        encoder = features.encoder_of(model)
+        layers, poolings = self.candidates(encoder)
+        wanted = sorted({layer for group in layers for layer in group})
+        bf16 = accelerator.mixed_precision == "bf16"
+        tokens = run.batch_size * task.max_length
+        collate = task.collator(tokenizer, training=False)
+        return {
+            name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
+            for name, split in data.splits.items()
+            if split.features is not None
+        }
+
+    def fit(
+        self, model: Any, vectors: dict[str, Vectors], data: Data, task: Any, run: RunConfig, accelerator: Accelerator
+    ) -> tuple[Chosen, History]:
+        """Choose layer, pooling and strength, and fit the head, on the training rows.
+
+        Writes `log.jsonl` (a line a candidate) and, after a sweep, `layers.png`. What inference needs beside the head
+        is chosen on the validation rows.
+        """
+        folder, start = Path(run.output_dir), time.perf_counter()
+        if accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)  # there only with --overwrite
+            folder.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
+        if accelerator.is_main_process:
+            lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
+            (folder / training.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            if len(chosen.sweep) > 1:
+                _draw(folder, chosen)
+        history = History(rows=len(data.splits["train"].rows))
+        history.seconds = vectors["train"].seconds + time.perf_counter() - start
+        history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
+        return chosen, history
+
+    def score(self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, history: History) -> Score:
+        """Score the rows that the reported numbers come from."""
+        score = self._score(chosen, vectors, data, task, data.final, history.decision)
+        if chosen.sweep:
+            read = f"layer {'+'.join(map(str, chosen.layers))}, {chosen.pooling}"
+            score.tables[f"{_TABLE}: {chosen.metric} in cross-validation (chosen: {read})"] = chosen.sweep
+        return score
+
+    def assemble(self, chosen: Chosen, model: Any, tokenizer: Any, task: Any, base: Base, run: RunConfig) -> Any:
+        """The model that is saved: a `FeatureModel` or, with `fold`, one of transformers' own class."""
+        encoder = features.encoder_of(model)
+        found: dict[str, Any] = {"id": base.id, "source": base.source, "revision": base.revision}
+        if base.source == "local":
+            found["path"] = str(Path(run.model).resolve())
+        sentences = isinstance(task, ExtractiveSummarization)
+        config = {
+            "base": {**found, "sha256": features.weights_sha256(encoder)},
+            "layers": list(chosen.layers),
+            "pooling": chosen.pooling,
+            "labels": list(task.labels),
+            "multi_label": task.multi_label,
+            "pairs": bool(getattr(task, "text_pair_column", None)),
+            "in_document": sentences,
+            "max_length": task.max_length,
+            "doc_stride": 0 if sentences else task.doc_stride,
+        }
+        made = FeatureModel(encoder, tokenizer, config, chosen.head.weight, chosen.head.bias).eval()
+        return made.folded() if self.fold else made
+
+    def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
+        """Choose by cross-validation on the rows of `split`, and fit the head on all of them."""
+        layers, poolings = self.candidates(features.encoder_of(model))
+        targets = task.targets(split.rows)
+        groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
+        parts = min(self.cv, len(targets) if groups is None else len(split.rows))
+        if parts < 2:
+            raise UserError(f"{len(split.rows)} training rows are too few to choose a head on; give at least 2")
+        folds = heads.folds_of(targets, parts, seed, groups)
+        balanced = getattr(task, "class_weights", "none") == "balanced"
+        few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_SWEEP_ROWS])
+        best = layers[0], poolings[0]
+        sweep: list[dict[str, Any]] = []
+        if len(layers) * len(poolings) > 1:
+            highest = -np.inf
+            for group in layers:
+                line: dict[str, Any] = {"layer": "+".join(map(str, group))}
+                for pooling in poolings:
+                    x = task.examples(vectors.of(group, pooling), split.features)[few]
+                    found = heads.cross_validate(
+                        "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
+                        balanced and not task.multi_label,
+                    )  # fmt: skip
+                    line[pooling] = round(float(found.quality.max()), 2)
+                    if found.quality.max() > highest:
+                        best, highest = (group, pooling), found.quality.max()
+                sweep.append(line)
+        x = task.examples(vectors.of(*best), split.features)
+        strengths = STRENGTHS if self.strength is None else (self.strength,)
+        head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
+        metric = "average precision" if task.multi_label else "accuracy"
+        return Chosen(*best, head, strength, sweep, metric)
+
+    def _score(
+        self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, name: str, decision: Any
+    ) -> Score:
+        split = data.splits[name]
+        assert split.features is not None
+        logits = chosen.head(task.examples(vectors[name].of(chosen.layers, chosen.pooling), split.features))
+        if not isinstance(task, ExtractiveSummarization):
+            logits = logits[np.asarray(split.features["row"])]  # each window is given what its row has
+        return task.score({"logits": logits}, split.rows, split.features, decision)
+
+
+@dataclass(kw_only=True)
+class HeadOnly:
+    """The base stays as it is and computes without dropout; what the checkpoint lacked is trained by gradient.
+
+    That is the head, and BERT's pooler where the checkpoint has none. It is for heads that read the vector of every
+    token, such as the one that answers questions.
     """
 
     name: ClassVar[str] = "feature extraction"
@@ -40,3 +278,107 @@ class FeatureExtraction:
 def _without_dropout(module: torch.nn.Module, _: Any) -> None:
     """The training loop puts the whole model into training mode; its frozen part must not be."""
     module.eval()
+
+
+def _draw(folder: Path, chosen: Chosen) -> None:
+    """Write layers.png: quality by layer, a line a pooling, with a mark on what was chosen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    names = [line["layer"] for line in chosen.sweep]
+    for pooling in chosen.sweep[0]:
+        if pooling != "layer":
+            axes.plot(names, [line[pooling] for line in chosen.sweep], "o-", label=pooling)
+    place = "+".join(map(str, chosen.layers))
+    axes.plot(place, chosen.sweep[names.index(place)][chosen.pooling], "k*", markersize=16, label="chosen", zorder=3)
+    axes.set(xlabel="layer (0: embeddings)", ylabel=f"{chosen.metric} in cross-validation, %")
+    axes.legend(frameon=False)
+    figure.savefig(folder / "layers.png", dpi=110)
+    plt.close(figure)
+
+
+class FeatureClassifier(ClassifierMixin, BaseEstimator):
+    """Feature extraction as an estimator of scikit-learn, also at the end of a `Pipeline` whose steps give texts.
+
+    `FeatureClassifier("tiny:bert").fit(texts, labels).predict(texts)`; the fitted model is `model_`, a `FeatureModel`.
+
+    Args:
+        model, revision, batch_size, seed: as in `RunConfig`.
+        max_length, doc_stride, class_weights: as in `Classification`.
+        layer, pooling, head, strength, cv: as in `FeatureExtraction`.
+        bf16: read the training texts in bfloat16; None where the hardware computes in it.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny:bert",
+        *,
+        revision: str | None = None,
+        layer: str = "sweep",
+        pooling: Literal["sweep", "mean", "first", "last", "max"] = "sweep",
+        head: heads.Kind = "logistic",
+        strength: float | None = None,
+        cv: int = 5,
+        max_length: int = 256,
+        doc_stride: int = 64,
+        class_weights: Literal["none", "balanced"] = "none",
+        batch_size: int = 16,
+        bf16: bool | None = None,
+        seed: int = 0,
+    ):
+        self.model = model
+        self.revision = revision
+        self.layer = layer
+        self.pooling = pooling
+        self.head = head
+        self.strength = strength
+        self.cv = cv
+        self.max_length = max_length
+        self.doc_stride = doc_stride
+        self.class_weights = class_weights
+        self.batch_size = batch_size
+        self.bf16 = bf16
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> "FeatureClassifier":
+        """Read the texts `X` and fit a head that gives them the classes `y`.
+
+        Raises:
+            UserError: as a recipe does, for instance for fewer than two classes.
+        """
+        self.classes_, places = np.unique(np.asarray(y), return_inverse=True)
+        run = RunConfig(model=self.model, revision=self.revision, batch_size=self.batch_size, seed=self.seed)
+        task = Classification(max_length=self.max_length, doc_stride=self.doc_stride, class_weights=self.class_weights)
+        method = FeatureExtraction(
+            layer=self.layer, pooling=self.pooling, head=self.head, strength=self.strength, cv=self.cv
+        )
+        # Numbers of the classes: their names may be of any type, and must come back as they are.
+        rows = task.check(Dataset.from_dict({"text": list(X), "label": places.tolist()}))
+        task.learn({"train": rows})
+        model, tokenizer, base = training.load_model(run, task)
+        split = Split(rows, task.encode(rows, tokenizer, model))
+        layers, poolings = method.candidates(features.encoder_of(model))
+        vectors = features.extract(
+            features.encoder_of(model),
+            split.features,
+            task.collator(tokenizer, training=False),
+            sorted({layer for group in layers for layer in group}),
+            poolings,
+            self.batch_size * self.max_length,
+            training.computes_bf16() if self.bf16 is None else self.bf16,
+        )
+        chosen = method.choose(model, vectors, split, task, self.seed)
+        self.model_ = method.assemble(chosen, model, tokenizer, task, base, run)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each text, as it was named in `fit`."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class in the order of `classes_`, (texts, classes)."""
+        check_is_fitted(self, "model_")
+        return self.model_.predict_proba(list(X), batch_size=self.batch_size)

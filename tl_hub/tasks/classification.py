@@ -254,6 +254,14 @@ class Classification(Task):
         ]
         return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
 
+    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
+        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions)."""
+        return row_means(vectors, np.asarray(features["row"])).astype(np.float32)
+
+    def targets(self, rows: Dataset) -> np.ndarray:
+        """Which classes each row has, bool, (rows, classes)."""
+        return self._indicators(rows["label"])
+
     def _indicators(self, labels: Any) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes)."""
         place = {label: i for i, label in enumerate(self.labels)}

@@ -1,0 +1,411 @@
+"""Every accepted method trains, and loads with stock classes as what was trained; the others are refused by name."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from accelerate.state import AcceleratorState
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+import tl_hub
+from tl_hub import cli, data, finish, training
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.bottleneck import BottleneckLayer
+from tl_hub.record import RunRecord
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.training import Base
+
+CLASSIFICATION, ANSWERS = "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering"
+LANGUAGE = {
+    "bert": "AutoModelForMaskedLM",
+    "gpt2": "AutoModelForCausalLM",
+    "t5": "AutoModelForSeq2SeqLM",
+    "xlnet": "AutoModelForCausalLM",
+}
+HEADS = [(family, head) for family in LANGUAGE for head in (CLASSIFICATION, ANSWERS, LANGUAGE[family])]
+ANYWHERE = {
+    "lora": {"rank": 2},
+    "dora": {"rank": 2},
+    "ia3": {},
+    "houlsby": {"method": "bottleneck", "width": 4},
+    "pfeiffer": {"method": "bottleneck", "width": 4, "placement": "pfeiffer"},
+}
+SOMEWHERE = {
+    "prompt": [("bert", CLASSIFICATION), ("xlnet", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
+    "prefix": [
+        ("bert", CLASSIFICATION),
+        ("bert", ANSWERS),
+        ("gpt2", CLASSIFICATION),
+        ("gpt2", ANSWERS),
+        ("gpt2", LANGUAGE["gpt2"]),
+        ("t5", LANGUAGE["t5"]),
+    ],
+}
+CELLS = [
+    *((name, {"method": name, **settings}, *cell) for name, settings in ANYWHERE.items() for cell in HEADS),
+    *((name, {"method": name, "virtual_tokens": 3}, *cell) for name, cells in SOMEWHERE.items() for cell in cells),
+]
+TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer")
+LOAD = """
+import json, sys
+from pathlib import Path
+import torch, transformers
+from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
+import tl_hub.methods.bottleneck
+torch.set_num_threads(1)
+differences = {}
+for folder in map(Path, sys.argv[1:]):
+    cell = json.loads((folder / "cell.json").read_text())
+    auto_class = getattr(transformers, cell["auto_class"])
+    probe = load_file(folder / "probe.safetensors")
+    inputs = {name[3:]: tensor for name, tensor in probe.items() if name.startswith("in.")}
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    models = {"peft": PeftModel.from_pretrained(auto_class.from_pretrained(base, **cell["config"]), folder)}
+    if cell["transformers"]:
+        models["transformers"] = auto_class.from_pretrained(folder, **cell["config"])
+    for name, model in models.items():
+        with torch.no_grad():
+            outputs = model.eval()(**inputs)
+        differences[f"{folder.name} {name}"] = max(
+            float((outputs[key[4:]] - tensor).abs().max()) for key, tensor in probe.items() if key.startswith("out.")
+        )
+print(json.dumps(differences))
+"""
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory, checkpoint_folders):
+    """Folder of a checkpoint for a head; language models have theirs already, as an adapter needs."""
+    root = tmp_path_factory.mktemp("bases")
+
+    def folder(family: str, auto_class: str) -> Path:
+        plain = checkpoint_folders(family)
+        if auto_class != LANGUAGE[family]:
+            return plain
+        path = root / family
+        if not path.exists():
+            torch.manual_seed(1)
+            getattr(transformers, auto_class).from_pretrained(plain).save_pretrained(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def load(bases):
+    """A model with its head, as `training.load_model` gives it."""
+
+    def loaded(family: str, auto_class: str) -> tuple[Any, Base]:
+        path = bases(family, auto_class)
+        torch.manual_seed(0)
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            path, output_loading_info=True, **config_for(family, auto_class)
+        )
+        return model, Base(path.name, "local", family, fresh=tuple(sorted(report["missing_keys"])))
+
+    return loaded
+
+
+def config_for(family: str, auto_class: str) -> dict[str, int]:
+    if auto_class != CLASSIFICATION:
+        return {}
+    return {"num_labels": 3} | ({"pad_token_id": 0} if family == "gpt2" else {})
+
+
+def batch_for(model: Any, auto_class: str, length: int = 12) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs, of which the second row is padded where the family expects it, and labels."""
+    ids = torch.randint(10, 200, (3, length), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    places = slice(0, 4) if model.config.model_type == "xlnet" else slice(-4, None)
+    ids[1, places], mask[1, places] = model.config.pad_token_id or 0, 0
+    if model.config.model_type == "t5" and auto_class != LANGUAGE["t5"]:
+        ids[:, 7] = 1  # its classification head wants one end of text a row
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if auto_class == CLASSIFICATION:
+        return inputs, {"labels": torch.tensor([0, 1, 2])}
+    if auto_class == ANSWERS:
+        return inputs, {"start_positions": torch.tensor([1, 5, 3]), "end_positions": torch.tensor([2, 6, 4])}
+    if model.config.model_type == "t5":
+        inputs["labels"] = ids.clone()
+    return inputs, {"labels": ids}
+
+
+def logits_of(model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        outputs = model.eval()(**inputs)
+    return {name: outputs[name] for name in ("logits", "start_logits", "end_logits") if name in outputs}
+
+
+def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys() and all(first[name].shape == second[name].shape for name in first)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory, load):
+    """Every accepted cell trained for three steps and saved, with what became of it when loaded again."""
+    root = tmp_path_factory.mktemp("cells")
+    facts: dict[str, dict[str, Any]] = {}
+    for name, settings, family, auto_class in CELLS:
+        model, base = load(family, auto_class)
+        inputs, labels = batch_for(model, auto_class)
+        before = logits_of(model, inputs)
+        wrapped = Adapter(**settings).wrap(model, base)
+        start = {n: p.detach().clone() for n, p in wrapped.named_parameters()}
+        initial = logits_of(wrapped, inputs)
+        optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.01, weight_decay=0.0)
+        wrapped.train()
+        for _ in range(3):  # in the first, only those parameters move that are not multiplied by zeros
+            optimizer.zero_grad()
+            wrapped(**inputs | labels).loss.backward()
+            optimizer.step()
+        folder = root / f"{name}-{family}-{auto_class}"
+        trained = logits_of(wrapped, inputs)
+        wrapped.save_pretrained(folder, save_embedding_layers=False)
+        save_file(
+            {f"in.{n}": t.contiguous() for n, t in inputs.items()} | {f"out.{n}": t for n, t in trained.items()},
+            folder / "probe.safetensors",
+        )
+        cell = {
+            "auto_class": auto_class,
+            "config": config_for(family, auto_class),
+            "transformers": name in TRANSFORMERS_LOADS,
+        }
+        (folder / "cell.json").write_text(json.dumps(cell))
+        facts[folder.name] = {
+            "frozen moved": [n for n, p in wrapped.named_parameters() if not p.requires_grad and (p != start[n]).any()],
+            "trained still": [n for n, p in wrapped.named_parameters() if p.requires_grad and (p == start[n]).all()],
+            "new and frozen": [
+                n for n in base.fresh
+                if not any(p.requires_grad and m.replace("modules_to_save.default.", "").endswith(n)
+                           for m, p in wrapped.named_parameters())
+            ],
+            "new and not saved": [
+                n for n in base.fresh if not any(m.endswith(n) for m in load_file(folder / "adapter_model.safetensors"))
+            ],
+            "trained and not saved": len([p for p in wrapped.parameters() if p.requires_grad])
+            - len(load_file(folder / "adapter_model.safetensors")),
+            "initial": difference(before, initial) if name not in SOMEWHERE else 0.0,
+            "merged": difference(trained, logits_of(wrapped.merge_and_unload(), inputs))
+            if name in ("lora", "dora", "ia3") else 0.0,
+        }  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", LOAD, *(str(root / name) for name in facts)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    for key, value in json.loads(process.stdout.splitlines()[-1]).items():
+        name, loader = key.split()
+        facts[name][loader] = value
+    return facts
+
+
+@pytest.mark.parametrize(("name", "family", "auto_class"), [(name, *cell) for name, _, *cell in CELLS])
+def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, family, auto_class):
+    facts = cells[f"{name}-{family}-{auto_class}"]
+    for fault in ("frozen moved", "trained still", "new and frozen", "new and not saved"):
+        assert facts[fault] == [], fault
+    assert facts["trained and not saved"] == 0
+    assert facts["peft"] <= 1e-5
+    assert facts["initial"] <= 1e-5 and facts["merged"] <= 1e-5
+    assert facts.get("transformers", 0.0) <= 1e-5
+    assert ("transformers" in facts) == (name in TRANSFORMERS_LOADS)
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_other_cells_are_refused_by_name(load, method):
+    for family, auto_class in HEADS:
+        if (family, auto_class) not in SOMEWHERE[method]:
+            model, base = load(family, auto_class)
+            with pytest.raises(UserError, match=f"--method {method} is not for {type(model).__name__}; use lora, dora"):
+                Adapter(method=method).wrap(model, base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "ia3", "rank": 4}, "--rank is not a setting of --method ia3; it has none of its own"),
+        ({"width": 4}, "--width is not a setting of --method lora; its own are --rank, --alpha, --dropout"),
+        ({"method": "bottleneck", "merge": True}, "--merge: bottleneck adapters cannot be .*; use --method lora, dora"),
+        ({"method": "prefix", "merge": True}, "--merge: prefix tuning cannot be merged"),
+        ({"method": "bottleneck", "width": 0}, "--width is 0"),
+        ({"method": "prompt", "virtual_tokens": 0}, "--virtual_tokens is 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        Adapter(**settings)
+
+
+def test_settings_are_flags(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--method", "bottleneck", "--placement", "pfeiffer", "--width", "8"])
+    (method,) = cli.parse(Adapter(), doc=None)
+    assert method == Adapter(method="bottleneck", placement="pfeiffer", width=8)
+    monkeypatch.setattr(sys, "argv", ["x", "--method", "bottleneck", "--placement", "above"])
+    with pytest.raises(UserError, match="--placement: invalid choice: 'above'"):
+        cli.parse(Adapter(), doc=None)
+
+
+@pytest.mark.parametrize(("family", "method"), [("bert", "prompt"), ("bert", "prefix"), ("gpt2", "prefix")])
+def test_virtual_tokens_are_taken_off_the_window(load, family, method):
+    """An input as long as the window that is told just fits into the model's learned positions."""
+    model, base = load(family, CLASSIFICATION)
+    learned = model.config.max_position_embeddings
+    wrapped = Adapter(method=method, virtual_tokens=7).wrap(model, base)
+    told = wrapped.config.max_position_embeddings
+    logits_of(wrapped, batch_for(model, CLASSIFICATION, length=told)[0])
+    assert told == learned - 7
+    with pytest.raises((IndexError, RuntimeError)):
+        logits_of(wrapped, batch_for(model, CLASSIFICATION, length=told + 1)[0])
+    with pytest.raises(UserError, match=f"--virtual_tokens is {learned // 2}; the model reads {learned} tokens"):
+        Adapter(method=method, virtual_tokens=learned // 2).wrap(*load(family, CLASSIFICATION))
+
+
+@pytest.mark.parametrize(("family", "auto_class"), [("gpt2", "AutoModelForCausalLM"), ("t5", "AutoModelForSeq2SeqLM")])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_prefix_generates_the_same_beside_padding(load, family, auto_class, beams):
+    """As the rows alone, and greedily as the whole sequence at once says."""
+    model, base = load(family, auto_class)
+    wrapped = Adapter(method="prefix", virtual_tokens=3).wrap(model, base).eval()
+    ids = torch.randint(10, 200, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    options = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    short = wrapped.generate(input_ids=ids[1:, 4:], attention_mask=mask[1:, 4:], **options)[0, -6:]
+    padded, mask = ids.clone(), mask.clone()
+    places = slice(0, 4) if family == "gpt2" else slice(5, None)
+    padded[1, places], mask[1, places] = 0, 0
+    if family == "t5":
+        padded[1, :5] = ids[1, 4:]
+    assert torch.equal(wrapped.generate(input_ids=padded, attention_mask=mask, **options)[1, -6:], short)
+    if family == "gpt2" and beams == 1:
+        whole = torch.cat([ids[1, 4:], short])[None]
+        assert torch.equal(logits_of(wrapped, {"input_ids": whole})["logits"][0, 4:-1].argmax(-1), short)
+
+
+def by_hand(hidden: torch.Tensor, layer: BottleneckLayer) -> torch.Tensor:
+    """h + U gelu(D h + d) + u."""
+    down, up = layer.bottleneck_down["default"], layer.bottleneck_up["default"]
+    inner = hidden @ down.weight.T + down.bias
+    inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+    return hidden + inner @ up.weight.T + up.bias
+
+
+ADAPTERS = {"bert": (2, 1), "gpt2": (2, 1), "t5": (5, 2), "xlnet": (2, 1)}
+"""Adapters for each layer, of T5 for a layer of the encoder and one of the decoder: Houlsby's and Pfeiffer's."""
+
+
+@pytest.mark.parametrize("family", ADAPTERS)
+def test_bottlenecks_have_the_size_of_the_formula(load, family):
+    for placement, each in zip(("houlsby", "pfeiffer"), ADAPTERS[family], strict=True):
+        model, base = load(family, LANGUAGE[family])
+        wrapped = Adapter(method="bottleneck", width=5, placement=placement).wrap(model, base)
+        d, m, layers = 32, 5, 2
+        added = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+        assert added == each * layers * (2 * d * m + d + m)
+
+
+def test_a_bottleneck_computes_the_formula_and_can_be_switched_off(load):
+    model, base = load("bert", CLASSIFICATION)
+    inputs, _ = batch_for(model, CLASSIFICATION)
+    before = logits_of(model, inputs)
+    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    layers = [module for module in wrapped.modules() if isinstance(module, BottleneckLayer)]
+    for layer in layers:
+        torch.nn.init.normal_(layer.bottleneck_up["default"].weight)
+    hidden = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0))
+    after_feed_forward = next(layer for layer in layers if layer.base_layer.in_features == 64)
+    with torch.no_grad():
+        expected = by_hand(after_feed_forward.base_layer(hidden), after_feed_forward)
+        assert torch.allclose(after_feed_forward(hidden), expected, atol=1e-5)
+    assert difference(logits_of(wrapped, inputs), before) > 1e-3
+    with pytest.raises(NotImplementedError, match="cannot be merged"):
+        wrapped.merge_and_unload()
+    with pytest.raises(NotImplementedError, match="cannot be merged"):
+        wrapped.merge_adapter()
+    wrapped.base_model.disable_adapter_layers()
+    head = wrapped.base_model.model.classifier.original_module
+    assert difference(logits_of(wrapped, inputs), before) <= 1e-6 and head.weight.shape[0] == 3
+    wrapped.base_model.enable_adapter_layers()
+    assert difference(logits_of(wrapped.base_model.unload(), inputs), before) <= 1e-6
+
+
+def test_xlnet_is_adapted_between_attention_and_residual(load):
+    """By the layer's own arithmetic written out, with the adapters of a wrapped model."""
+    model, base = load("xlnet", CLASSIFICATION)
+    inputs, _ = batch_for(model, CLASSIFICATION)
+    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    for layer in (module for module in wrapped.modules() if isinstance(module, BottleneckLayer)):
+        torch.nn.init.normal_(layer.bottleneck_up["default"].weight)
+    adapted = logits_of(wrapped, inputs)
+    plain, _ = load("xlnet", CLASSIFICATION)
+    for own, other in zip(plain.transformer.layer, wrapped.base_model.model.transformer.layer, strict=True):
+
+        def post_attention(h, vectors, residual=True, attention=own.rel_attn, adapter=other.rel_attn.dropout):
+            out = by_hand(torch.einsum("ibnd,hnd->ibh", vectors, attention.o), adapter)
+            return attention.layer_norm(out + h)
+
+        def feed_forward(x, ff=own.ff, adapter=other.ff.layer_2):
+            return ff.layer_norm(by_hand(ff.layer_2(ff.activation_function(ff.layer_1(x))), adapter) + x)
+
+        own.rel_attn.post_attention, own.ff.forward = post_attention, feed_forward
+    assert difference(logits_of(plain, inputs), adapted) <= 1e-5
+
+
+TASK = QuestionAnswering(max_length=128, doc_stride=32)
+
+
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        ("bert", Adapter(method="prefix", virtual_tokens=4)),
+        ("xlnet", Adapter(method="bottleneck", width=4)),
+        ("gpt2", Adapter(method="dora", rank=2, merge=True)),
+    ],
+    ids=lambda value: getattr(value, "method", value),
+)
+def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint_folders, family, method):
+    path = tmp_path / "run"
+    run = RunConfig(
+        output_dir=str(path), model=str(checkpoint_folders(family)), train_rows=16, validation_rows=8, epochs=1,
+        batch_size=8, learning_rate=1e-2,
+    )  # fmt: skip
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = training.start(run)
+    rows = data.load(run, TASK)
+    model, tokenizer, base = training.load_model(run, TASK)
+    model = method.wrap(model, base)
+    data.encode(rows, TASK, tokenizer, model)
+    history = training.train(model, rows, TASK, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits["test"], TASK, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, TASK, method, base, rows, history, score, model, tokenizer, accelerator)
+
+    record, card = RunRecord.load(path), (path / "README.md").read_text()
+    assert record.kind == ("merged" if method.merge else "adapter")
+    assert record.method["name"] == method.name and method.name.lower() in card.lower()
+    loaders = {"prefix": ["peft"], "bottleneck": ["transformers", "peft"], "dora": ["transformers", "peft"]}
+    assert record.verification["loaded_by"] == loaders[method.method]
+    assert ("does not load an adapter of this method rightly" in card) == (method.method == "prefix")
+    assert ("import tl_hub.methods.bottleneck" in card) == (method.method == "bottleneck")
+    root = {"adapter_config.json", "adapter_model.safetensors"}
+    assert {file.name for file in path.iterdir()} & root == (set() if method.merge else root)
+    assert (path / "config.json").exists() == (path / "model.safetensors").exists() == method.merge
+    if method.merge:
+        assert {file.name for file in (path / "adapter").iterdir()} == root
+        assert 'subfolder="adapter"' in card
+        merged = transformers.AutoModelForQuestionAnswering.from_pretrained(path)
+        plain = transformers.AutoModelForQuestionAnswering.from_pretrained(checkpoint_folders(family))
+        adapter = PeftModel.from_pretrained(plain, path, subfolder="adapter")
+        inputs, _ = batch_for(merged, ANSWERS)
+        assert difference(logits_of(merged, inputs), logits_of(adapter, inputs)) <= 1e-5
+    asked = record.examples[0]
+    answer = tl_hub.pipeline(path)(question=asked["question"], context=asked["context"])
+    assert answer["answer"] == asked["context"][answer["start"] : answer["end"]]

@@ -1,0 +1,452 @@
+"""Frozen vectors against the stock models text by text; the cache; heads against scikit-learn; what is published."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from tl_hub import features, heads
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.errors import UserError
+from tl_hub.feature_model import FeatureModel
+from tl_hub.methods.feature_extraction import FeatureClassifier
+from tl_hub.tasks.classification import Classification
+
+TEXTS = [
+    "The Danube ends in the Black Sea.",
+    "Water boils.",
+    "A long and slow river flows to the town by the sea. " * 2,
+]
+TASK = Classification(max_length=64, doc_stride=16)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture(scope="module")
+def encoders(checkpoint_folders):
+    """Encoder, tokenizer as classification adapts it, and features of the three texts."""
+    found = {}
+
+    def load(family):
+        if family not in found:
+            folder = checkpoint_folders(family)
+            model = transformers.AutoModel.from_pretrained(folder)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            TASK.adapt(tokenizer, model)
+            encoded = TASK.encode(Dataset.from_dict({"text": TEXTS}), tokenizer, model)
+            found[family] = features.encoder_of(model), tokenizer, encoded
+        return found[family]
+
+    return load
+
+
+def extracted(encoder, tokenizer, encoded, layers=(0, 1, 2), poolings=features.POOLINGS, tokens=10_000, **options):
+    collate = TASK.collator(tokenizer, training=False)
+    options = {"bf16": False, **options}
+    return features.extract(encoder, encoded, collate, layers, poolings, tokens, **options)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_each_layer_and_pooling_is_that_of_the_stock_model_on_the_text_alone(family, encoders, checkpoint_folders):
+    """In one padded batch, whose padding must not be seen, also where the model is cut off below its top."""
+    encoder, tokenizer, encoded = encoders(family)
+    found = extracted(encoder, tokenizer, encoded)
+    assert found.values.dtype == np.float16
+    batch = TASK.collator(tokenizer, training=False)(
+        [{name: encoded[i][name] for name in ("input_ids", "token_type_ids") if name in encoded.column_names}
+         for i in range(len(encoded))]
+    )  # fmt: skip
+    assert (batch["attention_mask"] == 0).any()
+    low = features.pooled(encoder, batch, [1], ["mean"])[0, 0]
+    stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family)).eval()
+    stock = stock.encoder if family == "t5" else stock
+    for i, row in enumerate(encoded):
+        names = [name for name in ("input_ids", "token_type_ids") if name in row]
+        with torch.no_grad():
+            states = stock(**{n: torch.tensor([row[n]]) for n in names}, output_hidden_states=True).hidden_states
+        for layer, state in enumerate(s[0].numpy() for s in states):
+            truth = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
+            for pooling, vector in truth.items():
+                got = found.of([layer], pooling)[i]
+                np.testing.assert_allclose(got, vector, rtol=1e-3, atol=1e-3, err_msg=f"{layer} {pooling}")
+        np.testing.assert_allclose(low[i], states[1][0].mean(0), atol=1e-5)
+    np.testing.assert_array_equal(found.of([2, 0], "max")[:, 32:], found.of([0], "max"))
+    assert features.depth_of(encoder) == 2, "the layers above are back"
+
+
+def test_nothing_above_the_deepest_wanted_layer_is_computed(encoders):
+    encoder, tokenizer, encoded = encoders("bert")
+    encoder.encoder.layer[1].register_forward_hook(lambda *_: pytest.fail("layer 2 was computed"))
+    try:
+        extracted(encoder, tokenizer, encoded, layers=(0, 1))
+    finally:
+        encoder.encoder.layer[1]._forward_hooks.clear()
+
+
+def test_half_precision_is_close_and_kept_apart(encoders):
+    encoder, tokenizer, encoded = encoders("bert")
+    exact = extracted(encoder, tokenizer, encoded).of([2], "mean")
+    half = extracted(encoder, tokenizer, encoded, bf16=True).of([2], "mean")
+    cosine = (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
+    assert cosine.min() > 0.9995 and not np.array_equal(exact, half)
+    assert len(features.cache_entries()) == 2
+
+
+def test_batches_keep_to_the_budget_and_miss_nothing():
+    lengths = np.random.default_rng(0).integers(1, 90, 200)
+    found = list(features.batches(lengths, 300))
+    assert sorted(place for batch in found for place in batch) == list(range(200))
+    assert all(len(batch) * lengths[batch].max() <= 300 for batch in found)
+    assert [lengths[batch].max() for batch in found] == sorted((lengths[batch].max() for batch in found), reverse=True)
+    assert list(features.batches([7, 900], 300)) == [[1], [0]], "a row longer than the budget is read by itself"
+
+
+def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, monkeypatch):
+    encoder, tokenizer, encoded = encoders("bert")
+    first = extracted(encoder, tokenizer, encoded)
+    calls = []
+    hook = encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        again = extracted(encoder, tokenizer, encoded, tokens=40)
+        np.testing.assert_array_equal(again.values, first.values)
+        assert calls == [] and again.seconds == 0 < first.seconds
+        reads = [
+            lambda: extracted(encoder, tokenizer, encoded.select([1, 0, 2])),
+            lambda: extracted(encoder, tokenizer, encoded, layers=(1,)),
+            lambda: extracted(encoder, tokenizer, encoded, poolings=("mean",)),
+        ]
+        for read in reads:
+            calls.clear()
+            read()
+            assert calls
+        calls.clear()
+        with torch.no_grad():
+            encoder.embeddings.LayerNorm.bias += 1
+        try:
+            assert not np.array_equal(extracted(encoder, tokenizer, encoded).values, first.values)
+        finally:
+            with torch.no_grad():
+                encoder.embeddings.LayerNorm.bias -= 1
+        monkeypatch.setattr(features, "VERSION", features.VERSION + 1)
+        extracted(encoder, tokenizer, encoded)
+        assert len(calls) >= 2
+    finally:
+        hook.remove()
+
+
+def test_two_token_ids_in_one_row_are_not_one_in_each_of_two(encoders):
+    encoder = encoders("gpt2")[0]
+    rows = [{"input_ids": [[5, 6], [7]], "length": [2, 1]}, {"input_ids": [[5], [6, 7]], "length": [1, 2]}]
+    keys = {features._key(encoder, Dataset.from_dict(row), [0], ["mean"], False) for row in rows}
+    assert len(keys) == 2
+
+
+def test_a_writer_that_dies_leaves_no_entry_and_of_two_one_wins(encoders, cache):
+    encoder, tokenizer, encoded = encoders("bert")
+    collate = TASK.collator(tokenizer, training=False)
+
+    def dying(rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        features.extract(encoder, encoded, dying, (2,), ("mean",), 100, False)
+    assert list(cache.iterdir()) == []
+
+    def overtaken(rows):
+        """Another writer of the same vectors begins after this one and ends before it."""
+        if not features.cache_entries():
+            features.extract(encoder, encoded, collate, (2,), ("mean",), 10_000, False)
+        return collate(rows)
+
+    found = features.extract(encoder, encoded, overtaken, (2,), ("mean",), 10_000, False)
+    assert len(features.cache_entries()) == 1 and len(list(cache.iterdir())) == 1
+    truth = features.pooled(
+        encoder, collate(encoded.select_columns(["input_ids", "token_type_ids"]).to_list()), [2], ["mean"]
+    )
+    np.testing.assert_allclose(found.of([2], "mean"), truth[0, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_entries_are_listed_and_the_old_ones_pruned(encoders, cache):
+    encoder, tokenizer, encoded = encoders("bert")
+    extracted(encoder, tokenizer, encoded, layers=(0,))
+    extracted(encoder, tokenizer, encoded, layers=(1, 2), poolings=("max", "mean"))
+    new, old = features.cache_entries()
+    assert (new.layers, new.poolings, new.features, new.model_type) == ((1, 2), ("max", "mean"), 3, "bert")
+    assert new.size == (cache / new.key / "vectors.npy").stat().st_size > 2 * 2 * 2 * 3 * 32
+    for path, days in ((cache / old.key, 40), (cache / f"{new.key}.abandoned", 2), (cache / f"{new.key}.now", 0)):
+        path.mkdir(exist_ok=True)
+        os.utime(path, (time.time() - 86400 * days,) * 2)
+    assert [entry.key for entry in features.prune(days=30)] == [old.key]
+    assert {path.name for path in cache.iterdir()} == {new.key, f"{new.key}.now"}
+    extracted(encoder, tokenizer, encoded, layers=(0,))
+    os.utime(cache / old.key, (time.time() - 86400 * 40,) * 2)
+    extracted(encoder, tokenizer, encoded, layers=(0,))  # a use keeps it
+    assert features.prune(days=30) == []
+
+
+def test_a_disk_without_room_is_told_before_the_work(encoders, monkeypatch):
+    encoder, tokenizer, encoded = encoders("bert")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(UserError, match="TL_HUB_CACHE"):
+        extracted(encoder, tokenizer, encoded)
+
+
+def test_two_processes_share_the_work(encoders, checkpoint_folders, cache, tmp_path):
+    encoder, tokenizer, encoded = encoders("bert")
+    alone = extracted(encoder, tokenizer, encoded, layers=(2,), tokens=16).values
+    shutil.rmtree(cache)
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import torch, transformers
+from accelerate import PartialState
+from datasets import Dataset
+from tl_hub import features
+from tl_hub.tasks.classification import Classification
+state = PartialState(cpu=True)
+folder, task = {str(checkpoint_folders("bert"))!r}, Classification(max_length=64, doc_stride=16)
+model, tokenizer = transformers.AutoModel.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+encoded = task.encode(Dataset.from_dict({{"text": {TEXTS!r}}}), tokenizer, model)
+encoder, seen = features.encoder_of(model), []
+encoder.register_forward_hook(lambda module, args, output: seen.append(len(output[0])))
+features.extract(encoder, encoded, task.collator(tokenizer, False), (2,), features.POOLINGS, 16, False)
+print("read", sum(seen), flush=True)
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(program)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert process.returncode == 0, process.stderr
+    assert sorted(process.stdout.split()) == ["1", "2", "read", "read"]
+    (entry,) = features.cache_entries()
+    np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
+
+
+def classes(examples=120, dimensions=12, count=3):
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(examples, dimensions)) * random.uniform(0.1, 5, dimensions) + 3
+    logits = (vectors - 3) @ random.normal(size=(dimensions, count)) + 3 * random.normal(size=(examples, count))
+    return vectors, logits.argmax(1), np.eye(count, dtype=bool)[logits.argmax(1)]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_logistic_regression_is_that_of_a_standardising_pipeline(count, balanced):
+    vectors, labels, targets = classes(count=count)
+    head, strength = heads.fit("logistic", vectors, targets, heads.folds_of(targets, 5, 0), balanced=balanced)
+    assert strength in heads.STRENGTHS
+    solver = LogisticRegression(
+        C=1 / (strength * len(vectors)), max_iter=300, class_weight="balanced" if balanced else None
+    )
+    stock = make_pipeline(StandardScaler(), solver).fit(vectors, labels)
+    np.testing.assert_allclose(softmax(head(vectors), axis=1), stock.predict_proba(vectors), atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(120, 12), (20, 40)], ids=["more examples", "more dimensions"])
+def test_ridge_regression_is_that_of_sklearn(shape):
+    vectors, labels, targets = classes(*shape)
+    (head,) = heads._fit("ridge", vectors, targets, [0.1], False, False)
+    stock = make_pipeline(StandardScaler(), Ridge(alpha=0.1 * len(vectors))).fit(vectors, 2.0 * targets - 1)
+    np.testing.assert_allclose(head(vectors), stock.predict(vectors), atol=1e-10)
+    weights = 1 / np.bincount(labels)[labels]
+    (balanced,) = heads._fit("ridge", vectors, targets, [0.1], False, True)
+    x = StandardScaler().fit_transform(vectors)
+    stock = Ridge(alpha=0.1 * len(vectors)).fit(x, 2.0 * targets - 1, weights * len(vectors) / 3)
+    np.testing.assert_allclose(balanced(vectors), stock.predict(x), atol=1e-10)
+
+
+def test_prototypes_are_the_nearest_centroids_and_scaled_to_the_lowest_loss():
+    vectors, labels, targets = classes()
+    folds = heads.folds_of(targets, 4, 0)
+    head, _ = heads.fit("prototypes", vectors, targets, folds)
+    stock = make_pipeline(StandardScaler(), NearestCentroid()).fit(vectors, labels)
+    assert (head(vectors).argmax(1) == stock.predict(vectors)).all()
+    logits = heads.cross_validate("prototypes", vectors, targets, folds, (1.0,)).logits[0]
+    (plain,) = heads._fit("prototypes", vectors, targets, (1.0,), False, False)
+    scale = (head.weight / plain.weight).mean()
+    losses = {s: -log_softmax(s * logits, axis=1)[targets].mean() for s in (0.9 * scale, scale, 1.1 * scale)}
+    assert min(losses, key=losses.get) == scale
+
+
+def test_cross_validation_never_fits_on_what_it_looks_at():
+    """Random classes: a head that had seen the held-out rows would be above chance, with more dimensions than rows."""
+    random = np.random.default_rng(0)
+    vectors, labels = random.normal(size=(200, 300)), random.integers(2, size=200)
+    targets = np.eye(2, dtype=bool)[labels]
+    found = heads.cross_validate("ridge", vectors, targets, heads.folds_of(targets, 5, 0))
+    assert found.quality.max() < 62
+    by_hand = 0.0
+    folds = heads.folds_of(targets, 5, 0)
+    for fold in range(5):
+        out = folds == fold
+        stock = make_pipeline(StandardScaler(), Ridge(alpha=0.1 * (~out).sum())).fit(vectors[~out], 2.0 * targets[~out])
+        by_hand += (stock.predict(vectors[out]).argmax(1) == labels[out]).sum()
+    assert found.quality[heads.STRENGTHS.index(0.1)] == pytest.approx(100 * by_hand / 200)
+
+
+def test_several_labels_and_classes_that_a_fold_lacks():
+    vectors, _, targets = classes()
+    several = np.c_[targets[:, 0], targets[:, 1] | targets[:, 0], np.ones(len(targets), bool)]
+    head, strength = heads.fit("logistic", vectors, several, heads.folds_of(several, 5, 0), multi_label=True)
+    for label in (0, 1):
+        solver = LogisticRegression(C=1 / (strength * len(vectors)), max_iter=300)
+        stock = make_pipeline(StandardScaler(), solver).fit(vectors, several[:, label])
+        np.testing.assert_allclose(head(vectors)[:, label], stock.decision_function(vectors), atol=1e-6)
+    assert (head(vectors)[:, 2] > 3).all(), "a label that every row has"
+    rare = np.zeros((len(targets), 3), bool)
+    rare[:, 0], rare[60:, 0], rare[60:, 1] = True, False, True
+    rare[0] = [False, False, True]
+    for kind in ("logistic", "ridge", "prototypes"):
+        head, _ = heads.fit(kind, vectors, rare, heads.folds_of(rare, 5, 0))
+        assert np.isfinite(head(vectors)).all() and (head(vectors)[1:60].argmax(1) != 1).any()
+
+
+def test_folds_are_balanced_and_keep_groups_whole():
+    _, labels, targets = classes(100)
+    folds = heads.folds_of(targets, 5, seed=1)
+    counts = np.array([np.bincount(labels[folds == fold], minlength=3) for fold in range(5)])
+    assert (np.ptp(counts, axis=0) <= 1).all() and set(np.bincount(folds)) == {20}
+    groups = np.repeat(np.arange(13), 3)
+    folds = heads.folds_of(np.ones((39, 1), bool), 5, 1, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups) and len(set(folds)) == 5
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Texts of three classes, one of them a tuple of windows long."""
+    texts = [f"{a} {b}." for a in ("The Danube", "The Nile", "A town") for b in ("flows", "ends", "boils", "is", "was")]
+    return [*texts[:-1], texts[-1] * 12], [text.split()[1] for text in texts]
+
+
+@pytest.fixture(scope="module")
+def fitted(rows, checkpoint_folders, tmp_path_factory):
+    """A classifier of each family, fitted once, its cache apart from the tests'."""
+    found = {}
+
+    def fit(family, **settings):
+        key = family, *settings.items()
+        if key not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("TL_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+                settings = {"max_length": 48, "doc_stride": 8, "bf16": False, "cv": 3, **settings}
+                found[key] = FeatureClassifier(str(checkpoint_folders(family)), **settings).fit(*rows)
+        return found[key]
+
+    return fit
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(family, fitted, rows, tmp_path, checkpoint_folders):
+    model = fitted(family).model_
+    model.save_pretrained(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".safetensors"}
+    assert (tmp_path / "head.safetensors").stat().st_size < 4000, "the base is not in it"
+    loaded = FeatureModel.from_pretrained(tmp_path)
+    texts = rows[0]
+    np.testing.assert_allclose(loaded.predict_proba(texts), model.predict_proba(texts), atol=1e-6)
+    one_by_one = np.concatenate([loaded.embed([text]) for text in texts])
+    np.testing.assert_allclose(one_by_one, model.embed(texts, batch_size=4), atol=1e-5)
+    stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family)).eval()
+    inputs = loaded.tokenizer(texts[0], return_tensors="pt", return_token_type_ids=family in ("bert", "xlnet"))
+    with torch.no_grad():
+        states = (stock.encoder if family == "t5" else stock)(**inputs, output_hidden_states=True).hidden_states
+    state = states[model.settings["layers"][0]][0].numpy()
+    pool = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
+    np.testing.assert_allclose(one_by_one[0], pool[model.settings["pooling"]], atol=1e-5)
+    assert loaded.predict([]) == [] and set(loaded.predict(texts)) <= {"0", "1", "2"}
+
+
+def test_another_base_is_refused(fitted, checkpoint_folders, tmp_path):
+    model = fitted("bert").model_
+    model.save_pretrained(tmp_path / "head")
+    base = transformers.AutoModel.from_pretrained(checkpoint_folders("bert"))
+    with torch.no_grad():
+        base.encoder.layer[0].output.dense.bias[0] += 1e-3
+    base.save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="trained on bert with weights .* its head is of no use"):
+        FeatureModel.from_pretrained(tmp_path / "head", base=tmp_path / "other")
+    config = json.loads((tmp_path / "head" / "config.json").read_text())
+    config["base"]["path"] = str(tmp_path / "gone")
+    (tmp_path / "head" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="needs its base bert, a local folder"):
+        FeatureModel.from_pretrained(tmp_path / "head")
+    again = FeatureModel.from_pretrained(tmp_path / "head", base=checkpoint_folders("bert"))
+    np.testing.assert_array_equal(again.embed(TEXTS), model.embed(TEXTS))
+    with pytest.raises(UserError, match="holds no FeatureModel"):
+        FeatureModel.from_pretrained(checkpoint_folders("bert"))
+    with pytest.raises(UserError, match="single texts"):
+        model.predict(["a"], ["b"])
+    with pytest.raises(UserError, match="is a local folder, without which nobody can load"):
+        model.push_to_hub("someone/head")
+
+
+FOLDS = [
+    ("bert", "first", "1"),
+    ("bert", "first", "2"),
+    ("gpt2", "last", "2"),
+    ("xlnet", "last", "1"),
+    ("xlnet", "last", "2"),
+]
+
+
+@pytest.mark.parametrize(("family", "pooling", "layer"), FOLDS)
+def test_a_folded_model_is_a_stock_one_with_the_same_logits(family, pooling, layer, fitted, rows, tmp_path):
+    model = fitted(family, pooling=pooling, layer=layer).model_
+    model.folded().save_pretrained(tmp_path)
+    stock = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert type(stock).__module__.startswith("transformers.") and stock.config.num_hidden_layers == int(layer)
+    short = [text for text in rows[0] if len(text) < 80]
+    segments = family in ("bert", "xlnet")
+    batch = model.tokenizer(short, padding=True, return_tensors="pt", return_token_type_ids=segments)
+    with torch.no_grad():
+        found, expected = stock(**batch).logits, model(**batch).logits
+    assert expected.std() > 0.05
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert list(stock.config.id2label.values()) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("t5", {"pooling": "last", "layer": "2"}, "reads its decoder"),
+        ("bert", {"pooling": "mean", "layer": "2"}, "--pooling first"),
+        ("gpt2", {"pooling": "last", "layer": "1"}, "--layer 2"),
+    ],
+)
+def test_what_no_stock_class_computes_is_not_folded(family, settings, message, fitted):
+    with pytest.raises(UserError, match=message):
+        fitted(family, **settings).model_.folded()
+
+
+def test_the_estimator_is_one_of_scikit_learn(fitted, rows, checkpoint_folders):
+    texts, labels = rows
+    numbers = np.array([{"Danube": 7, "Nile": -1, "town": 3}[label] for label in labels])
+    shout = FunctionTransformer(lambda texts: [text.upper() for text in texts])
+    estimator = FeatureClassifier(str(checkpoint_folders("bert")), layer="1", pooling="mean", cv=3, head="ridge")
+    pipeline = make_pipeline(shout, clone(estimator)).fit(texts, numbers)
+    assert pipeline.classes_.tolist() == [-1, 3, 7]
+    probabilities = pipeline.predict_proba(texts)
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    assert (pipeline.predict(texts) == pipeline.classes_[probabilities.argmax(1)]).all()
+    assert pipeline.score(texts, numbers) > 0.6
+    assert log_loss(numbers, probabilities) < np.log(3)
+    assert fitted("bert").get_params()["cv"] == 3
+    with pytest.raises(UserError, match="fewer than 2 classes"):
+        clone(estimator).fit(texts, ["same"] * len(texts))

@@ -1,0 +1,236 @@
+"""A linear head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from safetensors.torch import load_file, save_file
+from scipy.special import expit, softmax
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tl_hub import samples
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.errors import UserError
+from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
+from tl_hub.tasks.base import PAD_TO
+from tl_hub.tasks.classification import row_means, windows
+from tl_hub.tasks.extractive_summarization import in_document
+
+HEAD = "head.safetensors"
+
+_TANH_SCALE = 2.0**-20
+"""tanh(x) is x in float32 where |x| is this small, and multiplying by a power of two loses no digit."""
+
+
+class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
+    """Logits from a pooled vector of chosen layers of a pretrained model that stays as it is.
+
+    `save_pretrained` and `push_to_hub` write the head, the tokenizer and `config.json`, which names the base model;
+    `from_pretrained` fetches the base from where it is and makes sure that it is the same.
+
+    Args:
+        encoder: the base, from `features.encoder_of`.
+        config: `base` (`id`, `source`, `revision`, `path` of a local one, `sha256` of the weights), `layers`,
+            `pooling`, `labels`, `multi_label`, `pairs` (of texts are read), `in_document` (sentences are read, see
+            `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows.
+        weight, bias: the head's, (classes, dimensions) and (classes,).
+    """
+
+    def __init__(self, encoder: Any, tokenizer: Any, config: dict[str, Any], weight: Any, bias: Any):
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.settings = config
+        self.head = torch.nn.Linear(*reversed(weight.shape))
+        self.head.weight.data = torch.as_tensor(weight, dtype=torch.float32)
+        self.head.bias.data = torch.as_tensor(bias, dtype=torch.float32)
+        # What runs a classifier of transformers reads these off its configuration.
+        self.config = encoder.config
+        self.config.id2label = dict(enumerate(config["labels"]))
+        self.config.label2id = {label: i for i, label in enumerate(config["labels"])}
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    def forward(self, document: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
+        """Logits of windows, or of sentences, of which `document` tells which are of one text, (batch,)."""
+        vectors = self._pooled(inputs)
+        if document is not None:
+            vectors = torch.as_tensor(in_document(vectors.cpu().numpy(), document.cpu().numpy())).to(self.device)
+        return SequenceClassifierOutput(logits=self.head(vectors))
+
+    def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> np.ndarray:
+        """The vector of each text, which its head reads: mean over the windows of a long one, (texts, dimensions)."""
+        if (pairs is not None) != self.settings["pairs"]:
+            raise UserError(f"the model was trained on {'pairs of' if pairs is None else 'single'} texts")
+        if not len(texts):
+            return np.empty((0, self.head.in_features), dtype=np.float32)
+        max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]
+        segments = ARCHITECTURES[self.config.model_type].token_type_ids
+        second = None if pairs is None else list(pairs)
+        columns = windows(self.tokenizer, list(texts), second, max_length, doc_stride, segments)
+        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
+        vectors = np.empty((len(columns["row"]), self.head.in_features), dtype=np.float32)
+        for places in batches(columns["length"], batch_size * max_length):
+            batch = self.tokenizer.pad(
+                {name: [columns[name][place] for place in places] for name in names},
+                pad_to_multiple_of=PAD_TO,
+                return_tensors="pt",
+            )
+            vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
+        return row_means(vectors, np.asarray(columns["row"]))
+
+    def predict_proba(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
+    ) -> np.ndarray:
+        """Probability of each label, (texts, labels)."""
+        weight, bias = (p.detach().double().cpu().numpy() for p in (self.head.weight, self.head.bias))
+        logits = self.embed(texts, pairs, batch_size) @ weight.T + bias
+        return expit(logits) if self.settings["multi_label"] else softmax(logits, axis=1)
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> list[Any]:
+        """The label of each text; of a multi-label model a list of those whose probability is at least a half."""
+        labels = self.settings["labels"]
+        probabilities = self.predict_proba(texts, pairs, batch_size)
+        if self.settings["multi_label"]:
+            return [[labels[i] for i in np.flatnonzero(row >= 0.5)] for row in probabilities]
+        return [labels[i] for i in probabilities.argmax(1)]
+
+    def folded(self) -> Any:
+        """A model of transformers' own class with the same logits, with all weights.
+
+        BERT's head has a tanh between two linear maps: the first one shrinks the vector so far that tanh leaves it as
+        it is. GPT-2's head has no bias: the one of the last norm is moved to give it. XLNet's has what it needs.
+
+        Raises:
+            UserError: no class of transformers computes this.
+        """
+        check_foldable(
+            self.config.model_type, self.settings["layers"], self.settings["pooling"], depth_of(self.encoder)
+        )
+        weight, bias = self.head.weight.data, self.head.bias.data
+        config = transformers.AutoConfig.for_model(**self.config.to_dict())
+        config.num_hidden_layers = self.settings["layers"][0]
+        several = self.settings["multi_label"]
+        config.problem_type = "multi_label_classification" if several else "single_label_classification"
+        if config.model_type == "xlnet":
+            config.summary_use_proj, config.summary_activation = False, "linear"
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        own = self.encoder.state_dict()
+        base = model.base_model
+        base.load_state_dict({n: own[n] for n in base.state_dict() if n in own}, strict=False)
+        with torch.no_grad():
+            if config.model_type == "bert":
+                base.pooler.dense.weight.copy_(_TANH_SCALE * torch.eye(weight.size(1)))
+                base.pooler.dense.bias.zero_()
+                model.classifier.weight.copy_(weight / _TANH_SCALE)
+                model.classifier.bias.copy_(bias)
+            elif config.model_type == "gpt2":
+                model.score.weight.copy_(weight)
+                base.ln_f.bias += (torch.linalg.pinv(weight.double()) @ bias.double()).float()
+            else:
+                model.logits_proj.weight.copy_(weight)
+                model.logits_proj.bias.copy_(bias)
+        return model.eval()
+
+    def _pooled(self, inputs: Any) -> torch.Tensor:
+        vectors = pooled(self.encoder, dict(inputs), self.settings["layers"], [self.settings["pooling"]])
+        return torch.cat(list(vectors[:, 0]), dim=1)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_file({"weight": self.head.weight.data, "bias": self.head.bias.data}, save_directory / HEAD)
+        self.tokenizer.save_pretrained(save_directory)
+        text = json.dumps(self.settings, indent=2, ensure_ascii=False)
+        (save_directory / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish as `huggingface_hub.ModelHubMixin.push_to_hub` does.
+
+        Raises:
+            UserError: the base is a local folder, which nobody else has.
+        """
+        if self.settings["base"]["source"] == "local":
+            raise UserError(
+                f"the base {self.settings['base']['id']} is a local folder, without which nobody can load the head; "
+                "publish the base first, and train on its Hub id"
+            )
+        return super().push_to_hub(repo_id, **options)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        config: dict[str, Any],
+        base: str | Path | None = None,
+    ) -> "FeatureModel":
+        """`base`: folder of the base model, where it is not on the Hub, or not where it was in training.
+
+        Raises:
+            UserError: not from a FeatureModel, or its base is out of reach or another one.
+        """
+        if not isinstance(config, dict) or not {"base", "layers", "pooling"} <= set(config):
+            raise UserError(f"{model_id} holds no FeatureModel; its config.json names no base, layers and pooling")
+        fetch: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+        own = {**fetch, "revision": revision, "force_download": force_download}
+        file = Path(model_id) / HEAD if Path(model_id).is_dir() else hf_hub_download(model_id, HEAD, **own)
+        head = load_file(file)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, **own)
+        encoder = _base(model_id, config["base"], base, fetch)
+        return cls(encoder, tokenizer, config, head["weight"], head["bias"]).eval()
+
+
+def check_foldable(model_type: str, layers: Sequence[int], pooling: str, depth: int) -> None:
+    """Whether a class of transformers has a head that reads these vectors.
+
+    Raises:
+        UserError: none has; says what the family's class reads.
+    """
+    reads = {"bert": "first", "gpt2": "last", "xlnet": "last"}.get(model_type)
+    if reads is None:
+        raise UserError(f"--fold is not for {model_type}, whose classifier of transformers reads its decoder")
+    top = model_type == "gpt2"  # whose final norm stands before the head
+    if pooling != reads or len(layers) > 1 or layers[0] == 0 or (top and layers[0] != depth):
+        layer = f"--layer {depth}" if top else "one --layer from 1 on"
+        raise UserError(f"--fold: transformers' classifier for {model_type} reads --pooling {reads} and {layer}")
+
+
+def _base(model_id: str, base: dict[str, Any], folder: str | Path | None, fetch: dict[str, Any]) -> Any:
+    """The encoder that a head was trained on.
+
+    Raises:
+        UserError: out of reach, or another one.
+    """
+    place: Any = folder or base["id"]
+    if folder is None and base["source"] == "embedded":
+        place = samples.checkpoint(base["id"].removeprefix("tiny:"))
+    elif folder is None and base["source"] == "local":
+        place = base.get("path", "")
+        if not Path(place).is_dir():
+            raise UserError(
+                f"{model_id} needs its base {base['id']}, a local folder; give it: from_pretrained(..., base=)"
+            )
+    options = {**fetch, "revision": base["revision"]} if folder is None and base["source"] == "hub" else {}
+    try:
+        model = transformers.AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model_id}: its base {base['id']} cannot be loaded ({str(error).splitlines()[0]})") from error
+    encoder = encoder_of(model)
+    found = weights_sha256(encoder)
+    if found != base["sha256"]:
+        raise UserError(
+            f"{model_id} was trained on {base['id']} with weights {base['sha256'][:12]}, but those here are "
+            f"{found[:12]}; its head is of no use with them"
+        )
+    return encoder

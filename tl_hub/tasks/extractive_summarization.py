@@ -1,0 +1,216 @@
+"""Summaries made of a text's own sentences, which a model that cannot write can choose."""
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import DataCollatorWithPadding
+
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.metrics import ROUGE, normalized, rouge_scores, sentences
+from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+from tl_hub.tasks.sequence_to_sequence import checked, compared
+
+_MOST = 5
+"""Sentences that a summary has at most, where their number is chosen."""
+_ROUGE_ROWS = 500
+
+
+@dataclass(kw_only=True)
+class ExtractiveSummarization(Task):
+    """Say in few words what a long text says, in sentences of the text itself.
+
+    Each sentence is read by itself; it is judged beside the mean of its document's sentences and by its place. What
+    a sentence is trained to be is told by the best summary that can be made greedily of the text's sentences
+    (Nallapati et al. 2017, https://arxiv.org/abs/1611.04230, section 3).
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "summarization"
+    sample: ClassVar[str] = "summarization"
+    auto_class: ClassVar[str] = "AutoModel"
+    best: ClassVar[tuple[str, bool]] = ("rougeL", True)
+    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
+    batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "document")
+    labels: ClassVar[list[str]] = ["in the summary"]
+    multi_label: ClassVar[bool] = True
+
+    text_column: str = flag("text", "column with the text")
+    summary_column: str = flag("summary", "column with the summary, or a list of several")
+    max_length: int = flag(128, "tokens of a sentence, special tokens included; longer ones are cut")
+    summary_sentences: int | None = flag(None, "sentences in a summary; chosen on the validation rows if none")
+
+    def __post_init__(self) -> None:
+        if self.max_length < 8:
+            raise UserError(f"--max_length is {self.max_length}; it must be at least 8")
+        if self.summary_sentences is not None and self.summary_sentences < 1:
+            raise UserError(f"--summary_sentences is {self.summary_sentences}; it must be at least 1")
+
+    def check(self, rows: Dataset) -> Dataset:
+        rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
+        references = [text if isinstance(text, list) else [text] for text in rows["summary"]]
+        return checked(rows["text"], references, (self.text_column, self.summary_column))
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        tokenizer.padding_side = ARCHITECTURES[model.config.model_type].padding_side
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    def input_of(self, row: dict[str, Any]) -> str:
+        return row["source"]
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        """A feature a sentence; `document` is the row it is of."""
+        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
+        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        segments = ARCHITECTURES[model.config.model_type].token_type_ids
+
+        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+            split = [sentences(text) for text in batch["source"]]
+            document = [i for i, parts in zip(indices, split, strict=True) for _ in parts]
+            encoded = tokenizer([part for parts in split for part in parts], return_token_type_ids=segments)
+            columns = {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+            whole = [len(ids) for ids in columns["input_ids"]]
+            columns = {name: [ids[:max_length] for ids in column] for name, column in columns.items()}
+            lengths = [min(length, max_length) for length in whole]
+            cut = [length > max_length for length in whole]
+            return {**columns, "row": document, "document": document, "length": lengths, "cut": cut}
+
+        return rows.map(
+            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
+        )
+
+    def notes(self, features: Dataset) -> list[str]:
+        cut = sum(features["cut"])
+        return [f"{cut:,} of {len(features):,} sentences were longer than the window and were cut"] if cut else []
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"logits": outputs.logits.float()}
+
+    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
+        """What the head reads of each sentence; see `in_document`."""
+        return in_document(vectors, np.asarray(features["row"]))
+
+    def targets(self, rows: Dataset) -> np.ndarray:
+        """Whether each sentence is in the best summary, bool, (sentences, 1)."""
+        chosen = []
+        for row in rows:
+            split = sentences(row["source"])
+            best = set(best_sentences(split, row["references"][0], self.summary_sentences or _MOST))
+            chosen += [place in best for place in range(len(split))]
+        return np.array(chosen)[:, None]
+
+    def summaries(self, logits: np.ndarray, sources: list[str], count: int) -> list[str]:
+        """The `count` sentences of each text that have the highest logits, in the order of the text.
+
+        Args:
+            logits: of all sentences of all texts, (sentences, 1).
+        """
+        found, start = [], 0
+        for source in sources:
+            split = sentences(source)
+            best = np.argsort(-logits[start : start + len(split), 0], kind="stable")[:count]
+            found.append(" ".join(split[place] for place in sorted(best)))
+            start += len(split)
+        return found
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        logits, sources = predictions["logits"], rows["source"][:]
+        chosen = self.summary_sentences or int((decision or {}).get("sentences", 0))
+        if not chosen:
+            few = slice(0, _ROUGE_ROWS)
+            tried = [self.summaries(logits, sources[few], count) for count in range(1, _MOST + 1)]
+            chosen = 1 + int(np.argmax([rouge_scores(t, rows["references"][few])["rougeL"].mean() for t in tried]))
+        texts = self.summaries(logits, sources, chosen)
+        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
+        return Score(
+            dict(rouge_scores(texts, rows["references"][:])),
+            predictions=compared(rows, texts),
+            decision={"sentences": float(chosen)},
+            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+        )
+
+    def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
+        """The first sentences, as many as this model gives, and the best that sentences can do, on 500 rows at most."""
+        few = rows.select(range(min(_ROUGE_ROWS, len(rows))))
+        split, count = [sentences(text) for text in few["source"]], int(score.decision["sentences"])
+        best = [best_sentences(s, r[0], _MOST) for s, r in zip(split, few["references"], strict=True)]
+        systems = {
+            "this model": [shown["predicted"] for shown in score.predictions[: len(few)]],
+            f"first {count} sentences" if count > 1 else "first sentence": [" ".join(s[:count]) for s in split],
+            "best choice of sentences": [" ".join(s[i] for i in b) for s, b in zip(split, best, strict=True)],
+        }
+        table = []
+        for system, texts in systems.items():
+            scores = rouge_scores(texts, few["references"][:])
+            table.append({"system": system, **{name: float(scores[name].mean()) for name in ROUGE}})
+        title = "Baselines" if len(few) == len(rows) else f"Baselines, on the first {len(few):,} rows"
+        return {title: table, **score.tables}
+
+
+def in_document(vectors: np.ndarray, document: np.ndarray) -> np.ndarray:
+    """Each sentence's vector with what its document adds: the mean of the document's vectors and its place.
+
+    Args:
+        vectors: (sentences, hidden).
+        document: number of each sentence's document, (sentences,); sentences of one stand together, in order.
+
+    Returns:
+        (sentences, 2 * hidden + 4): the vector, its product with the document's mean element by element, their cosine,
+        and three functions of place and number of sentences.
+    """
+    first = np.flatnonzero(np.r_[True, document[1:] != document[:-1]])
+    counts = np.diff(np.r_[first, len(document)])
+    means = np.repeat(np.add.reduceat(vectors, first, axis=0) / counts[:, None], counts, axis=0)
+    product = vectors * means
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(means, axis=1)
+    cosine = product.sum(1) / np.maximum(norms, 1e-12)
+    place = np.arange(len(document)) - np.repeat(first, counts)
+    count = np.repeat(counts, counts)
+    added = np.stack([cosine, 1 / (1 + place), place / count, np.log(count)], axis=1)
+    return np.concatenate([vectors, product, added], axis=1).astype(np.float32)
+
+
+def best_sentences(split: list[str], reference: str, most: int) -> list[int]:
+    """Places of the sentences that, one after the other, raise the F of one- and two-word sequences most.
+
+    That is the sum of ROUGE-1 and ROUGE-2 of normalized words without stemming. It ends where none raises it.
+    """
+    grams = [_grams(sentence) for sentence in split]
+    wanted = _grams(reference)
+    chosen: list[int] = []
+    best, so_far = 0.0, (Counter[Any](), Counter[Any]())
+    while len(chosen) < min(most, len(split)):
+        scores = {
+            i: sum(_f(a + b, w) for a, b, w in zip(so_far, grams[i], wanted, strict=True))
+            for i in range(len(split))
+            if i not in chosen
+        }
+        place = max(scores, key=scores.__getitem__)
+        if scores[place] <= best:
+            break
+        best, chosen = scores[place], [*chosen, place]
+        so_far = (so_far[0] + grams[place][0], so_far[1] + grams[place][1])
+    return sorted(chosen)
+
+
+def _grams(text: str) -> tuple[Counter, Counter]:
+    words = normalized(text).split()
+    return Counter(words), Counter(zip(words, words[1:], strict=False))
+
+
+def _f(found: Counter, wanted: Counter) -> float:
+    return 2 * (found & wanted).total() / max(1, found.total() + wanted.total())
