@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo hub-demo test lint clean
 
 demo: $(VENV)/installed  ## train an adapter on embedded data and answer questions with it
 	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
+
+hub-demo: $(VENV)/installed-test  ## train, publish, verify and load, against a Hub on this machine
+	$(BIN)/python -m tests.hub_server.demo
 
 test: $(VENV)/installed-test  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto

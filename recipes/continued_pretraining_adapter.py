@@ -25,7 +25,7 @@ METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)

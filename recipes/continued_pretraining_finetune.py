@@ -24,7 +24,7 @@ METHOD = FineTune()
 
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)

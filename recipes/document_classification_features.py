@@ -8,7 +8,10 @@ reads embedded data with the embedded BERT, without a network. Then:
     accelerate launch recipes/document_classification_features.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
 
 Rows are {"text", "label"} with any number of classes. Documents longer than `--max_length` tokens are read in
-overlapping windows whose scores are averaged; nothing is cut off.
+overlapping windows whose vectors are averaged; nothing is cut off.
+
+The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
+rows; `--layer 4 --pooling mean` names two of them.
 
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987;
 AG News, Zhang et al. 2015, https://arxiv.org/abs/1509.01626.
@@ -38,7 +41,7 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)

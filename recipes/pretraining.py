@@ -25,9 +25,9 @@ METHOD = FromScratch(layers=4, hidden_size=256, intermediate_size=768, vocab_siz
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
     task = objective.objective(method.model_type)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = method.build(rows.splits["train"].rows["text"])
+    model, tokenizer, base = method.build(rows.splits["train"].rows["text"], run)
     data.encode(rows, task, tokenizer, model)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)

@@ -10,6 +10,9 @@ reads embedded data with the embedded BERT, without a network. Then:
 Rows are {"text", "label"} with any number of classes; a list of labels makes it a multi-label task. A majority
 baseline and a linear model of words are shown beside the result.
 
+The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
+rows; `--layer 4 --pooling mean` names two of them.
+
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987;
 SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
 """
@@ -37,7 +40,7 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)

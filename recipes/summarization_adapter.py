@@ -38,7 +38,7 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     model = method.wrap(model, base)

@@ -10,6 +10,9 @@ reads embedded data with the embedded BERT, without a network. Then:
 A summary is made of the text's own sentences, so that models can do it that cannot write. The text's first sentences
 and the best choice of sentences are shown beside the result. Rows are those of recipes/summarization_finetune.py.
 
+The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
+rows; `--layer 4 --pooling mean` names two of them.
+
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987; sentences as summaries, Nallapati et
 al. 2017, https://arxiv.org/abs/1611.04230; ROUGE, Lin 2004, https://aclanthology.org/W04-1013.
 """
@@ -37,7 +40,7 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)

@@ -49,6 +49,10 @@ class RunConfig:
     overwrite: bool = flag(False, "replace another run in output_dir")
     license: str | None = flag(None, "license of the result, as the Hub names it; the base model's if not given")
     language: str | None = flag(None, "language of the texts, an ISO 639 code; several with commas, such as en,ko")
+    push_to: str | None = flag(None, "owner/name on the Hub to publish the result as, private unless --public")
+    push_base: str | None = flag(None, "owner/name to publish the base as, where it is only here")
+    public: bool = flag(False, "a repository that --push_to makes is visible to everybody")
+    dry_run: bool = flag(False, "say at the end what --push_to would send, and send nothing")
     check: bool = flag(False, "check data, model, time and memory on the longest batch, then stop before training")
     verbose: bool = flag(False, "let the libraries' own messages through")
 
@@ -74,6 +78,9 @@ class RunConfig:
                 raise UserError(f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
+        for name in ("push_base", "public", "dry_run"):
+            if getattr(self, name) and not self.push_to:
+                raise UserError(f"--{name} needs --push_to owner/name")
         if self.dataset and self.train_file:
             raise UserError("--dataset and --train_file exclude each other; give one of them")
         if not self.train_file:

@@ -20,9 +20,10 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
-from tl_hub import card, data, verify
+from tl_hub import card, data, publishing, verify
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
+from tl_hub.errors import RunStopped, UserError
 from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.metrics import bootstrap_interval
@@ -80,6 +81,22 @@ def finish(
     record.save(folder)
     card.write(folder)
     _show(record, folder, record.verification)
+    if run.push_to:
+        _push(run, folder)
+
+
+def _push(run: RunConfig, folder: Path) -> None:
+    assert run.push_to is not None
+    print(f"\npublishing {folder} as {run.push_to} ...", flush=True)
+    try:
+        done = publishing.publish(
+            folder, run.push_to, private=not run.public, push_base=run.push_base, dry_run=run.dry_run
+        )
+    except (UserError, RunStopped) as error:
+        base = f" --push_base {run.push_base}" if run.push_base else ""
+        later = f"tl-hub push {folder} {run.push_to}{base}{' --public' if run.public else ''}"
+        raise RunStopped(f"the run is complete in {folder}, but not published: {error}; later: {later}", 1) from error
+    print("nothing was sent" if run.dry_run else done.summary())
 
 
 def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]:
@@ -117,6 +134,10 @@ def _record(
         "overwrite",
         "check",
         "verbose",
+        "push_to",
+        "push_base",
+        "public",
+        "dry_run",
         *getattr(method, "unused", ()),
     }
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
@@ -169,7 +190,8 @@ def _record(
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
-        tables=task.tables(rows.splits[rows.final].rows, score) | score.tables
+        tables=task.tables(rows.splits[rows.final].rows, score)
+        | score.tables
         | by_length(rows.splits[rows.final].rows, task, score, run.seed),
     )
 

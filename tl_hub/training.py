@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import cpu, hub, samples
+from tl_hub import cpu, hub, publishing, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
@@ -81,11 +81,14 @@ class History:
     decision: dict[str, float] = field(default_factory=dict)
 
 
-def start(run: RunConfig) -> Accelerator:
-    """Check the run folder, quiet the libraries, use every core, seed everything. Writes nothing.
+def start(run: RunConfig, method: Any = None) -> Accelerator:
+    """Check the run folder and the right to publish, quiet the libraries, use every core, seed everything.
+
+    Writes nothing. `method` tells whether the result needs its base, which must then be on the Hub to be published.
 
     Raises:
-        UserError: output_dir holds another run, cannot be written to, or has nothing to resume.
+        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; or the result could
+            not be published as `push_to`.
     """
     folder = Path(run.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -99,6 +102,13 @@ def start(run: RunConfig) -> Accelerator:
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
+    if run.push_to:
+        here = run.model.startswith("tiny:") or Path(run.model).is_dir()
+        if here and not run.push_base and getattr(method, "kind", None) == "adapter":
+            raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
+        publishing.check_rights(run.push_to)
+        if run.push_base:
+            publishing.check_rights(run.push_base)
 
     if not run.verbose:
         transformers.logging.set_verbosity_error()
@@ -197,6 +207,7 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
             if run.overwrite:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
+            tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
         accelerator.wait_for_everyone()
         history = History()
     log = _Log(folder / LOG, history.step, accelerator.is_main_process)
@@ -561,6 +572,8 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
             f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
         ) from error
     license_of(run.license, base.license)  # or a published result would break the base's terms
+    if run.push_to:
+        publishing.known_license(run.license, base.license)
     base.model_type = config.model_type
     architecture_of(config.model_type, run.model)
     return path, base, config

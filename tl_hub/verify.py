@@ -175,7 +175,8 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
         stated = (record.verification or {}).get("pipeline_output")
         if stated is not None and not _same(namespace["answer"], stated):
             return {"error": f"the pipeline answers {namespace['answer']}, and the card states {stated}"}
-        report["same_output"] = stated is not None
+        if stated is not None:
+            report["same_output"] = True
     return report
 
 

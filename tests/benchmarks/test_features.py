@@ -47,7 +47,7 @@ def parts(base, tmp_path, monkeypatch):
 
 
 def ratio(name, one, other):
-    """Median over rounds of the seconds of `one` over those of `other`, taken in turn so that both see the same load."""
+    """Median over rounds of the seconds of `one` over those of `other`, in turn, so that both see the same load."""
     found = []
     for _ in range(ROUNDS):
         seconds = []

@@ -305,6 +305,11 @@ def test_a_summary_is_the_sentence_that_training_tells_of(features_run, tmp_path
         ask([""])
 
 
+def test_a_summarizer_has_no_stock_class(features_run):
+    with pytest.raises(UserError, match="--fold is for classification"):
+        features_run("summarization", "bert", STORIES, method={"fold": True})
+
+
 def test_sentences_beside_their_document():
     vectors, document = np.random.default_rng(0).normal(size=(6, 5)), np.array([3, 3, 3, 8, 8, 9])
     found = in_document(vectors, document)

@@ -1,18 +1,22 @@
 """New models: counts against brute force, the factorisation against the matrix, and all four families."""
 
+import json
 import math
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
-from tl_hub import samples
+from tl_hub import data, samples, training
+from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.from_scratch import FromScratch, cooccurrences, factorised, sinusoids
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import OBJECTIVES, Pretraining
 
 TEXTS = [row["context"] for row in samples.load("qa")["train"][::8]]
 
@@ -75,7 +79,7 @@ def test_a_new_model_fits_its_tokenizer(family: str) -> None:
         window=48,
     )
     torch.manual_seed(0)
-    model, tokenizer, base = method.build(TEXTS)
+    model, tokenizer, base = method.build(TEXTS, RunConfig())
     assert base is None
     assert model.config.model_type == family
     assert model.config.vocab_size == len(tokenizer) <= 500
@@ -91,6 +95,26 @@ def test_a_new_model_fits_its_tokenizer(family: str) -> None:
     units = torch.nn.functional.normalize(embeddings.detach(), dim=1)
     among = (units[digits] @ units[digits].T).fill_diagonal_(0).sum() / (len(digits) * (len(digits) - 1))
     assert among > 2 * (units[digits] @ units.T).mean().abs()
+
+
+def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
+    """Trained again on the same texts, WordPiece numbers the letters inside words otherwise."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    run = RunConfig(output_dir=str(tmp_path / "run"), train_file=str(rows), max_steps=1, batch_size=2)
+    method = FromScratch(layers=1, hidden_size=16, heads=2, intermediate_size=16, window=32, vocab_size=400)
+    pieces = []
+    for settings in (run, replace(run, resume=True, max_steps=2)):
+        task = Pretraining(max_length=32).objective("bert")
+        accelerator = training.start(settings)
+        data_of_run = data.load(settings, task)
+        model, tokenizer, _ = method.build(data_of_run.splits["train"].rows["text"], settings)
+        data.encode(data_of_run, task, tokenizer, model)
+        training.train(model, data_of_run, task, tokenizer, settings, accelerator)
+        pieces.append(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
+    assert pieces[0] == pieces[1]
+    saved = AutoTokenizer.from_pretrained(run.output_dir)
+    assert saved.convert_ids_to_tokens(range(len(saved))) == pieces[0]
 
 
 @pytest.mark.parametrize("wrong", [{"layers": 0}, {"vocab_size": 10}, {"hidden_size": 30, "heads": 4}, {"window": -1}])

@@ -134,6 +134,8 @@ class FeatureExtraction:
                     raise UserError(
                         f"--{field.name} is for training by gradient, which there is none of; leave it away"
                     )
+        if self.fold and isinstance(task, ExtractiveSummarization):
+            raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
         if task.multi_label and self.head == "prototypes":
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
         if task.multi_label and self.head == "ridge" and getattr(task, "class_weights", "none") == "balanced":
@@ -159,12 +161,10 @@ class FeatureExtraction:
         is chosen on the validation rows.
         """
         folder, start = Path(run.output_dir), time.perf_counter()
+        chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)  # there only with --overwrite
             folder.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
-        if accelerator.is_main_process:
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
             (folder / training.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:

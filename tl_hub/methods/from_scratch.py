@@ -1,7 +1,7 @@
 """Pretraining from scratch: a new tokenizer and a new model of one of the families."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 import transformers
 
-from tl_hub.config import flag
+from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError
 from tl_hub.tasks.language_modeling import OBJECTIVES
 
@@ -51,19 +51,27 @@ class FromScratch:
         if self.hidden_size % (2 * self.heads):
             raise UserError(f"--hidden_size {self.hidden_size} is not a multiple of twice --heads {self.heads}")
 
-    def build(self, texts: Sequence[str]) -> tuple[Any, Any, None]:
-        """Train the family's own kind of tokenizer on `texts`, and initialise a model that fits it."""
-        step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
-        tokenizer, config = _FAMILIES[self.model_type](self, texts[::step])
+    def build(self, texts: Sequence[str], run: RunConfig) -> tuple[Any, Any, None]:
+        """Train the family's own kind of tokenizer on `texts`, and initialise a model that fits it.
+
+        A run that goes on takes the tokenizer from the run folder: training one twice on the same texts may number
+        its pieces otherwise, and the weights would be taken for those of other pieces.
+        """
+        empty, configure = _FAMILIES[self.model_type]
+        if run.resume:
+            tokenizer = type(empty).from_pretrained(run.output_dir)
+        else:
+            step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
+            tokenizer = empty.train_new_from_iterator(texts[::step], self.vocab_size)
         tokenizer.model_max_length = self.window
+        config = configure(self, tokenizer)
         model = getattr(transformers, OBJECTIVES[self.model_type].auto_class).from_config(config)
         if self.cooccurrence:
             start_from_counts(model, tokenizer, texts)
         return model, tokenizer, None
 
-    def bert(self, texts: Iterable[str]) -> tuple[Any, Any]:
-        tokenizer = transformers.BertTokenizer(do_lower_case=True).train_new_from_iterator(texts, self.vocab_size)
-        config = transformers.BertConfig(
+    def bert(self, tokenizer: Any) -> Any:
+        return transformers.BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden_size,
             num_hidden_layers=self.layers,
@@ -74,11 +82,9 @@ class FromScratch:
             attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return tokenizer, config
 
-    def gpt2(self, texts: Iterable[str]) -> tuple[Any, Any]:
-        tokenizer = transformers.GPT2Tokenizer().train_new_from_iterator(texts, self.vocab_size)
-        config = transformers.GPT2Config(
+    def gpt2(self, tokenizer: Any) -> Any:
+        return transformers.GPT2Config(
             vocab_size=len(tokenizer),
             n_embd=self.hidden_size,
             n_layer=self.layers,
@@ -91,10 +97,8 @@ class FromScratch:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-        return tokenizer, config
 
-    def t5(self, texts: Iterable[str]) -> tuple[Any, Any]:
-        tokenizer = transformers.T5Tokenizer().train_new_from_iterator(texts, self.vocab_size)
+    def t5(self, tokenizer: Any) -> Any:
         config = transformers.T5Config(
             vocab_size=len(tokenizer),
             d_model=self.hidden_size,
@@ -107,11 +111,10 @@ class FromScratch:
             eos_token_id=tokenizer.eos_token_id,
         )
         config.decoder_start_token_id = tokenizer.pad_token_id
-        return tokenizer, config
+        return config
 
-    def xlnet(self, texts: Iterable[str]) -> tuple[Any, Any]:
-        tokenizer = transformers.XLNetTokenizer().train_new_from_iterator(texts, self.vocab_size)
-        config = transformers.XLNetConfig(
+    def xlnet(self, tokenizer: Any) -> Any:
+        return transformers.XLNetConfig(
             vocab_size=len(tokenizer),
             d_model=self.hidden_size,
             n_layer=self.layers,
@@ -123,15 +126,15 @@ class FromScratch:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-        return tokenizer, config
 
 
-_FAMILIES: dict[str, Callable[[FromScratch, Iterable[str]], tuple[Any, Any]]] = {
-    "bert": FromScratch.bert,
-    "gpt2": FromScratch.gpt2,
-    "t5": FromScratch.t5,
-    "xlnet": FromScratch.xlnet,
+_FAMILIES: dict[str, tuple[Any, Callable[[FromScratch, Any], Any]]] = {
+    "bert": (transformers.BertTokenizer(do_lower_case=True), FromScratch.bert),
+    "gpt2": (transformers.GPT2Tokenizer(), FromScratch.gpt2),
+    "t5": (transformers.T5Tokenizer(), FromScratch.t5),
+    "xlnet": (transformers.XLNetTokenizer(), FromScratch.xlnet),
 }
+"""A family's empty tokenizer, and the configuration of a model that fits a trained one."""
 
 
 @torch.no_grad()

@@ -1,0 +1,115 @@
+"""The tl-hub command: quick to start, one line for a mistake, JSON for scripts, and a folder that is checked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub_server import WRITE, HubServer
+from tl_hub import verify
+from tl_hub.record import RunRecord
+
+RECORD = {
+    "name": "mine",
+    "kind": "fine-tuned",
+    "pipeline_tag": "text-classification",
+    "auto_class": "AutoModelForSequenceClassification",
+    "method": {"name": "fine-tuning"},
+    "license": "mit",
+    "data": {"id": "rows.csv", "source": "local"},
+    "metrics": [{"name": "accuracy", "value": 81.25, "split": "test", "rows": 100}],
+}
+
+
+def command(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tl_hub.command", *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    path = tmp_path / "runs" / "mine"
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps(RECORD))
+    return path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["push", "--help"], ["list"], ["show", "mine"]])
+def test_what_a_person_waits_for_imports_no_library_of_models_or_the_hub(folder, arguments):
+    """Import sets, not seconds: each of these alone takes longer to load than the command may."""
+    code = f"""
+import sys
+sys.argv = ["tl-hub", *{arguments!r}]
+from tl_hub import command
+try:
+    command.main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {{"torch", "transformers", "numpy", "huggingface_hub", "datasets", "jinja2", "httpx2", "yaml"}}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder.parent, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})  # fmt: skip
+    if arguments == ["list"]:
+        assert "runs is not a folder" in done.stderr
+    else:
+        assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+def test_list_and_show(folder):
+    (folder.parent / "broken").mkdir()
+    (folder.parent / "broken" / "run.json").write_text("{")
+    listed = command("list", folder.parent).stdout.splitlines()
+    assert "is not JSON" in listed[0] and listed[1].split() == [
+        str(folder), "fine-tuned", "text-classification", "accuracy", "81.25",
+    ]  # fmt: skip
+    (run,) = json.loads(command("list", folder.parent, "--json").stdout)
+    assert run["folder"] == str(folder) and run["metrics"] == RECORD["metrics"]
+    assert json.loads(command("show", folder, "--json").stdout)["name"] == "mine"
+    assert "accuracy" in command("show", folder).stdout
+
+
+def test_a_mistake_is_one_line(folder, tmp_path):
+    for arguments, says in [
+        (["show", tmp_path], "holds no run.json"),
+        (["list", tmp_path / "none"], "is not a folder"),
+        (["push", folder], "the following arguments are required: owner/name"),
+        (["push", folder, "alice/x"], "no weights in safetensors"),
+        (["push", folder, "x"], "names no owner"),
+        (["verify", folder, "--revision", "v1"], "--revision is for a repository"),
+        (["verify", "a//b"], "neither a folder here nor a Hub id"),
+    ]:
+        done = command(*arguments)
+        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done
+
+
+def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
+    model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    verify.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    assert command("card", folder, "--repo", "alice/mine").returncode == 0
+    assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
+    with HubServer() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        own |= {"HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
+        pushed = command("push", folder, "alice/mine", "--tag", "v1", "--json", **own)
+        answer = json.loads(pushed.stdout)
+        assert answer["verification"]["max_difference"] == 0
+        assert hub.model("alice/mine").refs["refs/tags/v1"] == answer["revision"]
+        checked = command("verify", "alice/mine", "--revision", "v1", "--json", **own)
+        assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
+    model.classifier.weight.data.mul_(2)
+    model.save_pretrained(folder)
+    broken = command("verify", folder)
+    assert broken.returncode == 1 and "classifier.weight" in broken.stderr
+    assert RunRecord.load(folder).name == "mine"

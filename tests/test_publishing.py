@@ -1,0 +1,621 @@
+"""Pushes by the real client against a Hub of our own: complete or not there at all, whatever fails on the way."""
+
+import json
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.hub_server import READ, WRITE, HubServer, Repo
+from tl_hub import card, publishing, verify
+from tl_hub.record import RunRecord
+
+REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
+SECRET = "hf_" + "Ab1" * 11
+
+# One process that pushes what it is told, line by line; huggingface_hub reads its environment when it is imported.
+# Its own pauses between its own retries cannot be set, so all are cut short.
+WORKER = """
+import json, sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.01))
+import tl_hub
+from tl_hub import publishing
+from tl_hub.errors import RunStopped, UserError
+for line in sys.stdin:
+    asked, said = json.loads(line), []
+    patience = publishing.Patience(wait=0.01, timeout=asked.pop("timeout", 20))
+    try:
+        answer = vars(tl_hub.publish(**asked, patience=patience, say=said.append))
+    except (UserError, RunStopped) as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    answer["torch"] = "torch" in sys.modules
+    print(json.dumps({**answer, "said": said}), flush=True)
+"""
+
+
+class Pusher:
+    """Calls `tl_hub.publish` in a process of its own, and gives its answer or the message of its error."""
+
+    def __init__(self, url: str, token: str | None, home: Path, **environment: str):
+        known = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+        own = {
+            "HF_ENDPOINT": url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(home),
+            "NO_PROXY": "*",
+        }
+        own |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", **({"HF_TOKEN": token} if token else {})}
+        home.mkdir(exist_ok=True)
+        self.errors = home / "errors"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            env={**known, **own, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors.open("w"),
+            text=True,
+        )
+
+    def __call__(self, folder: Path, repo: str, **options: Any) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps({"folder": str(folder), "repo": repo, **options}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else {"error": "died", "kind": self.errors.read_text()}
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> None:
+    if "hub" in request.fixturenames:
+        request.getfixturevalue("hub").faults.clear()
+
+
+@pytest.fixture(scope="module")
+def push(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
+    pusher = Pusher(hub.url, WRITE, tmp_path_factory.mktemp("home"))
+    yield pusher
+    pusher.close()
+
+
+def weights(value: float, **metadata: str) -> bytes:
+    facts = {"weight": {"dtype": "F32", "shape": [256], "data_offsets": [0, 1024]}}
+    header = json.dumps({"__metadata__": {"format": "pt", **metadata}, **facts}).encode()
+    return struct.pack("<Q", len(header)) + header + struct.pack("<f", value) * 256
+
+
+def write_run(folder: Path, value: float = 0.0, **changes: Any) -> Path:
+    """A run folder such as a loop of one's own would leave: a record by hand and a kilobyte of weights."""
+    folder.mkdir(exist_ok=True)
+    facts = {
+        "name": "mine",
+        "kind": "fine-tuned",
+        "pipeline_tag": "text-classification",
+        "auto_class": "AutoModelForSequenceClassification",
+        "method": {"name": "fine-tuning"},
+        "license": "mit",
+        "data": {"id": "rows.csv", "source": "local"},
+        "metrics": [{"name": "accuracy", "value": 50 + value, "split": "test", "rows": 100}],
+    }
+    (folder / "run.json").write_text(json.dumps(facts | changes))
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "model.safetensors").write_bytes(weights(value))
+    return folder
+
+
+def adapter_run(folder: Path, base: Path | str, source: str, kind: str = "adapter") -> Path:
+    write_run(folder, kind=kind, base={"id": Path(base).name if source == "local" else str(base), "source": source,
+                                       "model_type": "bert", "license": "apache-2.0"})  # fmt: skip
+    place = folder / "adapter" if kind == "merged" else folder
+    place.mkdir(exist_ok=True)
+    if kind == "adapter":
+        (folder / "config.json").unlink()
+        (folder / "model.safetensors").unlink()
+    (place / "adapter_model.safetensors").write_bytes(weights(1.0))
+    (place / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base), "revision": None}))
+    return folder
+
+
+def texts(repo: Repo, revision: str = "main") -> dict[str, bytes]:
+    return {path: file.content for path, file in repo.at(revision).files.items()}
+
+
+def holds(repo: Repo, folder: Path, revision: str = "main") -> bool:
+    """Whether the repository has the weights, the figures and the card of this run, and of no other."""
+    files = texts(repo, revision)
+    figure = json.loads((folder / "run.json").read_text())["metrics"][0]["value"]
+    return (
+        files.get("model.safetensors") == (folder / "model.safetensors").read_bytes()
+        and json.loads(files["run.json"])["metrics"][0]["value"] == figure
+        and f"| {figure:.4g} |" in files["README.md"].decode()
+    )
+
+
+def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    strangers = (".env", "training_args.bin", "optimizer.pt", "log.jsonl", "probe.txt", "checkpoint/state.pt")
+    (folder / "checkpoint").mkdir()
+    for name in strangers:
+        (folder / name).write_text(SECRET)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    answer = push(folder, "alice/first")
+    repo = hub.model("alice/first")
+    assert repo.private and len(repo.history("main")) == 2
+    assert set(texts(repo)) == {
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "run.json",
+        publishing.SENT,
+    }
+    assert holds(repo, folder) and 'from_pretrained("alice/first")' in texts(repo)["README.md"].decode()
+    assert answer["revision"] == repo.at("main").id and answer["left_out"] == sorted(strangers)
+    assert not answer["torch"]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    again = push(folder, "alice/first")
+    assert (again["sent"], again["revision"]) == ([], answer["revision"]) and len(repo.history("main")) == 2
+    push(folder, "alice/open", private=False)
+    assert not hub.model("alice/open").private
+
+
+def test_a_dry_run_tells_and_changes_nothing(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    before = len(hub.log)
+    new = push(folder, "alice/dry", dry_run=True)
+    assert "model.safetensors" in new["sent"] and ("model", "alice/dry") not in hub.repos
+    push(folder, "alice/wet")
+    commit = hub.model("alice/wet").at("main").id
+    before = len(hub.log)
+    changed = push(write_run(tmp_path / "run", 1), "alice/wet", dry_run=True)
+    assert sorted(changed["sent"]) == ["README.md", "model.safetensors", "run.json"]
+    assert any(re.fullmatch(r" +same +config.json \(22 bytes\)", line) for line in changed["said"])
+    assert not [line for line in hub.log[before:] if not line.startswith(("GET", "HEAD"))]
+    assert hub.model("alice/wet").at("main").id == commit
+
+
+# What a push asks, in its order; `options` bring a route about.
+ROUTES = {
+    "whoami": (r"GET /api/whoami", {}),
+    "exists": (r"GET /api/models/alice/[\w-]+$", {}),
+    "rights": (r"GET .*/auth-check", {}),
+    "create": (r"POST /api/repos/create", {"new": True}),
+    "refs": (r"GET .*/refs", {}),
+    "tree": (r"GET .*/tree/", {}),
+    "sent": (r"GET /alice/.*/\.tl_hub", {}),
+    "card": (r"GET /alice/.*/README", {}),
+    "validate": (r"POST /api/validate-yaml", {}),
+    "preupload": (r"POST .*/preupload/", {}),
+    "batch": (r"POST .*/objects/batch", {}),
+    "put": (r"PUT /_lfs/", {}),
+    "commit": (r"POST .*/commit/", {}),
+    "branch": (r"POST .*/branch/", {"revision": "dev"}),
+    "tag": (r"POST .*/tag/", {"tag": "v1"}),
+    "pull requests": (r"GET .*/discussions\?", {"create_pr": True}),
+    "pull request": (r"POST .*/discussions$", {"create_pr": True}),
+    "open": (r"POST .*/status$", {"create_pr": True}),
+    "head": (r"HEAD /alice/.*/resolve/", {}),
+    "get": (r"GET /alice/.*/model.safetensors", {}),
+}
+PASSING = (408, 429, 500, 502, 503, 504, "drop")
+PERMANENT = (401, 403, 404, 409, 413, 422)
+
+
+def faults() -> list[tuple[str, int | str, bool, int]]:
+    """Route, what happens there, whether the work was done before, and how often; 230 in a seeded order."""
+    found = [(route, what, False, 1) for route in ROUTES for what in PASSING]
+    writes = ("create", "put", "commit", "branch", "tag", "pull request", "open")
+    found += [(route, what, True, 1) for route in writes for what in (429, 503, "drop")]
+    found += [(route, what, False, 999) for route in ROUTES for what in (503, "drop")]
+    found += [("commit", what, True, 999) for what in (504, "drop")]
+    refusing = ("rights", "create", "preupload", "batch", "commit")
+    found += [(route, what, False, 1) for route in refusing for what in PERMANENT]
+    return random.Random(0).sample(found, len(found))
+
+
+def test_after_any_fault_the_repository_is_untouched_or_complete(hub, push, tmp_path):
+    assert len(faults()) >= 230
+    push(write_run(tmp_path / "run"), "alice/faults")
+    for number, (route, what, after, count) in enumerate(faults(), start=1):
+        pattern, options = ROUTES[route]
+        options = dict(options)
+        name = f"alice/new-{number}" if options.pop("new", False) else "alice/faults"
+        options |= {key: f"{options[key]}-{number}" for key in ("revision", "tag") if key in options}
+        folder = write_run(tmp_path / "run", number / 4)
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(record | {"name": f"run {number}"}))
+        untouched = {ref: commit for ref, commit in hub.model("alice/faults").refs.items()}
+        hub.fail(pattern, what, after=after, count=count)
+        answer = push(folder, name, **options)
+        case = f"{number}: {route} {what} {'after' if after else 'before'} {count} times: {answer}"
+        assert hub.faults[0].count < count, f"the fault did not come about, {case}"
+        hub.faults.clear()
+        branch = "refs/pr/" if "create_pr" in options else f"refs/heads/{options.get('revision', 'main')}"
+
+        def pushed(name=name, branch=branch, untouched=untouched) -> list[str]:
+            refs = hub.model(name).refs if ("model", name) in hub.repos else {}
+            return [refs[ref] for ref in refs if ref.startswith(branch) and untouched.get(ref) != refs[ref]]
+
+        transient = what in PASSING and (count == 1 or after)  # a look at the branch finds what was done
+        assert ("error" in answer) == (not transient), case
+        if "error" in answer:
+            assert answer["kind"] == ("UserError" if what in PERMANENT else "RunStopped"), case
+            assert "\n" not in answer["error"], case
+            for commit in pushed():
+                repo = hub.model(name)
+                main = untouched.get("refs/heads/main")
+                nothing = commit == main or commit == repo.history("main")[-1].id
+                assert nothing or holds(repo, folder, commit), case
+            answer = push(folder, name, **options)
+            assert "error" not in answer, f"the same command again, {case}: {answer}"
+        (commit,) = pushed()
+        repo = hub.model(name)
+        assert holds(repo, folder, commit) and answer["revision"] == commit, case
+        parent = repo.commits[commit].parent
+        expected = repo.history("main")[-1].id if name != "alice/faults" else untouched["refs/heads/main"]
+        assert parent == expected, f"one commit and no more, {case}"
+        if "tag" in options:
+            assert repo.refs[f"refs/tags/{options['tag']}"] == commit, case
+        if "create_pr" in options:
+            repo.discussions[-1]["status"] = "closed"
+
+
+def test_a_wait_that_the_hub_asks_for_is_kept_and_one_too_long_is_told(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    hub.fail("POST .*/commit/", 429, retry_after="7")
+    assert any("the Hub answered 429; again in 7 s" in line for line in push(folder, "alice/wait")["said"])
+    hub.fail("GET /api/whoami", 429, retry_after="3600")
+    assert "asks to wait for 60 min" in push(folder, "alice/wait")["error"]
+
+
+def test_a_server_that_says_nothing_is_given_up_and_asked_again(hub, push, tmp_path):
+    hub.fail("POST .*/commit/", "slow", seconds=2.0)
+    answer = push(write_run(tmp_path / "run"), "alice/slow", timeout=0.5)
+    assert holds(hub.model("alice/slow"), tmp_path / "run")
+    assert "error" not in answer and len(hub.model("alice/slow").history("main")) == 2
+    time.sleep(2)  # the first request now comes to its end, and must not make a second commit
+    assert len(hub.model("alice/slow").history("main")) == 2
+
+
+def test_two_pushers_at_once_leave_one_of_both_runs_whole(hub, push, tmp_path):
+    other = Pusher(hub.url, WRITE, tmp_path / "home")
+    try:
+        push(write_run(tmp_path / "start"), "alice/both")
+        for turn in range(4):
+            folders = [write_run(tmp_path / name, value + turn) for name, value in (("a", 1), ("b", 21))]
+            answers: list[Any] = [None, None]
+
+            def run(place: int, folders=folders, answers=answers) -> None:
+                answers[place] = (push, other)[place](folders[place], "alice/both")
+
+            threads = [threading.Thread(target=run, args=(place,)) for place in (0, 1)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            repo = hub.model("alice/both")
+            assert not any("error" in answer for answer in answers), answers
+            for folder, answer in zip(folders, answers, strict=True):
+                assert holds(repo, folder, answer["revision"])
+            assert repo.at("main").id in {answer["revision"] for answer in answers}
+            assert len(repo.history("main")) == 2 + 2 * (turn + 1)
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("route", ["PUT /_lfs/", "POST .*/commit/"])
+def test_a_push_that_is_killed_is_finished_by_the_next(hub, push, tmp_path, route):
+    name = f"alice/killed-{len(route)}"
+    push(write_run(tmp_path / "run"), name)
+    folder, repo = write_run(tmp_path / "run", 99.5 + len(route)), hub.model(name)
+    victim = Pusher(hub.url, WRITE, tmp_path / "home")
+    hub.fail(route, "slow", seconds=0.5)
+    waiting = threading.Thread(target=victim, args=(folder, name))
+    waiting.start()
+    while hub.faults[0].count:
+        time.sleep(0.01)
+    victim.process.kill()
+    waiting.join()
+    time.sleep(1)
+    commits = len(repo.history("main"))
+    assert commits == 2 or (commits == 3 and holds(repo, folder))
+    assert "error" not in push(folder, name) and holds(repo, folder) and len(repo.history("main")) == 3
+    victim.close()
+
+
+def test_what_a_person_wrote_into_the_card_stays(hub, push, tmp_path):
+    push(write_run(tmp_path / "run"), "alice/card")
+    repo = hub.model("alice/card")
+    text = texts(repo)["README.md"].decode()
+    edited = text.replace("## Results", "## My results").replace("\n---\n\n", "\n---\n\nWritten by hand.\n\n", 1)
+    files = {**repo.at("main").files, "README.md": type(repo.at("main").files["README.md"])(edited.encode())}
+    files["notes.md"] = files["README.md"]
+    repo.commit("refs/heads/main", files, "by hand", "", "alice")
+    answer = push(write_run(tmp_path / "run", 1), "alice/card")
+    merged = texts(repo)["README.md"].decode()
+    assert "Written by hand." in merged and "## My results" in merged and "| 51 |" in merged
+    assert "notes.md" in texts(repo)
+    assert any("'Results'" in note for note in answer["notes"])
+    again = push(tmp_path / "run", "alice/card")
+    assert again["sent"] == [] and again["notes"] == []
+
+
+def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    for number in (1, 2):
+        (folder / f"model-0000{number}-of-00002.safetensors").write_bytes(weights(number))
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "model.safetensors").unlink()
+    push(folder, "alice/shards")
+    repo = hub.model("alice/shards")
+    files = repo.at("main").files
+    repo.commit("refs/heads/main", {**files, "curves.png": files["README.md"]}, "a picture", "", "alice")
+    for path in folder.glob("model*"):
+        path.unlink()
+    write_run(folder)
+    answer = push(folder, "alice/shards")
+    assert answer["removed"] == [
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+    ]  # fmt: skip
+    assert holds(repo, folder) and "curves.png" in texts(repo) and len(repo.history("main")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("config.json", f'{{"token": "{SECRET}"}}', "a secret (hf_Ab1...)"),
+        ("run.json", "ghp_" + "x" * 36, "a secret (ghp_xx...)"),
+        ("tokenizer_config.json", f'{{"key": "{WRITE}"}}', "your Hub token"),
+        ("chat_template.jinja", "-----BEGIN RSA PRIVATE KEY-----", "a secret"),
+        ("curves.png", "\x89PNG AKIA" + "A" * 16, "a secret (AKIAAA...)"),
+        ("model.safetensors", weights(0, note=SECRET).decode("latin-1"), "a secret (hf_Ab1...)"),
+        (
+            "config.json",
+            '{"_name_or_path": "/home/anna/projects/base"}',
+            "a path of a machine (/home/anna/projects/base)",
+        ),
+        ("generation_config.json", r'{"from": "C:\\Users\\anna\\base"}', "a path of a machine"),
+        ("model.safetensors", weights(0, source="/root/base").decode("latin-1"), "a path of a machine (/root/base)"),
+        ("config.json", '{"auto_map": {"AutoModel": "own.Model"}}', "auto_map"),
+        ("model.safetensors", "\x80\x02}q\x00.", "not a safetensors file"),
+    ],
+)
+def test_secrets_paths_and_code_are_not_published(hub, push, tmp_path, name, text, says):
+    folder = write_run(tmp_path / "run")
+    if name == "run.json":
+        record = json.loads((folder / name).read_text())
+        text = json.dumps(record | {"settings": {"api_key": text}})
+    (folder / name).write_bytes(text.encode("latin-1"))
+    before = len(hub.log)
+    answer = push(folder, "alice/secrets")
+    assert answer["kind"] == "UserError" and name in answer["error"] and says in answer["error"]
+    assert SECRET not in answer["error"] and hub.log[before:] == []
+
+
+def test_a_link_is_not_followed(push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    (tmp_path / "elsewhere").write_text("private")
+    (folder / "vocab.txt").symlink_to(tmp_path / "elsewhere")
+    assert "vocab.txt is a link" in push(folder, "alice/link")["error"]
+
+
+def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    cases = [(READ, "alice/x", "may only read"), (None, "alice/x", "`hf auth login`"), ("hf_old", "alice/x", "(401")]
+    for token, repo, says in cases:
+        pusher = Pusher(hub.url, token, tmp_path / "home")
+        answer = pusher(folder, repo)
+        pusher.close()
+        assert answer["kind"] == "UserError" and says in answer["error"], answer
+    for repo, says in [
+        ("bob/x", "give a name under alice or acme"),
+        ("x", "alice/x"),
+        ("alice/a b", "'alice/a b' is not a name"),
+        ("alice/../x", "is not a name"),
+    ]:
+        answer = push(folder, repo)
+        assert answer["kind"] == "UserError" and says in answer["error"], answer
+    assert ("model", "alice/x") not in hub.repos
+    push(folder, "acme/theirs")
+    assert holds(hub.model("acme/theirs"), folder)
+
+
+def test_a_name_that_another_model_has_is_refused(hub, push, tmp_path):
+    push(write_run(tmp_path / "run"), "alice/taken")
+    repo = hub.model("alice/taken")
+    files = {path: file for path, file in repo.at("main").files.items() if path != publishing.SENT}
+    taken = repo.commit("refs/heads/main", files, "somebody's", "", "alice")
+    answer = push(tmp_path / "run", "alice/taken")
+    assert "(config.json, model.safetensors)" in answer["error"] and repo.at("main") is taken
+
+
+def test_a_license_must_be_known_and_allowed(push, tmp_path):
+    base = {"id": "bert-base", "source": "local", "model_type": "bert", "license": "cc-by-sa-4.0"}
+    folder = write_run(tmp_path / "run", license=None)
+    assert "give --license" in push(folder, "alice/license")["error"]
+    assert "not an identifier" in push(folder, "alice/license", license="my own")["error"]
+    folder = write_run(tmp_path / "run", license="mit", base=base)
+    assert "which what is made from it must keep" in push(folder, "alice/license")["error"]
+
+
+def test_branch_tag_and_pull_request(hub, push, tmp_path):
+    push(write_run(tmp_path / "run"), "alice/refs")
+    repo = hub.model("alice/refs")
+    main = repo.at("main").id
+    pull = push(write_run(tmp_path / "run", 1), "alice/refs", create_pr=True)
+    assert pull["pull_request"] == 1 and holds(repo, tmp_path / "run", "refs/pr/1")
+    pull = push(write_run(tmp_path / "run", 2), "alice/refs", create_pr=True)
+    assert pull["pull_request"] == 1 and holds(repo, tmp_path / "run", "refs/pr/1") and len(repo.discussions) == 1
+    push(tmp_path / "run", "alice/refs", revision="dev", tag="v1")
+    assert holds(repo, tmp_path / "run", "v1") and repo.refs["refs/heads/dev"] == repo.refs["refs/tags/v1"]
+    answer = push(write_run(tmp_path / "run", 3), "alice/refs", revision="dev", tag="v1")
+    assert "--tag v1" in answer["error"] and holds(repo, write_run(tmp_path / "run", 2), "dev")
+    assert repo.at("main").id == main
+
+
+def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
+    base = tmp_path / "secret-client"
+    base.mkdir()
+    (base / "config.json").write_text('{"model_type": "bert"}')
+    (base / "model.safetensors").write_bytes(weights(7))
+    folder = adapter_run(tmp_path / "run", base, "local")
+    answer = push(folder, "alice/adapter")
+    assert (
+        all(way in answer["error"] for way in ("--push_base", "--merge", "--model"))
+        and str(base) not in answer["error"]
+    )
+    assert "--push_base" in push(adapter_run(tmp_path / "tiny", "tiny:bert", "embedded"), "alice/adapter")["error"]
+    assert ("model", "alice/adapter") not in hub.repos
+
+    answer = push(folder, "alice/adapter", push_base="alice/base")
+    published, adapter = hub.model("alice/base"), hub.model("alice/adapter")
+    config = json.loads(texts(adapter)["adapter_config.json"])
+    assert config == {"base_model_name_or_path": "alice/base", "revision": published.at("main").id}
+    assert texts(published)["model.safetensors"] == weights(7)
+    head = yaml.safe_load(texts(adapter)["README.md"].decode().split("---")[1])
+    assert (head["base_model"], head["base_model_relation"]) == ("alice/base", "adapter")
+    assert not any(str(tmp_path).encode() in text for text in [*texts(adapter).values(), *texts(published).values()])
+    again = push(folder, "alice/adapter", push_base="alice/base")
+    assert again["sent"] == [] and len(published.history("main")) == 2
+
+    merged = adapter_run(tmp_path / "merged", base, "local", kind="merged")
+    push(merged, "alice/merged")
+    assert holds(hub.model("alice/merged"), merged)
+    assert not any(path.startswith("adapter") for path in texts(hub.model("alice/merged")))
+    assert "adapter/" not in texts(hub.model("alice/merged"))["README.md"].decode()
+    gone = push(adapter_run(tmp_path / "run", "alice/no-such-base", "hub"), "alice/other")
+    assert "alice/no-such-base is not on the Hub" in gone["error"] and ("model", "alice/other") not in hub.repos
+
+
+def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, checkpoints):
+    """A real model with its probe: first right, then with weights that are not those the probe was made with."""
+    model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
+    folder = write_run(tmp_path / "run")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    verify.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    answer = push(folder, "alice/real")
+    repo = hub.model("alice/real")
+    assert answer["verification"]["max_difference"] == 0 and verify.PROBE not in texts(repo)
+    right = texts(repo)
+    model.classifier.weight.data.mul_(2)
+    model.save_pretrained(folder)
+    RunRecord.load(folder).save(folder)
+    answer = push(folder, "alice/real", tag="v1")
+    assert answer["kind"] == "RunStopped" and "classifier.weight" in answer["error"] and "undone" in answer["error"]
+    assert texts(repo) == right and len(repo.history("main")) == 4 and "refs/tags/v1" not in repo.refs
+
+
+def test_a_card_merged_twice_is_the_same(tmp_path):
+    """Or a push whose answer was lost would find a difference, and commit again."""
+    first = card.render(RunRecord.load(write_run(tmp_path / "run")), "alice/x")
+    second = card.render(RunRecord.load(write_run(tmp_path / "run", 1)), "alice/x")
+    for there in (
+        first,
+        second,
+        first.replace("## Results", "## Mine"),
+        "# Hello\n\ntext",
+        "---\ntags: [x]\n---\n\nhi",
+    ):
+        merged, _ = card.merge(second, there)
+        assert card.merge(second, merged) == (merged, [])
+
+
+def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, recipe, tmp_path):
+    """What can be known before training is said before it; what fails after it leaves the run folder as it is."""
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    own["HF_HOME"] = str(tmp_path / "home")
+    folder = tmp_path / "run"
+    flags = ["--output_dir", str(folder), "--push_to", "alice/recipe"]
+    for refused, says in (
+        (recipe("sentiment_adapter", *flags, **own), "--push_base"),
+        (recipe("sentiment_finetune", *flags, **own), "give --license"),
+    ):
+        assert refused.returncode == 2 and says in refused.stderr and not folder.exists(), refused.stderr
+    hub.fail("POST .*/commit/", 403, count=1)
+    flags += [
+        "--license",
+        "mit",
+        "--max_steps",
+        "2",
+        "--train_rows",
+        "16",
+        "--validation_rows",
+        "8",
+        "--test_rows",
+        "8",
+    ]
+    run = recipe("sentiment_finetune", *flags, **own)
+    assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
+    assert run.stderr.splitlines()[-1].endswith(f"later: tl-hub push {folder} alice/recipe")
+    later = subprocess.run(
+        [sys.executable, "-m", "tl_hub.command", "push", folder, "alice/recipe"],
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
+    assert texts(hub.model("alice/recipe"))["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The reference Hub, which speaks Xet, in a thread of this process."""
+    if not (REFERENCE / "refhub.py").is_file():
+        pytest.skip(f"the reference Hub {REFERENCE} is not on this machine")
+    pytest.importorskip("lz4", reason="the reference Hub needs lz4: pip install -e '.[test]'")
+    sys.path.insert(0, str(REFERENCE))
+    try:
+        from refhub import RefHub
+    finally:
+        sys.path.remove(str(REFERENCE))
+    with RefHub() as server:
+        yield server
+
+
+@pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])
+def test_both_upload_paths_to_the_reference_hub(reference, tmp_path, xet):
+    environment = {"HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms", "HF_HUB_DISABLE_XET": "0" if xet else "1"}
+    pusher = Pusher(reference.url, "hf_alice_write", tmp_path / "home", **environment)
+    repo = f"alice/{'xet' if xet else 'lfs'}"
+    upload = ["xet-write-token", "/v1/xorbs/", "/v1/shards"] if xet else ["objects/batch", "PUT /"]
+    routes = ["whoami", "/refs", "/tree/", "validate-yaml", "preupload", "POST .*/commit/", "resolve/.*README", *upload]
+    cases = [(route, what, "before") for route in routes for what in (503, "drop")]
+    cases += [("POST .*/commit/", what, "after") for what in (500, "drop")]
+    try:
+        assert "error" not in pusher(write_run(tmp_path / "run"), repo, collection="Mine")
+        for number, (route, what, phase) in enumerate(random.Random(1).sample(cases, len(cases)), start=1):
+            folder = write_run(tmp_path / "run", number)
+            reference.fault(route=route, status=what, phase=phase)
+            answer = pusher(folder, repo, tag=f"v{number}")
+            case = f"{route} {what} {phase}: {answer}"
+            reference.clear_faults()
+            if "error" in answer:
+                answer = pusher(folder, repo, tag=f"v{number}")
+            assert "error" not in answer, case
+            (found,) = [each for each in reference.state()["repos"] if each["id"] == repo]
+            assert len(found["commits"]) == number + 2, f"one commit a push, {case}"
+    finally:
+        pusher.close()

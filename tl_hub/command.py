@@ -1,0 +1,206 @@
+"""The `tl-hub` command: what can be done with a run folder, by one's own loop or by a recipe, once it is there."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tl_hub import cli
+from tl_hub.errors import UserError
+
+# What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
+
+
+def main() -> None:
+    cli.run(_main)
+
+
+def _main() -> None:
+    parser = cli.Parser(
+        prog="tl-hub",
+        description=__doc__,
+        epilog="tl-hub COMMAND --help shows examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=cli.Parser)
+
+    push = _command(
+        commands,
+        push_run,
+        "push",
+        "publish a run folder on the Hub",
+        """\
+tl-hub push runs/qa_adapter alice/qa --dry_run            what would be sent
+tl-hub push runs/qa_adapter alice/qa --tag v1             private, unless --public
+tl-hub push runs/qa_adapter alice/qa --push_base alice/tiny-bert
+HF_HUB_DISABLE_XET=1 tl-hub push runs/qa_adapter alice/qa by LFS""",
+    )
+    push.add_argument("folder")
+    push.add_argument("repo", metavar="owner/name")
+    push.add_argument("--public", action="store_true", help="a repository that is made is visible to everybody")
+    push.add_argument("--revision", metavar="BRANCH", help="branch, made if it is not there [main]")
+    push.add_argument("--create_pr", action="store_true", help="open a pull request, or go on with one's own")
+    push.add_argument("--tag", help="name for the commit")
+    push.add_argument("--collection", help="slug of a collection, or title of one's own, made if it is not there")
+    push.add_argument("--license", help="license of the result, as the Hub names it, instead of the record's")
+    push.add_argument("--push_base", metavar="owner/name", help="publish a base that is only here, there")
+    push.add_argument("--dry_run", action="store_true", help="say what would be sent, and send nothing")
+
+    card = _command(
+        commands,
+        write_card,
+        "card",
+        "write the model card (README.md) of a run folder from its run.json",
+        """\
+tl-hub card runs/qa_adapter
+tl-hub card runs/mine --repo alice/mine                   with snippets that load it from there""",
+    )
+    card.add_argument("folder")
+    card.add_argument("--repo", metavar="owner/name", help="repository that the snippets load from [this folder]")
+
+    verify = _command(
+        commands,
+        verify_run,
+        "verify",
+        "load a run folder or a repository in a fresh process and compare it with what it states",
+        """\
+tl-hub verify runs/qa_adapter
+tl-hub verify alice/qa --revision v1 --json""",
+    )
+    verify.add_argument("location", metavar="folder|owner/name")
+    verify.add_argument("--revision", help="branch, tag or commit of the repository [main]")
+
+    show = _command(commands, show_run, "show", "show a run", "tl-hub show runs/qa_adapter")
+    show.add_argument("folder")
+
+    runs = _command(
+        commands,
+        list_runs,
+        "list",
+        "list the runs under a folder",
+        """\
+tl-hub list
+tl-hub list experiments --json | jq '.[].metrics[0]'""",
+    )
+    runs.add_argument("folder", nargs="?", default="runs")
+
+    asked = parser.parse_args()
+    answer, text = asked.call(asked)
+    print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else text)
+
+
+def _command(commands: Any, call: Any, name: str, help: str, examples: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.set_defaults(call=call)
+    return parser
+
+
+def push_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub.publishing import publish
+
+    done = publish(
+        asked.folder,
+        asked.repo,
+        private=not asked.public,
+        revision=asked.revision,
+        create_pr=asked.create_pr,
+        tag=asked.tag,
+        collection=asked.collection,
+        license=asked.license,
+        push_base=asked.push_base,
+        dry_run=asked.dry_run,
+        say=_say_nothing if asked.json else print,
+    )
+    if asked.dry_run:
+        return vars(done), "nothing was sent"
+    return vars(done), done.summary()
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub import card
+
+    path = card.write(asked.folder, asked.repo)
+    return {"card": str(path)}, f"{path} was written"
+
+
+def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub import verify
+
+    folder = Path(asked.location)
+    if folder.is_dir() and asked.revision:
+        raise UserError(f"--revision is for a repository, and {folder} is a folder")
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        from tl_hub import hub
+
+        revision = hub.model_facts(asked.location, asked.revision).revision
+        folder = Path(snapshot_download(asked.location, revision=revision))
+    report = verify.check(folder, offline=False)
+    found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
+    if "max_difference" in report:
+        found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")
+    if report.get("same_output"):
+        found.append("the pipeline's answer on the card came out again")
+    if len(found) == 1:
+        found.append("it holds nothing to compare the outputs with")
+    return report, "; ".join(found)
+
+
+def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub.record import RunRecord
+
+    run = RunRecord.load(asked.folder)
+    rows = [("kind", run.kind), ("task", run.pipeline_tag), ("method", run.method["name"])]
+    rows += [("base", run.base.id)] if run.base else []
+    rows += [("data", run.data.id)]
+    rows += [(name, f"{split.rows:,} rows") for name, split in run.data.splits.items()]
+    for metric in run.metrics:
+        interval = "" if metric.low is None else f", 95 % interval {metric.low:.4g} to {metric.high:.4g}"
+        rows.append((metric.name, f"{metric.value:.4g}{interval} ({metric.rows:,} {metric.split} rows)"))
+    rows += [(name, str(value)) for name, value in run.settings.items()]
+    rows += [("seconds", f"{run.cost.training_seconds:.4g}")] if run.cost.training_seconds else []
+    rows += [("date", run.created)] if run.created else []
+    width = max(len(name) for name, _ in rows)
+    return run.facts(), "\n".join([run.name, *(f"  {name:{width}}  {value}" for name, value in rows)])
+
+
+def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub import record
+
+    root = Path(asked.folder)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; give the one that holds the runs")
+    runs, rows = [], []
+    for path in sorted(root.rglob(record.FILE)):
+        folder = path.parent
+        try:
+            run = record.RunRecord.load(folder)
+        except UserError as error:
+            rows.append((str(folder), f"({error})", "", "", ""))
+            continue
+        runs.append({"folder": str(folder), **run.facts()})
+        figure = f"{run.metrics[0].name} {run.metrics[0].value:.4g}" if run.metrics else ""
+        rows.append((str(folder), run.kind, run.pipeline_tag, figure, run.created or ""))
+    if not rows:
+        return [], f"no runs under {root}"
+    widths = [max(len(row[column]) for row in rows if len(row[1]) < 40 or column == 0) for column in range(4)]
+    return runs, "\n".join(
+        "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[4]]) for row in rows
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,808 @@
+"""A run folder becomes a repository on the Hub, in one commit that is complete or not there at all.
+
+huggingface_hub repeats few of its calls when they fail in passing, and does not look whether a commit whose answer
+was lost is there. Here every step is: look at the branch, send what differs, and on failure look again. So a step that
+was done is not done twice, and the same command given later sends what is missing. Needs neither torch nor
+transformers.
+
+What is sent is on a list (`ALLOWED`). The probe is not on it: it holds rows of the user's data, and of a language model
+its outputs take hundreds of megabytes; the check of what arrived reads the one in the folder.
+"""
+
+import hashlib
+import itertools
+import json
+import random
+import re
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    hf_hub_url,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+
+from tl_hub import card, record, verify
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.licenses import IDENTIFIERS, license_of
+from tl_hub.record import BaseModel, RunRecord
+
+ALLOWED = (
+    record.FILE,
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "head.safetensors",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+    "*.png",
+)
+"""What a repository is made of, beside the card and `.eval_results/`, which are written anew from the record."""
+SENT = ".tl_hub.json"
+"""Names the files of the last push, in the repository: of them the next one removes what no longer belongs."""
+
+_T = TypeVar("_T")
+_PASSING = (408, 429, 500, 502, 503, 504)
+_LONGEST_PAUSE = 60.0
+_LONGEST_WAIT = 600.0
+_LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
+_SECRETS = re.compile(
+    rb"\b(hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|sk-[\w-]{32,}"
+    rb"|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_HOMES = re.compile(
+    rb"(?<![\w.~:/-])(?:/home|/Users|/root|/mnt|/scratch|/workspace|/tmp|/private|/var/folders)/[\w.-]+[^\s\"'`)>,]*"
+    rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
+)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a call that fails in passing is repeated.
+
+    Attributes:
+        attempts: calls in all.
+        wait: seconds before the second call; doubled each time, and up to half is added by chance.
+        timeout: seconds without a sign of the server after which a call has failed.
+    """
+
+    attempts: int = 7
+    wait: float = 1.0
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a push did.
+
+    Attributes:
+        revision: the commit that holds the run now; None after a dry run.
+        sent: files of the commit that are new or changed, none where all was there already.
+        removed: files of an earlier push that no longer belong.
+        left_out: files of the run folder that are not published.
+        notes: what a person should look at, a sentence each.
+        pull_request: its number.
+        verification: what loading the pushed revision gave; None where the folder has no probe.
+    """
+
+    repo: str
+    url: str
+    revision: str | None
+    sent: list[str]
+    removed: list[str]
+    left_out: list[str]
+    notes: list[str]
+    pull_request: int | None = None
+    verification: dict[str, Any] | None = None
+
+    def summary(self) -> str:
+        """What to tell a person at the end of a push."""
+        place = f"{self.url}/discussions/{self.pull_request}" if self.pull_request else self.url
+        changed = (
+            f"{len(self.sent)} files sent, {len(self.removed)} removed" if self.sent or self.removed else "no change"
+        )
+        checked = "only its bytes were compared, as there is no probe in the folder"
+        if self.verification:
+            checked = f"loaded back from there by {' and '.join(self.verification['loaded_by'])}"
+        return f"{place} at {self.revision}: {changed}; {checked}"
+
+
+def publish(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    collection: str | None = None,
+    license: str | None = None,
+    push_base: str | None = None,
+    dry_run: bool = False,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = print,
+) -> Published:
+    """Send a run folder to the Hub, load it back from there, and undo the commit if that is not the same model.
+
+    Args:
+        folder: holds `run.json`; nothing in it is changed.
+        repo: `owner/name`, made if it is not there.
+        private: of a repository that is made; one that is there stays as visible as it is.
+        revision: branch, made from `main` if it is not there.
+        create_pr: open a pull request, or go on with the one that an earlier push opened.
+        tag: name for the commit.
+        collection: slug of one that exists, or the title of one of the repository's owner, made if it is not there.
+        license: of the result, instead of the record's.
+        push_base: `owner/name` to publish a base at that exists only here; the result then names it.
+        dry_run: say what would be sent, and send nothing.
+
+    Raises:
+        UserError: what the user can mend: token, rights, names, license, base, a secret in a file.
+        RunStopped: the Hub cannot be reached, or gave back another model, and the commit was undone.
+    """
+    folder = Path(folder)
+    if create_pr and revision:
+        raise UserError("--revision and --create_pr exclude each other; a pull request is made against main")
+    hub = _Repository(repo, patience, say)
+    run = RunRecord.load(folder)
+    run.license = known_license(license or run.license, run.base.license if run.base else None)
+    title = f"{run.name}: {run.kind}, {run.pipeline_tag}"[:200]
+    base_here = base_only_here(run)
+    if base_here and not push_base:
+        raise UserError(BASE_ONLY_HERE.format(base=base_here))
+    files = _files(folder, run)
+    left_out = sorted(
+        name
+        for path in folder.rglob("*")
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in {*files, card.FILE}
+    )
+    with _timeouts():
+        hub.check_rights(create_pr)
+        if base_here and push_base:
+            run.base, rewritten = _with_base_published(folder, run, push_base, private, dry_run, patience, say)
+            files |= rewritten
+        elif run.base and run.base.source == "hub":
+            hub.check_base(run.base)
+        pictures = {name: f"{name}.png" in files for name in ("curves", "confusion", "layers")}
+        content = _Content(title, card.render(run, repo, **pictures), files)
+        _scan(card.FILE, content.card.encode(), folder)
+        exists = hub.exists()
+        if not exists and create_pr:
+            raise UserError(f"{repo} does not exist, so no pull request can be made; push without --create_pr")
+        branch = revision or "main"
+        if dry_run:
+            plan = hub.plan(hub.refs().get(branch) or hub.refs()["main"] if exists else None, content)
+            state = "is there" if exists else f"would be made, {'private' if private else 'public'}"
+            say(f"{repo} {state}; a commit to {branch} would hold:")
+            _show(plan, left_out, say)
+            return Published(repo, hub.url, None, plan.sent, plan.removed, left_out, plan.notes)
+        if not exists:
+            hub.create(private)
+        elif revision:
+            hub.branch(revision)
+        number = hub.pull_request(title) if create_pr else None
+        if number:
+            branch = f"refs/pr/{number}"
+        tagged = hub.refs(tags=True).get(tag) if tag else None
+        if tagged and (tagged != hub.refs()[branch] or hub.plan(tagged, content).changed):
+            raise UserError(f"--tag {tag}: the tag is there, on another commit; give another name")
+        plan = hub.send(branch, content)
+        for note in plan.notes:
+            say(f"note: {note}")
+        with tempfile.TemporaryDirectory() as scratch:
+            there = hub.download(plan, f"{scratch}/cache")
+            try:
+                verification = _check_back(there, folder, plan, Path(scratch) / "run", say)
+            except RunStopped as stop:
+                if not plan.changed:
+                    raise
+                hub.revert(branch, plan)
+                raise RunStopped(f"{stop}; the commit was undone and {repo} is as it was before", exit_code=1) from stop
+        if number:
+            hub.open(number)
+        if tag and plan.head:
+            hub.tag(tag, plan.head)
+        if collection:
+            hub.collect(collection, private)
+    return Published(repo, hub.url, plan.head, plan.sent, plan.removed, left_out, plan.notes, number, verification)
+
+
+def check_rights(repo: str, patience: Patience = Patience(), say: Callable[[str], None] = print) -> None:
+    """Ask the Hub whether this token may write there, before anything is trained.
+
+    Raises:
+        UserError: no token, one that is not valid or may not write there, or not a name for a repository.
+        RunStopped: the Hub cannot be reached.
+    """
+    with _timeouts():
+        hub = _Repository(repo, patience, say)
+        hub.check_rights(create_pr=False)
+        hub.check_free()
+
+
+BASE_ONLY_HERE = (
+    "the base {base} is not on the Hub, and the result is of no use without it; --push_base owner/name publishes the"
+    " base first, a --model that is on the Hub needs none of this, and --merge makes a result that stands alone"
+)
+
+
+def known_license(given: str | None, base: str | None) -> str:
+    """The license a result is published under.
+
+    Raises:
+        UserError: nobody knows one, or the base's does not allow it.
+    """
+    license = license_of(given, base)
+    if license not in IDENTIFIERS:
+        raise UserError(f"the license is {license or 'not known'}; give --license, such as apache-2.0")
+    return license
+
+
+def base_only_here(run: RunRecord) -> str | None:
+    """Name of the base that the result needs and nobody else has.
+
+    An embedded base is everybody's who has tl_hub: a head finds it there, but PEFT looks for an adapter's base itself.
+    """
+    head = run.auto_class == "FeatureModel"
+    if run.base and (run.kind == "adapter" or head) and run.base.source in ("local", *([] if head else ["embedded"])):
+        return run.base.id
+    return None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is to be in a repository: files, and the text of the card, which takes up what a person wrote there.
+
+    Attributes:
+        keep_card: a card that is there stays as it is.
+    """
+
+    title: str
+    card: str
+    files: dict[str, bytes | Path]
+    keep_card: bool = False
+
+
+@dataclass
+class _Plan:
+    """What a commit on `parent` is to change; both are None for a repository that is not there.
+
+    Attributes:
+        head: the commit that was made, or `parent` where nothing is to change.
+        files: all that belongs in the repository.
+        there: paths that `parent` has.
+    """
+
+    parent: str | None
+    head: str | None
+    files: dict[str, bytes | Path]
+    sent: list[str]
+    removed: list[str]
+    notes: list[str]
+    there: set[str]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.sent or self.removed)
+
+
+class _Repository:
+    """A model repository. What fails in passing is asked again, after a look at what was done already."""
+
+    def __init__(self, id: str, patience: Patience, say: Callable[[str], None]):
+        try:
+            validate_repo_id(id)
+        except HFValidationError as error:
+            raise UserError(
+                f"{id!r} is not a name for a repository; give owner/name, such as alice/my-model"
+            ) from error
+        if "/" not in id:
+            raise UserError(f"{id!r} names no owner; give owner/name, such as alice/{id}")
+        self.id, self.patience, self.say = id, patience, say
+        self.api = HfApi()
+        self.url = f"{constants.ENDPOINT}/{id}"
+        self.user = ""
+
+    def ask(self, doing: str, call: Callable[[], _T]) -> _T:
+        """The answer of a call that may be made twice."""
+        for attempt in itertools.count(1):
+            get_session().timeout = httpx2.Timeout(self.patience.timeout)
+            try:
+                return call()
+            except _FAILURES as error:
+                self.pause(doing, error, attempt)
+        raise AssertionError
+
+    def pause(self, doing: str, error: Exception, attempt: int) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            UserError: the Hub has answered, and would answer the same again.
+            RunStopped: it was the last attempt.
+        """
+        if isinstance(error, OfflineModeIsEnabled):
+            raise UserError(f"{doing}: HF_HUB_OFFLINE is set; unset it, and give the same command again") from error
+        response = error.response if isinstance(error, HfHubHTTPError) else None
+        if response is not None and response.status_code not in _PASSING:
+            raise UserError(f"{doing}: {self._refusal(error)}") from error
+        refused = re.search(r"HTTP status client error \((\d+)", str(error))  # all that Xet tells is in its text
+        if response is None and refused and int(refused[1]) not in _PASSING:
+            raise UserError(
+                f"{doing}: the Hub refuses the upload by Xet ({_first_line(error)}); check the token's rights, or set"
+                " HF_HUB_DISABLE_XET=1"
+            ) from error
+        reason = f"the Hub answered {response.status_code}" if response is not None else _first_line(error)
+        seconds = min(self.patience.wait * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(1, 1.5)
+        if response is not None:
+            seconds = max(seconds, _asked_to_wait(response))
+        if attempt == self.patience.attempts or seconds > _LONGEST_WAIT:
+            asked = f" and asks to wait for {seconds / 60:.0f} min" if seconds > _LONGEST_WAIT else ""
+            raise RunStopped(
+                f"{doing}: {reason}{asked} (attempt {attempt}); nothing is lost, give the same command again later",
+                exit_code=1,
+            ) from error
+        self.say(f"{doing}: {reason}; again in {seconds:.0f} s (attempt {attempt + 1} of {self.patience.attempts})")
+        time.sleep(seconds)
+
+    def _refusal(self, error: Any) -> str:
+        says = error.server_message or _first_line(error)
+        ways = {
+            401: "the Hub does not accept the token; `hf auth login` sets another",
+            403: "the token may not do this; make one that may write at https://huggingface.co/settings/tokens",
+            404: f"{self.id}, or what was asked of it, is not there or not for this token to see; check the names",
+            409: "the name is taken, or another change is under way; give another name, or the same command again",
+            413: "a file is too large for the Hub; save the weights in smaller shards",
+            422: "the Hub refuses what was sent; correct what it names",
+        }
+        return f"{ways.get(error.response.status_code, 'the Hub refuses it')} ({error.response.status_code}: {says})"
+
+    def check_rights(self, create_pr: bool) -> None:
+        if get_token() is None:
+            raise UserError(f"there is no token to write to {self.id}; `hf auth login` sets one, and so does HF_TOKEN")
+        who = self.ask("ask whose the token is", self.api.whoami)
+        self.user = who["name"]
+        if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            raise UserError(
+                f"the token of {self.user} may only read; make one that may write at"
+                " https://huggingface.co/settings/tokens, and give it to `hf auth login`"
+            )
+        places = [self.user, *(org["name"] for org in who.get("orgs", []) if org.get("roleInOrg") != "read")]
+        if not create_pr and self.id.split("/")[0] not in places:
+            raise UserError(f"{self.user} may not write to {self.id}; give a name under {' or '.join(places)}")
+        if self.exists():
+            if not create_pr:
+                self.ask(f"ask for the right to write to {self.id}", lambda: self.api.auth_check(self.id, write=True))
+
+    def check_free(self) -> None:
+        if self.exists():
+            commit = self.refs()["main"]
+            self._before(self.files(commit), commit)
+
+    def check_base(self, base: BaseModel) -> None:
+        def look() -> None:
+            try:
+                self.api.model_info(base.id, revision=base.revision)
+            except GatedRepoError:
+                pass
+            except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+                revision = f" at {base.revision}" if base.revision else ""
+                raise UserError(
+                    f"the base {base.id}{revision} is not on the Hub, or not for this token to see; publish it first"
+                ) from error
+
+        self.ask(f"look for the base {base.id}", look)
+
+    def exists(self) -> bool:
+        return self.ask(f"look for {self.id}", lambda: self.api.repo_exists(self.id))
+
+    def create(self, private: bool) -> None:
+        def make() -> None:
+            try:
+                self.api.create_repo(self.id, private=private)
+            except HfHubHTTPError as error:
+                # Made by the call whose answer was lost, or by another push.
+                if error.response.status_code != 409 or not self.api.repo_exists(self.id):
+                    raise
+
+        self.ask(f"make {self.id}", make)
+
+    def refs(self, tags: bool = False) -> dict[str, str]:
+        """Commits of the branches and pull requests, or of the tags, by name."""
+        found = self.ask(f"look at {self.id}", lambda: self.api.list_repo_refs(self.id, include_pull_requests=not tags))
+        if tags:
+            return {ref.name: ref.target_commit for ref in found.tags}
+        pulls = {ref.ref: ref.target_commit for ref in found.pull_requests or []}
+        return {ref.name: ref.target_commit for ref in found.branches} | pulls
+
+    def files(self, commit: str) -> dict[str, RepoFile]:
+        def look() -> dict[str, RepoFile]:
+            found = self.api.list_repo_tree(self.id, revision=commit, recursive=True)
+            return {item.path: item for item in found if isinstance(item, RepoFile)}
+
+        return self.ask(f"list {self.id}", look)
+
+    def read(self, path: str, commit: str) -> str:
+        def get() -> str:
+            answer = get_session().get(hf_hub_url(self.id, path, revision=commit), headers=build_hf_headers())
+            hf_raise_for_status(answer)
+            return answer.text
+
+        return self.ask(f"read {path} of {self.id}", get)
+
+    def branch(self, name: str) -> None:
+        def make() -> None:
+            if name not in self.refs():
+                self.api.create_branch(self.id, branch=name)
+
+        self.ask(f"make the branch {name}", make)
+
+    def tag(self, name: str, commit: str) -> None:
+        def make() -> None:
+            if self.refs(tags=True).get(name) != commit:
+                self.api.create_tag(self.id, tag=name, revision=commit)
+
+        self.ask(f"make the tag {name}", make)
+
+    def pull_request(self, title: str) -> int:
+        """Number of the one that an earlier push of the same run opened, or of a new one."""
+
+        def make() -> int:
+            for found in self.api.get_repo_discussions(self.id, author=self.user, discussion_type="pull_request"):
+                if found.title == title and found.status in ("draft", "open"):
+                    return found.num
+            return self.api.create_pull_request(self.id, title=title).num
+
+        return self.ask("open a pull request", make)
+
+    def open(self, number: int) -> None:
+        """A pull request is a draft until there is something in it."""
+
+        def make() -> None:
+            if self.api.get_discussion_details(self.id, number).status == "draft":
+                self.api.change_discussion_status(self.id, number, new_status="open")
+
+        self.ask(f"open pull request {number}", make)
+
+    def collect(self, collection: str, private: bool) -> None:
+        def make() -> None:
+            slug = collection
+            if "/" not in slug:
+                owner = self.id.split("/")[0]
+                slug = self.api.create_collection(collection, namespace=owner, private=private, exists_ok=True).slug
+            self.api.add_collection_item(slug, self.id, "model", exists_ok=True)
+
+        self.ask(f"put it into the collection {collection}", make)
+
+    def _before(self, there: dict[str, RepoFile], commit: str) -> set[str]:
+        """Files that the last push sent.
+
+        Raises:
+            UserError: there is a model of another origin.
+        """
+        before = set(json.loads(self.read(SENT, commit))["files"]) if SENT in there else set()
+        others = sorted(name for name in set(there) - before if _LOADED.fullmatch(name))
+        if others:
+            raise UserError(
+                f"{self.id} holds a model that was not published from a run folder ({', '.join(others[:3])}); "
+                "give another name, or delete these files there"
+            )
+        return before
+
+    def plan(self, parent: str | None, content: _Content) -> _Plan:
+        """How the repository at a commit differs from what it is to be."""
+        there = self.files(parent) if parent else {}
+        before = self._before(there, parent) if parent else set()
+        old = self.read(card.FILE, parent) if parent and card.FILE in there else None
+        text, notes = content.card, list[str]()
+        if old is not None:
+            text, notes = (old, notes) if content.keep_card else card.merge(content.card, old)
+        files = {**content.files, card.FILE: text.encode()}
+        files[SENT] = (json.dumps({"files": sorted([*files, SENT])}, indent=2) + "\n").encode()
+        sent = [name for name, data in files.items() if name not in there or not _same(data, there[name])]
+        return _Plan(parent, parent, files, sent, sorted(before & set(there) - set(files)), notes, set(there))
+
+    def send(self, branch: str, content: _Content) -> _Plan:
+        """Commit what differs. A commit whose answer was lost is found by looking again, and counts as this one."""
+        tried: _Plan | None = None
+        for attempt in itertools.count(1):
+            plan = self.plan(self.refs()[branch], content)
+            if not plan.changed:
+                return replace(tried, head=plan.head) if tried else plan
+            operations: list[Any] = [
+                *(CommitOperationAdd(name, plan.files[name]) for name in plan.sent),
+                *(CommitOperationDelete(name) for name in plan.removed),
+            ]
+            try:
+                get_session().timeout = httpx2.Timeout(self.patience.timeout)
+                done = self.api.create_commit(
+                    self.id, operations, commit_message=content.title, revision=branch, parent_commit=plan.parent
+                )
+                return replace(plan, head=done.oid)
+            except ValueError as error:  # the Hub's word on the card's metadata
+                raise UserError(f"{self.id}: {_first_line(error)}") from error
+            except (*_FAILURES, RuntimeError) as error:
+                # The client wraps what went wrong with the upload of a file.
+                failure = error.__cause__ if isinstance(error, RuntimeError) else error
+                if not isinstance(failure, _FAILURES):
+                    raise
+                conflict = isinstance(failure, HfHubHTTPError) and failure.response.status_code == 412
+                if conflict and attempt < self.patience.attempts:
+                    self.say(f"{self.id} was changed by another push; looking again")
+                    continue
+                self.pause(f"send to {self.id}", failure, attempt)
+                tried = plan
+        raise AssertionError
+
+    def download(self, plan: _Plan, cache: str) -> Path:
+        """Folder of the files of a commit, all of which come from the Hub: the cache is a new one."""
+        names = list(plan.files)
+        return Path(
+            self.ask(
+                f"download {self.id}",
+                lambda: snapshot_download(self.id, revision=plan.head, cache_dir=cache, allow_patterns=names),
+            )
+        )
+
+    def revert(self, branch: str, plan: _Plan) -> None:
+        """Make a commit that undoes another."""
+        assert plan.parent is not None
+
+        def make() -> None:
+            if self.refs()[branch] == plan.head:
+                self.api.create_commit(
+                    self.id,
+                    [
+                        CommitOperationCopy(name, name, src_revision=plan.parent)
+                        if name in plan.there
+                        else CommitOperationDelete(name)
+                        for name in [*plan.sent, *plan.removed]
+                    ],
+                    commit_message="Undo a push that does not load as the model that was trained",
+                    revision=branch,
+                    parent_commit=plan.head,
+                )
+
+        self.ask(f"undo the commit {plan.head}", make)
+
+
+_FAILURES = (
+    HfHubHTTPError,
+    httpx2.TransportError,
+    ConnectionError,
+    TimeoutError,
+    LocalEntryNotFoundError,
+    json.JSONDecodeError,  # what stands between may answer with a page of its own
+)
+
+
+@contextmanager
+def _timeouts() -> Iterator[None]:
+    """huggingface_hub waits without an end; its client is shared, so what it had is given back."""
+    before = get_session().timeout
+    try:
+        yield
+    finally:
+        get_session().timeout = before
+
+
+def _asked_to_wait(response: httpx2.Response) -> float:
+    """Seconds that the Hub asks for, in the header of the standard or in that of its rate limits."""
+    found = re.fullmatch(r"\d+", response.headers.get("Retry-After", "")) or re.search(
+        r"\br=0;t=(\d+)", response.headers.get("RateLimit", "")
+    )
+    return float(found[found.lastindex or 0]) if found else 0.0
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
+    """What is published of a run folder, the card excepted.
+
+    Raises:
+        UserError: no weights in safetensors, a link, code, a secret or a local path.
+    """
+    files: dict[str, bytes | Path] = {}
+    for pattern in ALLOWED:
+        for path in sorted(folder.glob(pattern)):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                raise UserError(f"{path} is a link; put the file itself there")
+            files[name] = path
+    if run.kind == "merged" and run.base and run.base.source != "hub":
+        # The adapter names its base by a path. The merged model stands alone.
+        files = {name: data for name, data in files.items() if not name.startswith("adapter/")}
+        if run.verification and "loaded_by" in run.verification:
+            by = [loader for loader in run.verification["loaded_by"] if loader != "peft"]
+            run.verification = run.verification | {"loaded_by": by}
+    if not any(name.endswith(".safetensors") for name in files):
+        raise UserError(f"{folder} holds no weights in safetensors (model.safetensors, adapter_model.safetensors ...)")
+    files[record.FILE] = run.text().encode()
+    files |= {name: text.encode() for name, text in card.results_files(run).items()}
+    for name, data in files.items():
+        if name not in _REWRITTEN or not base_only_here(run):
+            _scan(name, data, folder)
+    return files
+
+
+_REWRITTEN = ("adapter_config.json", "config.json")
+"""Files that name a base by its path, where it is not on the Hub."""
+
+
+def _scan(name: str, data: bytes | Path, folder: Path) -> None:
+    """Refuse to publish what looks like a secret, a path of this machine, or code to be run.
+
+    Raises:
+        UserError: names the file and what it holds.
+    """
+    if name.endswith(".safetensors"):
+        assert isinstance(data, Path)
+        with data.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+            content = file.read(min(length, 100_000_000))
+        if not content.startswith(b"{"):
+            raise UserError(f"{name} is not a safetensors file")
+    else:
+        content = _bytes(data)
+    token = (get_token() or "").encode()
+    secret = _SECRETS.search(content)
+    if secret or (token and token in content):
+        shown = f"{secret[0][:6].decode()}..." if secret else "your Hub token"
+        raise UserError(f"{name} holds what looks like a secret ({shown}); remove it, and replace the secret")
+    vocabulary = name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
+    if not vocabulary and not name.endswith(".png"):
+        path = _HOMES.search(content)
+        own = next((p for p in (str(folder.resolve()), str(Path.home())) if p != "/" and p.encode() in content), None)
+        if path or own:
+            shown = path[0].decode(errors="replace") if path else str(own)
+            raise UserError(f"{name} holds a path of a machine ({shown}), which nobody else has; remove it")
+    if name.endswith("config.json") and b'"auto_map"' in content:
+        raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
+
+
+def _with_base_published(
+    folder: Path,
+    run: RunRecord,
+    repo: str,
+    private: bool,
+    dry_run: bool,
+    patience: Patience,
+    say: Callable[[str], None],
+) -> tuple[BaseModel, dict[str, bytes | Path]]:
+    """Publish the base of a run, and name it in the files that did so by a path.
+
+    Raises:
+        UserError: the base is not where the run found it.
+    """
+    assert run.base is not None
+    name = "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
+    config = json.loads((folder / name).read_text(encoding="utf-8"))
+    place = Path(config["base"].get("path", "") if name == "config.json" else config["base_model_name_or_path"])
+    if not (place / "config.json").is_file():
+        raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
+    license = known_license(run.base.license or run.license, None)
+    revision: str | None
+    if (place / record.FILE).is_file():
+        say(f"the base {run.base.id}:")
+        revision = publish(
+            place, repo, private=private, license=license, dry_run=dry_run, patience=patience, say=say
+        ).revision
+    else:
+        hub = _Repository(repo, patience, say)
+        hub.check_rights(create_pr=False)
+        files: dict[str, bytes | Path] = {
+            path.relative_to(place).as_posix(): path for pattern in ALLOWED for path in sorted(place.glob(pattern))
+        }
+        for file, data in files.items():
+            _scan(file, data, place)
+        title = repo.split("/")[1]
+        head = f"---\nlibrary_name: transformers\nlicense: {license}\n---\n\n"
+        text = f"{head}# {title}\n\nThe pretrained model that others start from.\n"
+        if dry_run:
+            say(f"{repo} would be made of the base {run.base.id}: {', '.join(files)}")
+            revision = None
+        else:
+            if not hub.exists():
+                hub.create(private)
+            revision = hub.send("main", _Content(title, text, files, keep_card=True)).head
+    base = replace(run.base, id=repo, source="hub", revision=revision, license=license)
+    run.base = base
+    if name == "config.json":
+        known = {key: value for key, value in config["base"].items() if key != "path"}
+        config["base"] = known | {"id": repo, "source": "hub", "revision": revision}
+    else:
+        config |= {"base_model_name_or_path": repo, "revision": revision}
+    files = {name: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(), record.FILE: run.text().encode()}
+    for file, data in files.items():
+        _scan(file, data, folder)
+    return base, files
+
+
+def _check_back(
+    there: Path, folder: Path, plan: _Plan, copy: Path, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Compare what was downloaded with what was sent, and load it in a fresh process, in a folder `copy`.
+
+    Raises:
+        RunStopped: not what was sent, or not the model that was trained.
+    """
+    for name, data in plan.files.items():
+        if not (there / name).is_file() or _sha256(there / name) != _sha256(data):
+            raise RunStopped(f"{name} came back from the Hub as another file", exit_code=1)
+    probe = folder / verify.PROBE
+    if not probe.is_file():
+        return None
+    shutil.copytree(there, copy)
+    shutil.copy(probe, copy)
+    say("loading it back from the Hub in a fresh process ...")
+    return verify.check(copy, offline=False)
+
+
+def _show(plan: _Plan, left_out: list[str], say: Callable[[str], None]) -> None:
+    for name, data in plan.files.items():
+        state = "same" if name not in plan.sent else "changed" if name in plan.there else "new"
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        say(f"  {state:8} {name} ({size:,} bytes)")
+    for state, names in (("removed", plan.removed), ("left out", left_out), ("note", plan.notes)):
+        for name in names:
+            say(f"  {state:8} {name}")
+
+
+def _bytes(data: bytes | Path) -> bytes:
+    return data.read_bytes() if isinstance(data, Path) else data
+
+
+def _same(data: bytes | Path, there: RepoFile) -> bool:
+    """Whether a file is the one in the repository, which knows it by SHA-256 or as git does, by SHA-1."""
+    size = data.stat().st_size if isinstance(data, Path) else len(data)
+    if there.lfs:
+        return size == there.lfs.size and _sha256(data) == there.lfs.sha256
+    return size == there.size and hashlib.sha1(b"blob %d\0" % size + _bytes(data)).hexdigest() == there.blob_id
+
+
+def _sha256(data: bytes | Path) -> str:
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
