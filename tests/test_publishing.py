@@ -472,6 +472,8 @@ def test_branch_tag_and_pull_request(hub, push, tmp_path):
     answer = push(write_run(tmp_path / "run", 3), "alice/refs", revision="dev", tag="v1")
     assert "--tag v1" in answer["error"] and holds(repo, write_run(tmp_path / "run", 2), "dev")
     assert repo.at("main").id == main
+    push(tmp_path / "run", "alice/branch-of-a-new-one", revision="dev")
+    assert holds(hub.model("alice/branch-of-a-new-one"), tmp_path / "run", "dev")
 
 
 def test_a_base_that_only_this_machine_has(hub, push, tmp_path):

@@ -172,7 +172,7 @@ def publish(
         tag: name for the commit.
         collection: slug of one that exists, or the title of one of the repository's owner, made if it is not there.
         license: of the result, instead of the record's.
-        push_base: `owner/name` to publish a base at that exists only here; the result then names it.
+        push_base: `owner/name` under which to publish a base that is only here; the result then names it.
         dry_run: say what would be sent, and send nothing.
 
     Raises:
@@ -189,6 +189,8 @@ def publish(
     base_here = base_only_here(run)
     if base_here and not push_base:
         raise UserError(BASE_ONLY_HERE.format(base=base_here))
+    if push_base and not base_here:
+        say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
     files = _files(folder, run)
     left_out = sorted(
         name
@@ -217,7 +219,7 @@ def publish(
             return Published(repo, hub.url, None, plan.sent, plan.removed, left_out, plan.notes)
         if not exists:
             hub.create(private)
-        elif revision:
+        if revision:
             hub.branch(revision)
         number = hub.pull_request(title) if create_pr else None
         if number:

@@ -19,7 +19,7 @@ from tl_hub import features, heads, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
-from tl_hub.errors import UserError
+from tl_hub.errors import RunStopped, UserError
 from tl_hub.feature_model import FeatureModel, check_foldable
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
@@ -127,6 +127,7 @@ class FeatureExtraction:
 
         Raises:
             UserError: a setting has no effect here, or does not fit the model.
+            RunStopped: `run.check` asked for no more.
         """
         for settings in (run, task):
             for field in dataclasses.fields(settings):
@@ -143,6 +144,13 @@ class FeatureExtraction:
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder)
         wanted = sorted({layer for group in layers for layer in group})
+        if run.check:
+            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+            raise RunStopped(
+                f"checked, nothing read: {rows} rows of {data.source}; {len(wanted)} layers of {run.model} and "
+                f"{len(poolings)} poolings to choose from",
+                exit_code=0,
+            )
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)

@@ -51,9 +51,7 @@ class Classification(Task):
     text_column: str = flag("text", "column with the text")
     text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
     label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
-    label_separator: str | None = flag(
-        None, "multi-label: a row's labels are one text, separated by this, such as ';'"
-    )
+    label_separator: str | None = flag(None, "multi-label: a row's labels are one text, separated by this, such as ';'")
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share")
     label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
