@@ -13,6 +13,7 @@ from tests.hub_server import WRITE, HubServer
 from tl_hub import verify
 from tl_hub.record import RunRecord
 
+ROOT = Path(__file__).parent.parent
 RECORD = {
     "name": "mine",
     "kind": "fine-tuned",
@@ -113,3 +114,14 @@ def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
     broken = command("verify", folder)
     assert broken.returncode == 1 and "classifier.weight" in broken.stderr
     assert RunRecord.load(folder).name == "mine"
+
+
+def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
+    recipe = ROOT / "recipes" / "qa_adapter.py"
+    flags = ["--model", checkpoint_folders("bert"), "--train_rows", 8, "--output_dir", tmp_path / "run"]
+    done = command("check", "--json", recipe, *flags)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["check"].startswith("checked, nothing trained: 8 train, ")
+    wrong = command("check", recipe, "--epoch", 3)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag") and wrong.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,18 @@ tl-hub verify alice/qa --revision v1 --json""",
     )
     verify.add_argument("location", metavar="folder|owner/name")
     verify.add_argument("--revision", help="branch, tag or commit of the repository [main]")
+
+    check = _command(
+        commands,
+        check_run,
+        "check",
+        "look at a recipe's data, model, time, memory and rights on the Hub, and train nothing",
+        """\
+tl-hub check recipes/qa_adapter.py --train_file mine.jsonl
+tl-hub check recipes/qa_adapter.py --train_file mine.jsonl --push_to alice/qa""",
+    )
+    check.add_argument("recipe")
+    check.add_argument("flags", nargs=argparse.REMAINDER, help="as for the recipe itself")
 
     show = _command(commands, show_run, "show", "show a run", "tl-hub show runs/qa_adapter")
     show.add_argument("folder")
@@ -157,6 +171,18 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")
     return report, "; ".join(found)
+
+
+def check_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    """The recipe's own `--check`, in a process of its own; what it refuses, it says itself."""
+    if not Path(asked.recipe).is_file():
+        raise UserError(f"{asked.recipe} is not a file; give a recipe, such as recipes/qa_adapter.py")
+    done = subprocess.run(
+        [sys.executable, asked.recipe, *asked.flags, "--check"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+    return {"check": done.stdout.strip()}, done.stdout.strip()
 
 
 def show_run(asked: argparse.Namespace) -> tuple[Any, str]:

@@ -197,8 +197,9 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     shown = {row["text"]: row for row in record.examples}
     answers = tl_hub.pipeline(folder)(list(shown), batch_size=5)
     for answer, row in zip(answers, shown.values(), strict=True):
-        assert answer["label"] == row["predicted"]
-        assert answer["score"] == pytest.approx(row["probability"], abs=0.02)  # vectors were kept in half precision
+        # Vectors were kept in half precision, so that of two classes that are nearly alike the other may come first.
+        assert answer["scores"][row["predicted"]] == pytest.approx(row["probability"], abs=0.02)
+        assert answer["label"] == row["predicted"] or answer["score"] < row["probability"] + 0.02
     assert tl_hub.FeatureModel.from_pretrained(folder).predict(list(shown)) == [a["label"] for a in answers]
 
     reads = []
