@@ -125,3 +125,33 @@ def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
     wrong = command("check", recipe, "--epoch", 3)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag") and wrong.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
+    """A claim that is true holds; one that was raised by hand, or is of other rows, is found out."""
+    rows = [{"text": f"it was {word} {i}", "label": word} for i in range(40) for word in ("good", "bad")]
+    for name, part in (("train", rows[:60]), ("test", rows[60:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    files = ["--train_file", str(tmp_path / "train.jsonl"), "--test_file", str(tmp_path / "test.jsonl")]
+    model, run = checkpoint_folders("bert"), tmp_path / "run"
+    flags = ["--model", str(model), "--batch_size", "8", "--learning_rate", "1e-3", "--epochs", "1"]
+    made = recipe("sentiment_finetune", *files, *flags, "--output_dir", str(run))
+    assert made.returncode == 0, made.stderr
+
+    done = command("verify", run, "--json", *files)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["same_rows"] is True
+    assert {metric["name"] for metric in report["metrics"]} >= {"accuracy", "macro_f1"}
+    assert all(metric["holds"] and metric["found"] == pytest.approx(metric["claimed"]) for metric in report["metrics"])
+
+    refused = command("verify", run, "--metrics")
+    assert refused.returncode == 2 and "give --train_file" in refused.stderr and refused.stderr.count("\n") == 1
+
+    record = RunRecord.load(run)
+    record.metrics[0].value, record.metrics[0].low, record.metrics[0].high = 101.0, 100.5, 101.5
+    record.save(run)
+    other = [*files[:3], str(tmp_path / "train.jsonl")]
+    lied = command("verify", run, *other)
+    assert lied.returncode == 1 and "accuracy 101 DOES NOT HOLD: found " in lied.stderr
+    assert "the rows are not those of the run" in lied.stderr

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tl_hub import cli
-from tl_hub.errors import UserError
+from tl_hub.errors import RunStopped, UserError
+
+_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -67,10 +69,14 @@ tl-hub card runs/mine --repo alice/mine                   with snippets that loa
         "load a run folder or a repository in a fresh process and compare it with what it states",
         """\
 tl-hub verify runs/qa_adapter
+tl-hub verify runs/qa_adapter --metrics                   are the figures on the card true?
 tl-hub verify alice/qa --revision v1 --json""",
     )
     verify.add_argument("location", metavar="folder|owner/name")
     verify.add_argument("--revision", help="branch, tag or commit of the repository [main]")
+    verify.add_argument("--metrics", action="store_true", help="measure the card's figures anew, on the run's own rows")
+    for name in _SOURCES:
+        verify.add_argument(f"--{name}", help="measure them on these rows, given as to the recipe")
 
     check = _command(
         commands,
@@ -168,6 +174,19 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
         found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")
     if report.get("same_output"):
         found.append("the pipeline's answer on the card came out again")
+    sources = {name: getattr(asked, name) for name in _SOURCES}
+    if asked.metrics or any(sources.values()):
+        from tl_hub import evaluation
+
+        measured = evaluation.remeasure(folder, **sources)
+        report |= measured
+        if measured["same_rows"] is False:
+            found.append("the rows are not those of the run")
+        for metric in measured["metrics"]:
+            verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
+            found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {metric['found']:.4g}")
+        if not all(metric["holds"] for metric in measured["metrics"]):
+            raise RunStopped("; ".join(found), exit_code=1)
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")
     return report, "; ".join(found)

@@ -1,0 +1,70 @@
+"""The figures of a run measured anew: whether what its card claims holds for the weights that are there."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from tl_hub import data, inference, training
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.record import RunRecord
+from tl_hub.tasks.base import Task
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
+
+CLOSE = 0.05
+"""Greatest relative difference of a figure without an interval, which other hardware or half precision may cause."""
+
+
+def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
+    """Load a run folder and the rows it was measured on, and compare each figure with the one on record.
+
+    Args:
+        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes; the run's own data
+            where there are none and they are embedded or on the Hub.
+
+    Returns:
+        `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
+        `claimed`, `found` and whether the claim `holds`: the figure found lies in the claimed interval.
+
+    Raises:
+        UserError: the data are not there, or it is a run that can only be measured by its own recipe.
+    """
+    record = RunRecord.load(folder)
+    names = [name for name, value in source.items() if value]
+    if not names and record.data.source == "local":
+        raise UserError(f"the rows of {record.name} are in {record.data.id}; give --train_file and its like")
+    pipe = inference.pipeline(folder)
+    task = pipe.task
+    # A language model has transformers' own pipeline, and sentences are judged beside all others of their text.
+    if not isinstance(task, Task) or isinstance(task, ExtractiveSummarization):
+        raise UserError(f"{record.name} can only be measured by the recipe that made it")
+    kept = {field.name for field in fields(RunConfig)} - {"push_to", "max_steps"}
+    own = {} if names else {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    settings = {name: value for name, value in record.settings.items() if name in kept}
+    run = RunConfig(**settings | own | {name: source[name] for name in names})
+    rows = data.load(run, task)
+    data.encode(rows, task, pipe.tokenizer, pipe.model)
+    split = record.metrics[0].split if record.metrics else rows.final
+    if split not in rows.splits:
+        raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
+    accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
+    measured = rows.splits[split]
+    score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
+    known = record.data.splits.get(split)
+    compared = []
+    for metric in record.metrics:
+        if metric.name in score.metrics:
+            found = float(np.nanmean(score.metrics[metric.name]))
+            if metric.low is not None and metric.high is not None:
+                holds = metric.low <= found <= metric.high
+            else:
+                holds = math.isclose(found, metric.value, rel_tol=CLOSE)
+            compared.append({"name": metric.name, "claimed": metric.value, "found": found, "holds": holds})
+    return {
+        "same_rows": known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None,
+        "metrics": compared,
+    }
