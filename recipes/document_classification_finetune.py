@@ -45,7 +45,8 @@ def main() -> None:
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 

@@ -29,7 +29,8 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = method.build(rows.splits["train"].rows["text"], run)
     data.encode(rows, task, tokenizer, model)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 

@@ -44,7 +44,8 @@ def main() -> None:
     data.encode(rows, task, tokenizer, model)
     measured = rows.splits[rows.final]
     before = training.evaluate(model.get_base_model(), measured, task, tokenizer, run, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
     score.tables |= task.baselines(before, score)
     task.add_samples(score, model, tokenizer, measured.rows, run.seed)

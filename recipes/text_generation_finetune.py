@@ -42,7 +42,8 @@ def main() -> None:
     measured = rows.splits[rows.final]
     before = training.evaluate(model, measured, task, tokenizer, run, accelerator)
     model = method.wrap(model, base)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
     score.tables |= task.baselines(before, score)
     task.add_samples(score, model, tokenizer, measured.rows, run.seed)

@@ -46,7 +46,8 @@ def main() -> None:
     model, tokenizer, base = training.load_model(run, task)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
     measured = rows.splits[rows.final]
     score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
     score.tables |= task.baselines(measured.rows, score, run.seed)

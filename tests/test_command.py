@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hub_server import WRITE, HubServer
-from tl_hub import verify
+from tl_hub import verification
 from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +97,7 @@ def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    verify.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     assert command("card", folder, "--repo", "alice/mine").returncode == 0
     assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
     with HubServer() as hub:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from tl_hub import RunFolder, RunFolderCallback, verify
+from tl_hub import RunFolder, RunFolderCallback, verification
 from tl_hub.errors import UserError
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
 
@@ -205,7 +205,7 @@ def test_an_accelerate_loop_in_half_precision(tmp_path, checkpoint_folders):
     metrics = [Metric(name="chrf", value=12.5, low=11.0, high=14.0, split="test", rows=8)]
     record = folder.write(accelerator.unwrap_model(model), tokenizer, batch, metrics, log=log)
 
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert record.metrics == metrics and record.kind == "fine-tuned"
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, before)

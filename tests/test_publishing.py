@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.hub_server import READ, WRITE, HubServer, Repo
-from tl_hub import card, publishing, verify
+from tl_hub import card, publishing, verification
 from tl_hub.record import RunRecord
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
@@ -516,10 +516,10 @@ def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, check
     folder = write_run(tmp_path / "run")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    verify.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     answer = push(folder, "alice/real")
     repo = hub.model("alice/real")
-    assert answer["verification"]["max_difference"] == 0 and verify.PROBE not in texts(repo)
+    assert answer["verification"]["max_difference"] == 0 and verification.PROBE not in texts(repo)
     right = texts(repo)
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
@@ -580,6 +580,63 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, recipe, tmp_pat
     )
     assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
     assert texts(hub.model("alice/recipe"))["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_run_pushed_after_each_epoch_is_finished_on_another_machine(hub, recipe, checkpoint_folders, tmp_path):
+    """With the same weights, bit for bit, as a run that nothing interrupted. A push that fails stops no training."""
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    rows = ["--train_rows", "32", "--validation_rows", "8", "--test_rows", "8", "--batch_size", "8", "--license", "mit"]
+    flags = ["--model", str(checkpoint_folders("bert")), *rows, "--epochs", "6"]
+    pushed = [*flags, "--push_to", "alice/away", "--push_every", "2"]
+    whole, here, there = (tmp_path / name for name in ("whole", "here", "there"))
+    assert recipe("sentiment_finetune", *flags, "--output_dir", str(whole)).returncode == 0
+
+    hub.fail("POST .*/commit/", 403, count=1)
+    with open(tmp_path / "shown.txt", "w") as shown:
+        process = subprocess.Popen(
+            [sys.executable, "recipes/sentiment_finetune.py", *pushed, "--output_dir", str(here)],
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, **own, "HF_HOME": str(tmp_path / "home")},
+            stdout=shown,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            for _ in range(6000):
+                repo = hub.repos.get(("model", "alice/away"))
+                state = texts(repo, "training-state") if repo and repo.ref("training-state") else {}
+                if process.poll() is not None or "checkpoint/history.json" in state:
+                    break
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+    said = (tmp_path / "shown.txt").read_text()
+    assert "epoch 2 is not published: send to alice/away: the token may not do this" in said, said
+    assert process.returncode == -9, said
+    repo = hub.model("alice/away")
+    assert repo.private and "model.safetensors" in texts(repo) and not any("checkpoint" in name for name in texts(repo))
+    (figure, *_) = json.loads(texts(repo)["run.json"])["metrics"]
+    assert figure["split"] == "validation" and figure["rows"] == 8
+    state = texts(repo, "training-state")
+    kinds = {".json", ".jsonl", ".md", ".safetensors", ".txt"}
+    assert {Path(name).suffix for name in state if name != ".gitattributes"} <= kinds, sorted(state)
+
+    resumed = recipe("sentiment_finetune", *pushed, "--output_dir", str(there), "--resume", "hub:alice/away", **own)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (there / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert texts(repo)["model.safetensors"] == (whole / "model.safetensors").read_bytes()
+    assert [json.loads(line)["step"] for line in (there / "log.jsonl").read_text().splitlines()] == list(range(1, 25))
+    assert repo.ref("training-state") is None, "a complete run needs it no more"
+
+    hub.repos["model", "alice/open"] = public = Repo("alice/open", "model", private=False)
+    public.commit("refs/heads/main", {}, "initial commit", "", "alice")
+    for flag, says in (
+        (["--resume", "hub:alice/away"], "alice/away holds no training state"),
+        (["--push_to", "alice/open", "--push_every", "1"], "alice/open is public, and a training state is not"),
+    ):
+        refused = recipe("sentiment_finetune", *flags, *flag, "--output_dir", str(tmp_path / "none"), **own)
+        assert refused.returncode == 2 and says in refused.stderr, refused.stderr
+        assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 import transformers
 
 import tl_hub
-from tl_hub import data, finish, samples, training, verify
+from tl_hub import data, finish, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -132,7 +132,7 @@ def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_p
     assert (record.base.id, record.base.source, record.base.model_type) == (base.name, "local", family)
     assert (record.data.splits["train"].rows, record.data.splits["validation"].rows) == (24, 6)
     assert (record.cost.trainable_parameters < record.cost.total_parameters) == (name == "qa_adapter")
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert str(tmp_path) not in (run / "README.md").read_text() + (run / "run.json").read_text()
 
 
@@ -177,9 +177,9 @@ def load_back_here(monkeypatch):
     def check(folder: Path) -> dict:
         with monkeypatch.context() as within:
             within.chdir(folder)
-            return verify._load_back(RunRecord.load("."))
+            return verification._load_back(RunRecord.load("."))
 
-    monkeypatch.setattr(verify, "check", check)
+    monkeypatch.setattr(verification, "check", check)
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -202,21 +202,21 @@ def test_every_family_and_method_trains_and_saves_its_head(
     model, tokenizer, base = training.load_model(run, task)
     data.encode(data_rows, task, tokenizer, model)
     model = recipe["METHOD"].wrap(model, base)
-    before = verify.digests(model)
+    before = verification.digests(model)
     history = training.train(model, data_rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, data_rows.splits["validation"], task, tokenizer, run, accelerator)
     finish.finish(run, task, recipe["METHOD"], base, data_rows, history, score, model, tokenizer, accelerator)
     record = RunRecord.load(tmp_path / "run")
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert record.data.splits["train"].features > 18 and any("overlapping" in note for note in record.data.notes)
     assert {row["system"] for row in record.tables["Baselines"]} >= {"this model", "most frequent class"}
     assert (tmp_path / "run" / "confusion.png").is_file()
 
-    trained = verify.digests(model)
+    trained = verification.digests(model)
     changed = {name for name in trained if trained[name] != before[name]}
     assert base.fresh and set(base.fresh) <= changed, "the head"
     ask = tl_hub.pipeline(tmp_path / "run")
-    loaded = verify.digests(ask.model)
+    loaded = verification.digests(ask.model)
     assert {name: loaded[name] for name in base.fresh} == {name: trained[name] for name in base.fresh}
     assert set(ask.model.config.id2label.values()) == set(CLASSES)
     # From text to class, alone or among others, as in the evaluation.

@@ -95,6 +95,9 @@ def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> 
     shown = "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
     text = f"{field.metadata.get('help', '')} [{shown}]".replace("%", "%%")
     options: dict[str, Any] = {"default": None, "help": text}
+    if hint == bool | str:
+        options |= {"nargs": "?", "const": True}
+        hint = str
     if types.NoneType in typing.get_args(hint):
         (hint,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     if typing.get_origin(hint) is typing.Literal:

@@ -156,7 +156,7 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
-    from tl_hub import verify
+    from tl_hub import verification
 
     folder = Path(asked.location)
     if folder.is_dir() and asked.revision:
@@ -168,7 +168,7 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
         revision = hub.model_facts(asked.location, asked.revision).revision
         folder = Path(snapshot_download(asked.location, revision=revision))
-    report = verify.check(folder, offline=False)
+    report = verification.check(folder, offline=False)
     found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
     if "max_difference" in report:
         found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")

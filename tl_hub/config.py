@@ -45,12 +45,13 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16"] = flag("auto", "auto is bf16 where the hardware computes in it")
     seed: int = flag(0, "of initialisation, order of rows and dropout")
     checkpoint_minutes: float = flag(10, "the training state is saved this often, and after each epoch")
-    resume: bool = flag(False, "go on from the state an interrupted run left in output_dir")
+    resume: bool | str = flag(False, "go on with the interrupted run in output_dir; hub:owner/name: with one pushed")
     overwrite: bool = flag(False, "replace another run in output_dir")
     license: str | None = flag(None, "license of the result, as the Hub names it; the base model's if not given")
     language: str | None = flag(None, "language of the texts, an ISO 639 code; several with commas, such as en,ko")
     push_to: str | None = flag(None, "owner/name on the Hub to publish the result as, private unless --public")
     push_base: str | None = flag(None, "owner/name to publish the base as, where it is only here")
+    push_every: int | None = flag(None, "also push the best weights and the training state, after every N epochs")
     public: bool = flag(False, "a repository that --push_to makes is visible to everybody")
     dry_run: bool = flag(False, "say at the end what --push_to would send, and send nothing")
     check: bool = flag(False, "check data, model, time and memory on the longest batch, then stop before training")
@@ -60,7 +61,8 @@ class RunConfig:
         for setting in fields(self):
             if getattr(self, setting.name) == "":
                 raise UserError(f"--{setting.name} is empty; give a value or leave it away")
-        for name in ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows"):
+        counts = ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows")
+        for name in (*counts, "push_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")
@@ -78,9 +80,14 @@ class RunConfig:
                 raise UserError(f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
-        for name in ("push_base", "public", "dry_run"):
+        if isinstance(self.resume, str) and not self.resume.startswith("hub:"):
+            raise UserError(f"--resume {self.resume}: give --resume alone, or --resume hub:owner/name")
+        for name in ("push_base", "push_every", "public", "dry_run"):
             if getattr(self, name) and not self.push_to:
                 raise UserError(f"--{name} needs --push_to owner/name")
+        for name in ("public", "dry_run"):
+            if self.push_every and getattr(self, name):
+                raise UserError(f"--push_every and --{name} exclude each other; a training state is private")
         if self.dataset and self.train_file:
             raise UserError("--dataset and --train_file exclude each other; give one of them")
         if not self.train_file:

@@ -7,8 +7,10 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +21,9 @@ import psutil
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from tqdm.auto import tqdm
 
-from tl_hub import card, data, publishing, verify
+from tl_hub import card, data, publishing, verification
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
@@ -29,7 +32,7 @@ from tl_hub.licenses import license_of
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Score, Task
-from tl_hub.training import LOG, Base, History, peak_memory
+from tl_hub.training import LOG, RESUMED, Base, History, peak_memory
 
 ADAPTER = "adapter"
 """Where the adapter is whose merged weights stand in the run folder itself."""
@@ -60,29 +63,65 @@ def finish(
     if not accelerator.is_main_process:
         return
     folder = Path(run.output_dir)
-    merged = method.kind == "merged"
-    if method.kind == "adapter" or merged:
-        model.save_pretrained(folder / ADAPTER if merged else folder, save_embedding_layers=False)
-    else:
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    verify.write_probe(folder, model, _probe(model, rows, task, tokenizer))
+    save(folder, method, model, tokenizer)
+    verification.write_probe(folder, model, _probe(model, rows, task, tokenizer))
     if history.epochs:
         draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
-    record = _record(run, task, method, base, rows, history, score, model, accelerator)
-    if merged:
-        (folder / ADAPTER / card.FILE).unlink()  # PEFT's, which says nothing
+    record = record_of(run, task, method, base, rows, history, score, model, accelerator)
+    if method.kind == "merged":
         model.merge_and_unload().save_pretrained(folder)
     record.save(folder)
     card.write(folder)
     print("loading the run folder back in a fresh process ...", flush=True)
-    record.verification = verify.check(folder)
+    record.verification = verification.check(folder)
     record.save(folder)
     card.write(folder)
     _show(record, folder, record.verification)
     if run.push_to:
         _push(run, folder)
+
+
+def save(folder: Path, method: Any, model: Any, tokenizer: Any) -> None:
+    """Write what was trained: a model, or an adapter (in `adapter/` where merged weights are to stand beside it)."""
+    if method.kind in ("adapter", "merged"):
+        place = folder / ADAPTER if method.kind == "merged" else folder
+        model.save_pretrained(place, save_embedding_layers=False)
+        (place / card.FILE).unlink()  # PEFT's, which says nothing
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def pusher(
+    run: RunConfig,
+    task: Task,
+    method: Any,
+    base: Base | None,
+    rows: Data,
+    model: Any,
+    tokenizer: Any,
+    accelerator: Accelerator,
+) -> Callable[[History], None]:
+    """What `training.train` calls to publish a run under way: the best model so far, and the state to go on from.
+
+    A push that fails is told in a line, and training goes on: the next one sends all.
+    """
+
+    def push(history: History) -> None:
+        assert run.push_to is not None
+        patience = publishing.Patience(attempts=3)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch, Path(run.output_dir).name)
+                save(folder, method, model, tokenizer)
+                record_of(run, task, method, base, rows, history, None, model, accelerator).save(folder)
+                publishing.publish(folder, run.push_to, push_base=run.push_base, patience=patience, say=tqdm.write)
+            publishing.push_state(run.output_dir, run.push_to, RESUMED, patience=patience, say=tqdm.write)
+        except (UserError, RunStopped) as error:
+            tqdm.write(f"epoch {len(history.epochs)} is not published: {error}")
+
+    return push
 
 
 def _push(run: RunConfig, folder: Path) -> None:
@@ -92,6 +131,8 @@ def _push(run: RunConfig, folder: Path) -> None:
         done = publishing.publish(
             folder, run.push_to, private=not run.public, push_base=run.push_base, dry_run=run.dry_run
         )
+        if run.push_every:
+            publishing.drop_state(run.push_to)
     except (UserError, RunStopped) as error:
         base = f" --push_base {run.push_base}" if run.push_base else ""
         later = f"tl-hub push {folder} {run.push_to}{base}{' --public' if run.public else ''}"
@@ -111,17 +152,18 @@ def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]
     return {name: value.to(model.device) for name, value in batch.items() if name not in unread}
 
 
-def _record(
+def record_of(
     run: RunConfig,
     task: Task,
     method: Any,
     base: Base | None,
     rows: Data,
     history: History,
-    score: Score,
+    score: Score | None,
     model: Any,
     accelerator: Accelerator,
 ) -> RunRecord:
+    """The record of a run; without a `score`, of one under way, whose figures are those of the validation rows."""
     parameters = list(model.parameters())
     local = {
         "output_dir",
@@ -136,6 +178,7 @@ def _record(
         "verbose",
         "push_to",
         "push_base",
+        "push_every",
         "public",
         "dry_run",
         *getattr(method, "unused", ()),
@@ -167,7 +210,9 @@ def _record(
         metrics=[
             _metric(name, score, rows, run.seed)
             for name in sorted(score.metrics, key=lambda name: name != task.best[0])
-        ],
+        ]
+        if score
+        else _metrics_so_far(history, task, rows),
         settings={name: value for name, value in settings.items() if name not in local and value is not None},
         command=_command(),
         history=history.epochs,
@@ -186,13 +231,15 @@ def _record(
         software={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        examples=_examples(score.predictions, run.seed),
+        examples=_examples(score.predictions, run.seed) if score else [],
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
         tables=task.tables(rows.splits[rows.final].rows, score)
         | score.tables
-        | by_length(rows.splits[rows.final].rows, task, score, run.seed),
+        | by_length(rows.splits[rows.final].rows, task, score, run.seed)
+        if score
+        else {},
     )
 
 
@@ -238,6 +285,13 @@ def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
     return Metric(
         name=name, value=float(values[known].mean()), low=low, high=high, split=rows.final, rows=int(known.sum())
     )
+
+
+def _metrics_so_far(history: History, task: Task, rows: Data) -> list[Metric]:
+    best = history.epochs[history.best_epoch - 1]
+    names = sorted(best.keys() - {"epoch", "step", "loss"}, key=lambda name: (name != task.best[0], name))
+    count = len(rows.splits["validation"].rows)
+    return [Metric(name=name, value=best[name], split="validation", rows=count) for name in names]
 
 
 def base_facts(base: Base) -> BaseModel:

@@ -27,7 +27,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, T
 from transformers.trainer_utils import has_length
 from transformers.utils.generic import find_labels
 
-from tl_hub import card, hub, samples, verify
+from tl_hub import card, hub, samples, verification
 from tl_hub.errors import UserError
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
@@ -201,7 +201,7 @@ class RunFolder:
             draw_curves(folder, record.history, "validation_loss" if first == "loss" else first)
         record.save(folder)
         card.write(folder)
-        record.verification = verify.check(folder)
+        record.verification = verification.check(folder)
         record.save(folder)
         card.write(folder)
         return record
@@ -451,11 +451,11 @@ def _inputs(model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, torch.Te
 
 
 def _write_probe(folder: Path, model: Any, inputs: dict[str, torch.Tensor]) -> None:
-    """As `verify.write_probe`, in float32 on the CPU, as the fresh process will compute. Leaves the model as it was."""
+    """`verification.write_probe` in float32 on the CPU, as the fresh process will compute. Leaves the model alone."""
     device, dtypes = next(model.parameters()).device, [p.dtype for p in model.parameters()]
     forward = model.__dict__.pop("forward", None)  # accelerate's, which computes in half precision
     training = model.training
-    verify.write_probe(folder, model.to("cpu", torch.float32), inputs)
+    verification.write_probe(folder, model.to("cpu", torch.float32), inputs)
     if forward is not None:
         model.forward = forward
     for p, dtype in zip(model.parameters(), dtypes, strict=True):

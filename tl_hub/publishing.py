@@ -18,7 +18,7 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,11 +48,22 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
-from tl_hub import card, record, verify
+from tl_hub import card, record, verification
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.licenses import IDENTIFIERS, license_of
 from tl_hub.record import BaseModel, RunRecord
 
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+)
 ALLOWED = (
     record.FILE,
     "config.json",
@@ -65,20 +76,15 @@ ALLOWED = (
     "head.safetensors",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
+    *TOKENIZER,
     "*.png",
 )
 """What a repository is made of, beside the card and `.eval_results/`, which are written anew from the record."""
 SENT = ".tl_hub.json"
 """Names the files of the last push, in the repository: of them the next one removes what no longer belongs."""
+
+STATE_BRANCH = "training-state"
+"""Holds what another machine needs to go on with a run (`push_state`). Of private repositories only."""
 
 _T = TypeVar("_T")
 _PASSING = (408, 429, 500, 502, 503, 504)
@@ -231,7 +237,7 @@ def publish(
         for note in plan.notes:
             say(f"note: {note}")
         with tempfile.TemporaryDirectory() as scratch:
-            there = hub.download(plan, f"{scratch}/cache")
+            there = hub.download(plan.head, list(plan.files), f"{scratch}/cache")
             try:
                 verification = _check_back(there, folder, plan, Path(scratch) / "run", say)
             except RunStopped as stop:
@@ -248,17 +254,108 @@ def publish(
     return Published(repo, hub.url, plan.head, plan.sent, plan.removed, left_out, plan.notes, number, verification)
 
 
-def check_rights(repo: str, patience: Patience = Patience(), say: Callable[[str], None] = print) -> None:
+def check_rights(
+    repo: str, patience: Patience = Patience(), say: Callable[[str], None] = print, *, private: bool = False
+) -> None:
     """Ask the Hub whether this token may write there, before anything is trained.
 
+    Args:
+        private: whether the repository, if it is there, must be private.
+
     Raises:
-        UserError: no token, one that is not valid or may not write there, or not a name for a repository.
+        UserError: no token, one that is not valid or may not write there, not a name for a repository, or one that
+            everybody can see.
         RunStopped: the Hub cannot be reached.
     """
     with _timeouts():
         hub = _Repository(repo, patience, say)
         hub.check_rights(create_pr=False)
         hub.check_free()
+        if private and hub.exists() and not hub.private():
+            raise UserError(f"{repo} is public, and a training state is not for everybody; push to a private one")
+
+
+def push_state(
+    folder: str | Path,
+    repo: str,
+    names: Sequence[str],
+    *,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = print,
+) -> str:
+    """Send files of an unfinished run to the branch `training-state`, and return the commit that holds them.
+
+    Args:
+        folder: the run folder.
+        repo: `owner/name`, which exists and is private.
+        names: patterns of the files, relative to the folder.
+
+    Raises:
+        UserError: the repository is public, may not be written to, or a file holds a secret.
+        RunStopped: the Hub cannot be reached.
+    """
+    folder = Path(folder)
+    files: dict[str, bytes | Path] = {
+        path.relative_to(folder).as_posix(): path for name in names for path in sorted(folder.glob(name))
+    }
+    for name, data in files.items():
+        _scan(name, data, folder)
+    with _timeouts():
+        hub = _Repository(repo, patience, say)
+        if not hub.private():
+            raise UserError(f"{repo} is public, and a training state is not for everybody; push to a private one")
+        hub.branch(STATE_BRANCH)
+        head = hub.send(STATE_BRANCH, _Content("Training state", "", files, keep_card=True)).head
+    assert head is not None
+    return head
+
+
+def fetch_state(
+    repo: str,
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Put the files that `push_state` sent into a folder, which is left alone unless all of them are there.
+
+    Raises:
+        UserError: no such repository, or no training state in it.
+        RunStopped: the Hub cannot be reached.
+    """
+    folder = Path(folder)
+    with _timeouts(), tempfile.TemporaryDirectory() as scratch:
+        hub = _Repository(repo, patience, say)
+        commit = hub.refs().get(STATE_BRANCH) if hub.exists() else None
+        if commit is None:
+            raise UserError(
+                f"{repo} holds no training state that this token may see; a run leaves one there with --push_to and"
+                " --push_every, until it is complete"
+            )
+        there = hub.download(commit, names, scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(path for path in there.rglob("*") if path.is_file()):
+            place = folder / path.relative_to(there)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+
+
+def drop_state(repo: str, *, patience: Patience = Patience(), say: Callable[[str], None] = print) -> None:
+    """Remove the branch `training-state`, which a complete run needs no more.
+
+    Raises:
+        UserError: the branch may not be removed.
+        RunStopped: the Hub cannot be reached.
+    """
+    with _timeouts():
+        hub = _Repository(repo, patience, say)
+
+        def remove() -> None:
+            if STATE_BRANCH in hub.refs():
+                hub.api.delete_branch(repo, branch=STATE_BRANCH)
+
+        hub.ask(f"remove the branch {STATE_BRANCH}", remove)
 
 
 BASE_ONLY_HERE = (
@@ -436,6 +533,9 @@ class _Repository:
     def exists(self) -> bool:
         return self.ask(f"look for {self.id}", lambda: self.api.repo_exists(self.id))
 
+    def private(self) -> bool:
+        return bool(self.ask(f"look at {self.id}", lambda: self.api.model_info(self.id)).private)
+
     def create(self, private: bool) -> None:
         def make() -> None:
             try:
@@ -574,13 +674,12 @@ class _Repository:
                 tried = plan
         raise AssertionError
 
-    def download(self, plan: _Plan, cache: str) -> Path:
-        """Folder of the files of a commit, all of which come from the Hub: the cache is a new one."""
-        names = list(plan.files)
+    def download(self, commit: str | None, names: Sequence[str], cache: str) -> Path:
+        """Folder of these files of a commit, all of which come from the Hub if the cache is a new one."""
         return Path(
             self.ask(
                 f"download {self.id}",
-                lambda: snapshot_download(self.id, revision=plan.head, cache_dir=cache, allow_patterns=names),
+                lambda: snapshot_download(self.id, revision=commit, cache_dir=cache, allow_patterns=list(names)),
             )
         )
 
@@ -772,13 +871,13 @@ def _check_back(
     for name, data in plan.files.items():
         if not (there / name).is_file() or _sha256(there / name) != _sha256(data):
             raise RunStopped(f"{name} came back from the Hub as another file", exit_code=1)
-    probe = folder / verify.PROBE
+    probe = folder / verification.PROBE
     if not probe.is_file():
         return None
     shutil.copytree(there, copy)
     shutil.copy(probe, copy)
     say("loading it back from the Hub in a fresh process ...")
-    return verify.check(copy, offline=False)
+    return verification.check(copy, offline=False)
 
 
 def _show(plan: _Plan, left_out: list[str], say: Callable[[str], None]) -> None:

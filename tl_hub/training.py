@@ -11,7 +11,8 @@ import sys
 import time
 import types
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import transformers
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from peft.helpers import disable_input_dtype_casting
 from safetensors import SafetensorError
@@ -38,6 +39,8 @@ from tl_hub.tasks.base import Score, Task
 
 STATE = "checkpoint"
 LOG = "log.jsonl"
+RESUMED = (*publishing.TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/history.json")
+"""The files of a run folder that another machine needs to go on with a run."""
 
 
 @dataclass
@@ -84,15 +87,23 @@ class History:
 def start(run: RunConfig, method: Any = None) -> Accelerator:
     """Check the run folder and the right to publish, quiet the libraries, use every core, seed everything.
 
-    Writes nothing. `method` tells whether the result needs its base, which must then be on the Hub to be published.
+    Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells whether the result needs its
+    base, which must then be on the Hub to be published.
 
     Raises:
         UserError: output_dir holds another run, cannot be written to, or has nothing to resume; or the result could
             not be published as `push_to`.
+        RunStopped: the Hub cannot be reached.
     """
     folder = Path(run.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder} is a file; give a folder")
+    if isinstance(run.resume, str):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"--output_dir {folder} holds a run; plain --resume goes on with that, or give another")
+        with PartialState().local_main_process_first():
+            if not folder.is_dir() or not any(folder.iterdir()):
+                publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
     if run.resume and not (folder / STATE).is_dir():
         raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
     if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite):
@@ -106,7 +117,9 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
         here = run.model.startswith("tiny:") or Path(run.model).is_dir()
         if here and not run.push_base and getattr(method, "kind", None) == "adapter":
             raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
-        publishing.check_rights(run.push_to)
+        if run.push_every and getattr(method, "kind", None) == "merged":
+            raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
+        publishing.check_rights(run.push_to, private=run.push_every is not None)
         if run.push_base:
             publishing.check_rights(run.push_base)
 
@@ -173,12 +186,24 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
     return model, tokenizer, base
 
 
-def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, accelerator: Accelerator) -> History:
+def train(
+    model: Any,
+    data: Data,
+    task: Task,
+    tokenizer: Any,
+    run: RunConfig,
+    accelerator: Accelerator,
+    push: Callable[[History], None] | None = None,
+) -> History:
     """Train to the last step and leave the weights of the best epoch in `model`.
 
     Writes `log.jsonl` (a line a step) and, in `checkpoint/`, the training state: after each epoch, every
     `checkpoint_minutes`, and when interrupted. `run.resume` continues from it with the same result as an
     uninterrupted run.
+
+    Args:
+        push: called in the main process after every `run.push_every` epochs but the last, with the weights of the
+            best epoch in `model`.
 
     Raises:
         RunStopped: interrupted, the loss or a gradient is no longer finite, or `run.check` asked for no more.
@@ -291,6 +316,11 @@ def train(model: Any, data: Data, task: Task, tokenizer: Any, run: RunConfig, ac
                 history.best_epoch, history.decision = best["epoch"], score.decision
                 keeper.save_best()
             keeper.save(history)
+            if push and run.push_every and history.step < steps and len(history.epochs) % run.push_every == 0:
+                if accelerator.is_main_process:
+                    with keeper.best():
+                        push(history)
+                accelerator.wait_for_everyone()
             saved_at = time.monotonic()
             if accelerator.is_main_process:
                 shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
@@ -362,13 +392,18 @@ class _Keeper:
             if (self.folder / "best.safetensors").exists():
                 os.link(self.folder / "best.safetensors", new / "best.safetensors")
             safetensors.torch.save_file(self._trained(), new / "weights.safetensors")
-            torch.save(self.optimizer.state_dict(), new / "optimizer.pt")
+            moments = {
+                f"{place}.{name}": tensor
+                for place, state in self.optimizer.state_dict()["state"].items()
+                for name, tensor in state.items()
+            }
+            safetensors.torch.save_file(moments, new / "optimizer.safetensors")
             (new / "history.json").write_text(json.dumps(vars(history)))
         self.accelerator.wait_for_everyone()
         states = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             states["cuda"] = torch.cuda.get_rng_state()
-        torch.save(states, new / f"random_{rank}.pt")
+        safetensors.torch.save_file(states, new / f"random_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -379,14 +414,26 @@ class _Keeper:
         """Put the saved state back, bit for bit.
 
         Raises:
-            UserError: the state was saved from another model or method.
+            UserError: the state was saved from another model or method, on fewer processes, or by another version.
         """
+        random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
+        for file in (self.folder / "optimizer.safetensors", random):
+            if not file.is_file():
+                raise UserError(
+                    f"--resume: {file} is missing: the run was on fewer processes or of another version of tl_hub; use "
+                    "the same, or start again with --overwrite"
+                )
         weights = safetensors.torch.load_file(self.folder / "weights.safetensors")
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in self._trained().items()}:
             raise UserError(f"--resume: {self.folder} was saved with another model or method; use the same command")
         self._put(weights)
-        self.optimizer.load_state_dict(torch.load(self.folder / "optimizer.pt", weights_only=True))
-        states = torch.load(self.folder / f"random_{self.accelerator.process_index}.pt", weights_only=True)
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in safetensors.torch.load_file(self.folder / "optimizer.safetensors").items():
+            place, _, kind = name.partition(".")
+            moments.setdefault(int(place), {})[kind] = tensor
+        # The groups hold settings, which the command gives again.
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        states = safetensors.torch.load_file(random)
         torch.set_rng_state(states["cpu"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"])
@@ -400,6 +447,15 @@ class _Keeper:
 
     def load_best(self) -> None:
         self._put(safetensors.torch.load_file(self.folder / "best.safetensors"))
+
+    @contextmanager
+    def best(self) -> Iterator[None]:
+        """Within it, the model has the weights of the best epoch; afterwards, those that were last saved."""
+        self.load_best()
+        try:
+            yield
+        finally:
+            self._put(safetensors.torch.load_file(self.folder / "weights.safetensors"))
 
     def _put(self, weights: dict[str, torch.Tensor]) -> None:
         with torch.no_grad():
@@ -504,19 +560,20 @@ def _inputs(batch: dict[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and norms, which are vectors, are not decayed.
+    """Parameter groups for AdamW: biases, norms and factors are not decayed.
 
     A parameter that a method gave an attribute `rate` learns at that multiple of the learning rate.
     """
-    trained: dict[float, list[torch.nn.Parameter]] = {}
-    for p in model.parameters():
+    trained: dict[float, tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]] = {}
+    for name, p in model.named_parameters():
         if p.requires_grad:
-            trained.setdefault(getattr(p, "rate", 1.0), []).append(p)
+            # Some biases of XLNet and T5 have two dimensions, and so have IA3's factors, whose neutral value is 1.
+            matrix = p.ndim > 1 and "bias" not in name and "ia3_" not in name
+            trained.setdefault(getattr(p, "rate", 1.0), ([], []))[0 if matrix else 1].append(p)
     groups = []
-    for rate, parameters in trained.items():
-        matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    for rate, (matrices, others) in trained.items():
         groups.append({"params": matrices, "weight_decay": weight_decay, "rate": rate})
-        groups.append({"params": vectors, "weight_decay": 0.0, "rate": rate})
+        groups.append({"params": others, "weight_decay": 0.0, "rate": rate})
     return groups
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 from rouge_score.rouge_scorer import RougeScorer
 
 import tl_hub
-from tl_hub import data, finish, training, verify
+from tl_hub import data, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
@@ -258,11 +258,11 @@ def test_families_that_cannot_are_refused_with_the_reason(family: str, reason: s
 
 
 def in_this_process(folder: Path) -> dict[str, Any]:
-    """`verify.check` without the new process, whose imports would take most of the tests' time."""
+    """`verification.check` without the new process, whose imports would take most of the tests' time."""
     before = Path.cwd()
     os.chdir(folder)
     try:
-        return verify._load_back(RunRecord.load("."))
+        return verification._load_back(RunRecord.load("."))
     finally:
         os.chdir(before)
 
@@ -284,7 +284,7 @@ def test_every_cell_trains_and_loads_back(
         precision="fp32",
     )  # fmt: skip
     task = task_class(max_source_length=48, max_target_length=6, beams=2)
-    monkeypatch.setattr(verify, "check", in_this_process)
+    monkeypatch.setattr(verification, "check", in_this_process)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = training.start(run)
     split = data.load(run, task)
@@ -298,7 +298,7 @@ def test_every_cell_trains_and_loads_back(
 
     folder = tmp_path / "run"
     record = RunRecord.load(folder)
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
     assert record.auto_class == CLASSES[family]
     assert any("were cut" in note for note in record.data.notes)

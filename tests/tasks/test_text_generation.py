@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 import tl_hub
-from tl_hub import data, finish, training, verify
+from tl_hub import data, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
@@ -203,11 +203,11 @@ def test_blank_rows_are_left_out_and_others_refused() -> None:
 
 
 def in_this_process(folder: Path) -> dict[str, Any]:
-    """`verify.check` without the new process, whose imports would take most of the tests' time."""
+    """`verification.check` without the new process, whose imports would take most of the tests' time."""
     before = Path.cwd()
     os.chdir(folder)
     try:
-        return verify._load_back(RunRecord.load("."))
+        return verification._load_back(RunRecord.load("."))
     finally:
         os.chdir(before)
 
@@ -226,7 +226,7 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    monkeypatch.setattr(verify, "check", in_this_process)
+    monkeypatch.setattr(verification, "check", in_this_process)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = training.start(run)
     rows = data.load(run, TASK)
@@ -244,7 +244,7 @@ def test_every_cell_trains_and_loads_back(
 
     folder = tmp_path / "run"
     record = RunRecord.load(folder)
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert "1 of 13 rows of the train split are blank: left out." in record.data.notes
     # XLNet is loaded as it was trained, by every way the card names.
     loading = {"revision": record.base_revision, **record.config}

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import tl_hub
-from tl_hub import data, finish, training, verify
+from tl_hub import data, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.adapter import Adapter
@@ -58,7 +58,7 @@ def folders(tmp_path_factory, checkpoint_folders):
 def test_every_family_and_method_loads_back_and_answers(folders, family, method):
     folder = folders(family, method)
     record = RunRecord.load(folder)
-    assert record.verification["max_difference"] <= verify.TOLERANCE
+    assert record.verification["max_difference"] <= verification.TOLERANCE
     assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
     assert {path.name for path in folder.iterdir()} >= {
         "README.md",
@@ -124,7 +124,7 @@ def test_a_changed_parameter_is_found_and_named(folders, tmp_path, kind):
     tensors[name] *= 1.5  # a constant added would vanish: it multiplies normalized states, whose sum is 0
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(RunStopped, match=r"logits differ by .*parameters that differ: qa_outputs\.weight$"):
-        verify.check(folder)
+        verification.check(folder)
 
 
 def test_a_lost_head_is_found(folders, tmp_path):
@@ -136,7 +136,7 @@ def test_a_lost_head_is_found(folders, tmp_path):
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
     with pytest.raises(RunStopped, match="qa_outputs"):
-        verify.check(folder)
+        verification.check(folder)
 
 
 def test_a_folder_that_does_not_load_is_a_failure_with_the_reason(folders, tmp_path):
@@ -144,7 +144,7 @@ def test_a_folder_that_does_not_load_is_a_failure_with_the_reason(folders, tmp_p
     shutil.copytree(folders("bert", FineTune()), folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(RunStopped, match="load-back of .* failed: .*safetensors"):
-        verify.check(folder)
+        verification.check(folder)
 
 
 def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):

@@ -66,7 +66,7 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
         RunStopped: a loader failed, gives other logits (names the parameters that differ) or another output.
     """
     process = subprocess.run(
-        [sys.executable, "-m", "tl_hub.verify", str(folder)],
+        [sys.executable, "-m", "tl_hub.verification", str(folder)],
         env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if offline else {}), "TRANSFORMERS_VERBOSITY": "error"},
         capture_output=True,
         text=True,
