@@ -45,20 +45,20 @@ def f1(guess: str, answer: str) -> float:
 def test_the_file_is_what_the_generator_writes(tmp_path: Path) -> None:
     write_qa.write(tmp_path / "qa.jsonl")
     assert (tmp_path / "qa.jsonl").read_bytes() == FILE.read_bytes()
-    assert FILE.stat().st_size <= 450 * 1024
+    assert FILE.stat().st_size <= 1100 * 1024
 
 
 def test_every_answer_lies_where_it_is_said_to_lie() -> None:
     for paragraph in PARAGRAPHS:
-        assert 3 <= len(paragraph["questions"]) <= 6
+        assert 2 <= len(paragraph["questions"]) <= 6
         context = f" {paragraph['context']} "
-        assert 30 <= len(context.split()) <= 80
+        assert 16 <= len(context.split()) <= 46
         for asked in paragraph["questions"]:
             assert len(asked["answers"]["text"]) == len(asked["answers"]["answer_start"]) <= 1
             for text, start in zip(*asked["answers"].values(), strict=True):
                 assert context[start + 1 : start + 1 + len(text)] == text
                 assert not context[start].isalnum() and not context[start + 1 + len(text)].isalnum()
-                assert 1 <= len(text.split()) <= 6
+                assert 1 <= len(text.split()) <= 7
                 assert text == text.strip(string.punctuation + " ")
 
 
@@ -78,7 +78,7 @@ def test_no_main_entity_of_train_is_one_of_validation_or_test() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "split", "least", "most"),
-    [("world", "train", 1500, 2200), ("world", "validation", 150, 200), ("world", "test", 350, 400)]
+    [("world", "train", 4000, 4010), ("world", "validation", 250, 260), ("world", "test", 350, 360)]
     + [("manuals", "train", 140, 160), ("manuals", "validation", 55, 70), ("manuals", "test", 240, 260)],
 )
 def test_sizes(domain: str, split: str, least: int, most: int) -> None:
@@ -87,9 +87,9 @@ def test_sizes(domain: str, split: str, least: int, most: int) -> None:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_tenth_of_the_questions_has_no_answer(domain: str, split: str) -> None:
+def test_some_of_the_questions_have_no_answer(domain: str, split: str) -> None:
     rows = questions(domain, split)
-    assert 0.1 <= sum(not answer for _, _, answer, _ in rows) / len(rows) <= 0.125
+    assert 0.07 <= sum(not answer for _, _, answer, _ in rows) / len(rows) <= 0.1
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -149,17 +149,16 @@ def test_guessing_does_not_help(domain: str) -> None:
         assert score <= 0.4, name
 
 
-def one_of(choices: set[str]) -> str:
-    return "(?:" + "|".join(re.escape(choice) for choice in sorted(choices)) + ")"
+def any_of(values: list[str]) -> str:
+    """What finds any of these values, whatever name or digit stands at their open places."""
+    return "(?:" + "|".join(re.sub("<[a-z]+>", r"[A-Z]\\w+", re.escape(v)).replace(r"\#", r"\d") for v in values) + ")"
 
 
 def pattern(shape: str, grammar: dict[str, Any], column: str) -> re.Pattern[str]:
     """What finds a shape in a text, whatever fills its places."""
-    rows = [dict(zip(grammar["columns"], row, strict=True)) for row in grammar["rows"]]
-    names = one_of({row["name"] for row in rows} | {"it", "he", "she", "the " + grammar["noun"]})
-    own = f"(?:its|his|her|{names}'s)"
-    values = one_of({row.get(column) or " " for row in rows} | set(grammar.get("pools", {}).get(column, [])))
-    places = {"{s}": names, "{n}": names, "{s's}": own, "{n's}": own, "{a}": values}
+    names = any_of([*grammar["pools"]["name"], "it", "the " + grammar["noun"]])
+    places = {"{s}": names, "{n}": names, "{s's}": f"(?:its|{names}'s)", "{n's}": f"{names}'s"}
+    places["{a}"] = any_of(grammar["pools"][column])
     parts = re.split(r"(\{[^}]+\})", shape.removeprefix("~").removeprefix("{s} "))
     return re.compile(r"\b" + "".join(places.get(part, re.escape(part)) for part in parts), re.IGNORECASE)
 
@@ -173,32 +172,44 @@ def held_out(grammar: dict[str, Any], kind: str) -> list[re.Pattern[str]]:
     return found
 
 
-def texts(grammar: dict[str, Any], kind: str, test: bool) -> list[str]:
-    """Contexts or questions of a category, of test or of the other splits."""
-    titles = {re.sub("^the ", "", row[0]).lower() for row in grammar["rows"]}
-    mine = [p for p in PARAGRAPHS if p["title"].lower() in titles and p["domain"] == grammar.get("domain", "world")]
-    mine = [paragraph for paragraph in mine if (paragraph["split"] == "test") == test]
+def texts(grammar: dict[str, Any], kind: str, *splits: str) -> list[str]:
+    """Contexts or questions of the category's domain."""
+    mine = [p for p in PARAGRAPHS if p["domain"] == grammar.get("domain", "world") and p["split"] in splits]
     if kind == "clauses":
         return [paragraph["context"] for paragraph in mine]
     return [asked["question"] for paragraph in mine for asked in paragraph["questions"]]
 
 
-GRAMMARS = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(write_qa.GRAMMARS.glob("*.json"))]
+GRAMMARS = [
+    json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(write_qa.GRAMMARS.glob("*.json"))
+    if path != write_qa.NAMES
+]
 
 
 @pytest.mark.parametrize("kind", ["clauses", "questions"])
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar["noun"])
 def test_shapes_held_out_for_test_are_unseen_before(grammar: dict[str, Any], kind: str) -> None:
     for expression in held_out(grammar, kind):
-        assert not any(expression.search(text) for text in texts(grammar, kind, test=False)), expression.pattern
+        assert not any(expression.search(text) for text in texts(grammar, kind, "train", "validation")), (
+            expression.pattern
+        )
 
 
 @pytest.mark.parametrize("kind", ["clauses", "questions"])
 def test_a_part_of_test_takes_held_out_shapes(kind: str) -> None:
-    count = total = 0
-    for grammar in GRAMMARS:
-        expressions, unseen = held_out(grammar, kind), texts(grammar, kind, test=True)
-        total += len(unseen)
-        count += sum(any(expression.search(text) for expression in expressions) for text in unseen)
-    # A context holds several clauses, of which a third makes most contexts hold one.
-    assert (0.25 if kind == "questions" else 0.6) <= count / total <= (0.45 if kind == "questions" else 1)
+    grammars = [grammar for grammar in GRAMMARS if grammar.get("domain", "world") == "world"]
+    expressions = [expression for grammar in grammars for expression in held_out(grammar, kind)]
+    unseen = texts(grammars[0], kind, "test")
+    share = sum(any(expression.search(text) for expression in expressions) for text in unseen) / len(unseen)
+    # A tenth of the shapes is held out, and a context holds several clauses.
+    assert (0.06 if kind == "questions" else 0.2) <= share <= (0.16 if kind == "questions" else 0.6)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_no_answer_of_train_is_one_of_test(domain: str) -> None:
+    """But for numbers, which come out the same now and then."""
+    train, test = (
+        {row[2] for row in questions(domain, split) if re.fullmatch(r"\D+", row[2])} for split in ("train", "test")
+    )
+    assert train and test and not train & test

@@ -1,15 +1,17 @@
-"""Writes qa.jsonl: short paragraphs and questions made from the fact tables and shapes in qa_grammar.
+"""Writes qa.jsonl: short paragraphs and questions made from the shapes and values in qa_grammar.
 
-Authored data keeps the demonstration free of licences and small enough to learn in a minute. A paragraph tells
-facts of one entity and, as a rule, some of a second one of the same category, so that the kind of answer asked
-for does not settle a question: the right clause has to be found.
+Authored data keeps the demonstration free of licences and small enough to learn in a minute. A paragraph tells facts
+of one entity (a library, a ferry ...) and sometimes of a second one of the same category, so that the kind of answer
+asked for does not settle a question. Entities are made up and drawn anew for each paragraph: nothing can be known by
+heart, the clause that answers has to be found.
 
     python -m tl_hub.samples.write_qa
 
-A grammar file holds `columns` and `rows` (the entities; where facts do not matter, `pools` of values), and per
-attribute `clauses` and `questions`, with `reverse` questions whose answer is the entity. In a shape, {s} is the
-subject (a name or a pronoun), {s's} its possessive, {n} the name, {o} the name of the second entity and {a} the
-value. Shapes that begin with ~ are held out from train and validation.
+A grammar file holds, per attribute, `clauses` and `questions`, with `reverse` questions whose answer is the entity,
+and `pools` of values and of names. In a shape, {s} is the subject (a name or a pronoun), {s's} its possessive, {n} the
+name, {o} the name of the second entity and {a} the value; those that begin with ~ are held out from train and
+validation. In a value, <first>, <last>, <place> and <thing> stand for one of the `names.json`, # for a digit. Names
+and values are dealt out to the splits, so test asks about none that train holds.
 """
 
 import json
@@ -19,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 GRAMMARS = Path(__file__).parent / "qa_grammar"
+NAMES = GRAMMARS / "names.json"
 QUESTIONS = {
-    "world": {"train": 1575, "validation": 150, "test": 350},
+    "world": {"train": 4000, "validation": 250, "test": 350},
     "manuals": {"train": 145, "validation": 60, "test": 245},
 }
-SHARES = {"world": (0.6, 0.14), "manuals": (0.35, 0.2)}  # train's and validation's part of a category's entities
-UNANSWERABLE = 0.11
-HELD_OUT = 0.35  # how often test takes a held-out shape
-POSSESSIVE = {"it": "its", "he": "his", "she": "her"}
+SPLITS = ("train", "validation", "test")
+SHARES = (0.6, 0.14)  # train's and validation's part of names and values
+SECOND = 0.25  # how often facts of a second entity are told
+UNANSWERABLE = 0.08
+HELD_OUT = 0.1  # how often test takes a held-out shape
 CLOSE = "\uf8ff"  # ends a marked span; the character that begins it, from U+E000 on, says which one it is
 BOTH, OPENING, ASIDE = 2, 3, 4  # what a sentence is about, besides the main entity (0) and the second one (1)
 Row = dict[str, str]
@@ -57,22 +61,15 @@ class Paragraph:
 
     def subject(self, who: int) -> str:
         """The name, unless a pronoun can only mean this entity."""
-        pronoun = self.pronoun(who)
         words = [self.marked(who, "name")]
         if self.last == who:
-            words += [pronoun, pronoun] + ([self.noun()] if pronoun == "it" and who == 0 else [])
+            words += ["it", "it"] + ([self.noun()] if who == 0 else [])
         self.last = who
         self.introduced |= who == 1
         return self.rng.choice(words)
 
     def noun(self) -> str:
         return "the " + self.grammar["noun"]
-
-    def pronoun(self, who: int) -> str:
-        return self.rows[who].get("pronoun", "it")
-
-    def relative(self, who: int) -> str:
-        return "which" if self.pronoun(who) == "it" else "who"
 
     def fill(self, shape: str, who: int, column: str = "", subject: str | None = None) -> str:
         """A shape with its places filled."""
@@ -81,7 +78,7 @@ class Paragraph:
         if subject is not None:
             if subject == "it" and not shape.startswith("{s") and "{s}" in shape:
                 subject = self.noun()  # "the flag of it" is no English
-            own = POSSESSIVE.get(subject, subject.removesuffix(CLOSE) + (CLOSE if CLOSE in subject else "") + "'s")
+            own = "its" if subject == "it" else subject + "'s"
             shape = shape.replace("{s's}", own).replace("{s}", subject)
         if "{n}" in shape:
             self.last = who
@@ -107,15 +104,14 @@ class Paragraph:
     def pair(self, who: int, first: str, second: str) -> str:
         """Two facts of one entity in a sentence."""
         one, two = self.clause(who, first), self.clause(who, second)
-        which = self.relative(who)
         if one.startswith("{s} ") and two.startswith("{s} "):
             if self.rng.random() < 0.4:
                 self.last = None  # "it, which" is no English
-                return self.fill(f"{{s}}, {which} {one[4:]}, ", who, first) + self.fill(two[4:], who, second)
+                return self.fill(f"{{s}}, which {one[4:]}, ", who, first) + self.fill(two[4:], who, second)
             return self.fill(one, who, first) + " and " + self.fill(two[4:], who, second)
         start = self.fill(one, who, first)
         # "Its currency is the yen, and it ..." would leave open what "it" is.
-        subject = self.noun() if which == "which" and not one.startswith("{s} ") else self.pronoun(who)
+        subject = "it" if one.startswith("{s} ") else self.noun()
         return start + self.rng.choice([", and ", "; "]) + self.fill(two, who, second, subject)
 
     def contrast(self, column: str) -> str:
@@ -123,7 +119,7 @@ class Paragraph:
         one, two = self.clause(0, column), self.clause(1, column)
         if self.rng.random() < 0.3 and one.startswith("{s} ") and two.startswith("{s} "):
             self.last = None
-            start = self.fill(f"unlike {{s}}, {self.relative(1)} {two[4:]}, ", 1, column)
+            start = self.fill(f"unlike {{s}}, which {two[4:]}, ", 1, column)
             return start + self.fill(one, 0, column)
         if self.rng.random() < 0.5 and two.startswith("{s"):
             self.last = None
@@ -192,10 +188,9 @@ def write_paragraph(
 ) -> dict[str, Any] | None:
     """A paragraph with its questions, or None if the draw gives no fitting one."""
     columns = list(grammar["attributes"])
-    known = [[column for column in columns if row.get(column)] for row in rows]
-    main = rng.sample(known[0], min(len(known[0]), rng.choice([3, 4])))
-    second = [c for c in known[1] if rng.random() < (0.75 if c in main else 0.3)][:3] if rng.random() < 0.9 else []
-    if any(rows[0].get(column) == rows[1][column] for column in second):
+    main = rng.sample(columns, rng.choice([2, 3, 4]))
+    second = [c for c in columns if rng.random() < (0.75 if c in main else 0.3)][:3] if rng.random() < SECOND else []
+    if any(rows[0][column] == rows[1][column] for column in ["name", *second]):
         return None
     paragraph = Paragraph(rng, grammar, rows, split)
     sentences = paragraph.sentences([main, second])
@@ -204,7 +199,7 @@ def write_paragraph(
         sentences.append(paragraph.fill(paragraph.shape(grammar["links"]), 0))
     marked = " ".join(re.sub(r"^[\ue000-\uf8ff]*.", lambda m: m[0].upper(), s) + "." for s in sentences)
     context, spans = unmark(marked)
-    if not 30 <= len(context.split()) <= 62:
+    if not 16 <= len(context.split()) <= 44:
         return None
 
     answered = [(0, column) for column in main] + [(1, column) for column in second]
@@ -212,7 +207,7 @@ def write_paragraph(
     for who, column in rng.sample(answered, min(len(answered), 6 - unanswerable)):
         place = 2 * (1 + columns.index(column)) + who
         (start, text), *_ = [span[1:] for span in spans if span[0] == place]
-        value, other = rows[who][column], rows[1 - who].get(column) or " "
+        value, other = rows[who][column], rows[1 - who][column]
         alone = value not in other and other not in value  # else both entities would be right
         reverse = alone and "reverse" in grammar["attributes"][column] and rng.random() < 0.15
         if reverse:
@@ -222,11 +217,11 @@ def write_paragraph(
         asked = paragraph.question(who, column, "reverse" if reverse else "questions")
         questions.append({"question": asked, "answers": {"text": [text], "answer_start": [start]}})
     if unanswerable:
-        missing = [(who, c) for who in (0, 1) for c in known[who] if (who, c) not in answered]
+        missing = [(who, c) for who in (0, 1) for c in columns if (who, c) not in answered]
         missing = [(who, c) for who, c in missing if rows[who][c] not in context]
         # An answer of the other entity makes the question look answerable.
         tempting = [(who, c) for who, c in missing if (1 - who, c) in answered]
-        pool = tempting if tempting and rng.random() < 0.8 else missing
+        pool = tempting if tempting and rng.random() < 0.5 else missing
         if not pool:
             return None
         asked = paragraph.question(*rng.choice(pool))
@@ -236,28 +231,34 @@ def write_paragraph(
     return {"title": title[0].upper() + title[1:], "context": context, "questions": questions}
 
 
-def entities(rng: random.Random, grammar: dict[str, Any]) -> dict[str, list[Row]]:
-    """The entities of a category, dealt out to the splits."""
-    rows = [dict(zip(grammar["columns"], row, strict=True)) for row in grammar["rows"]]
-    rng.shuffle(rows)
-    train, validation = SHARES[grammar.get("domain", "world")]
-    first = round(train * len(rows))
-    second = first + round(validation * len(rows))
-    return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+def dealt(rng: random.Random, items: list[str]) -> dict[str, list[str]]:
+    """Items dealt out to the splits."""
+    items = rng.sample(items, len(items))
+    first = round(SHARES[0] * len(items))
+    second = first + round(SHARES[1] * len(items))
+    return dict(zip(SPLITS, (items[:first], items[first:second], items[second:]), strict=True))
 
 
-def drawn(rng: random.Random, grammar: dict[str, Any], row: Row) -> Row:
-    """An entity with values of its own, or with some from the pools where facts do not matter."""
-    return row | {column: rng.choice(pool) for column, pool in grammar.get("pools", {}).items()}
+def drawn(rng: random.Random, grammar: dict[str, Any], split: str) -> Row:
+    """A made-up entity: its name and the values of its attributes."""
+    row = {}
+    for column, pool in grammar["pools"].items():
+        value = re.sub(r"<(\w+)>", lambda kind: rng.choice(grammar["names"][kind[1]][split]), rng.choice(pool[split]))
+        row[column] = re.sub("#", lambda _: str(rng.randint(1, 9)), value)
+    return row
 
 
 def read_grammars(rng: random.Random) -> dict[str, list[dict[str, Any]]]:
-    """The grammars of each domain, with their entities dealt out to the splits."""
+    """The grammars of each domain, with their names and values dealt out to the splits."""
+    names = {kind: dealt(rng, words) for kind, words in json.loads(NAMES.read_text(encoding="utf-8")).items()}
     grammars: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(GRAMMARS.glob("*.json")):
+    for path in sorted(set(GRAMMARS.glob("*.json")) - {NAMES}):
         grammar = json.loads(path.read_text(encoding="utf-8"))
-        grammar["splits"] = entities(rng, grammar)
-        grammars.setdefault(grammar.get("domain", "world"), []).append(grammar)
+        for column, pool in grammar["pools"].items():
+            unlike = [value for value in pool if re.search("[<#]", value)]  # comes out differently each time
+            parts = dealt(rng, [value for value in pool if value not in unlike])
+            grammar["pools"][column] = {split: parts[split] + unlike for split in SPLITS}
+        grammars.setdefault(grammar.get("domain", "world"), []).append(grammar | {"names": names})
     return grammars
 
 
@@ -271,11 +272,8 @@ def write(file: Path) -> None:
             total = missing = turn = 0
             while total < size:
                 grammar = grammars[domain][turn % len(grammars[domain])]
-                rows = grammar["splits"][split]
-                main = rows[turn // len(grammars[domain]) % len(rows)]
-                second = rng.choice([row for row in rows if row is not main])
-                told = (drawn(rng, grammar, main), drawn(rng, grammar, second))
-                paragraph = write_paragraph(rng, grammar, told, split, missing < UNANSWERABLE * total)
+                rows = (drawn(rng, grammar, split), drawn(rng, grammar, split))
+                paragraph = write_paragraph(rng, grammar, rows, split, missing < UNANSWERABLE * total)
                 if paragraph is None or paragraph["context"] in contexts:
                     continue
                 contexts.add(paragraph["context"])
