@@ -20,7 +20,7 @@ from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.classification import DocumentClassification
 
 # Added weights start from nothing and take a rate ten times that of fine-tuning.
-RUN = RunConfig(output_dir="runs/document_classification_adapter", epochs=6, batch_size=16, learning_rate=2e-3)
+RUN = RunConfig(output_dir="runs/document_classification_adapter", epochs=3, batch_size=16, learning_rate=2e-3)
 TASK = DocumentClassification(max_length=256, doc_stride=64)
 METHOD = Adapter()  # LoRA of rank 16; --method takes others
 

@@ -20,7 +20,7 @@ from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.classification import DocumentClassification
 
 # The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model.
-RUN = RunConfig(output_dir="runs/document_classification_finetune", epochs=5, batch_size=16, learning_rate=5e-4)
+RUN = RunConfig(output_dir="runs/document_classification_finetune", epochs=2, batch_size=16, learning_rate=5e-4)
 TASK = DocumentClassification(max_length=256, doc_stride=64)
 METHOD = FineTune()
 
