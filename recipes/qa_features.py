@@ -7,6 +7,9 @@ trains on embedded data with the embedded BERT, without a network. Then:
     accelerate launch recipes/qa_features.py --preset squad
     accelerate launch recipes/qa_features.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
 
+The frozen model reads every window once; its vectors of all tokens are kept on the disk, where all epochs and later
+runs take them from (2 bytes a number: SQuAD with BERT-base takes about 21 GiB).
+
 Expect little: a linear head on fixed vectors hardly relates a question to a text. The run shows how much of the other
 recipes' result comes from training the model. Rows are those of recipes/qa_finetune.py. Papers: feature extraction and
 fine-tuning, Peters et al. 2019, https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016,
@@ -18,7 +21,7 @@ from tl_hub.config import RunConfig
 from tl_hub.methods.feature_extraction import HeadOnly
 from tl_hub.tasks.question_answering import QuestionAnswering
 
-# A head alone is quickly trained, and takes a large rate.
+# One pass over the texts gives every token's vector; a head alone is then quickly trained, and takes a large rate.
 RUN = RunConfig(output_dir="runs/qa_features", epochs=3, batch_size=16, learning_rate=1e-2)
 TASK = QuestionAnswering(max_length=384, doc_stride=128)
 METHOD = HeadOnly()
@@ -41,7 +44,7 @@ def main() -> None:
     model, tokenizer, base = training.load_model(run, task)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    history = method.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 

@@ -11,7 +11,8 @@ A summary is made of the text's own sentences, so that models can do it that can
 and the best choice of sentences are shown beside the result. Rows are those of recipes/summarization_finetune.py.
 
 The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
-rows; `--layer 4 --pooling mean` names two of them.
+rows; `--layer 4 --pooling mean` names two of them. `--layer mix` learns a weighted sum of all layers, `--head mlp` a
+hidden layer.
 
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987; sentences as summaries, Nallapati et
 al. 2017, https://arxiv.org/abs/1611.04230; ROUGE, Lin 2004, https://aclanthology.org/W04-1013.

@@ -16,7 +16,8 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
-from tl_hub import samples
+from tl_hub import samples, verification
+from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -71,6 +72,18 @@ def checkpoints(checkpoint_folders: Callable[[str], Path]) -> Callable[[str, str
 def fresh_accelerator() -> None:
     """A process has one accelerator state; a run has a process. Tests that share theirs start it anew."""
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load-back without its fresh process, which takes longer than all else; tests of recipes start it."""
+
+    def check(folder: Path) -> dict[str, Any]:
+        with monkeypatch.context() as within:
+            within.chdir(folder)
+            return verification._load_back(RunRecord.load("."))
+
+    monkeypatch.setattr(verification, "check", check)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,13 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
-from scipy.special import log_softmax, softmax
+from safetensors.torch import load_file
+from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestCentroid
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -77,18 +79,24 @@ def test_each_layer_and_pooling_is_that_of_the_stock_model_on_the_text_alone(fam
     )  # fmt: skip
     assert (batch["attention_mask"] == 0).any()
     low = features.pooled(encoder, batch, [1], ["mean"])[0, 0]
-    stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family)).eval()
+    stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family), attn_implementation="eager").eval()
     stock = stock.encoder if family == "t5" else stock
     for i, row in enumerate(encoded):
         names = [name for name in ("input_ids", "token_type_ids") if name in row]
         with torch.no_grad():
-            states = stock(**{n: torch.tensor([row[n]]) for n in names}, output_hidden_states=True).hidden_states
+            alone = {n: torch.tensor([row[n]]) for n in names}
+            outputs = stock(**alone, output_hidden_states=True, output_attentions=True)
+        states, weights = outputs.hidden_states, [a[0].mean((0, 1)).numpy() for a in outputs.attentions]
         for layer, state in enumerate(s[0].numpy() for s in states):
             truth = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
+            truth["attention"] = weights[max(layer, 1) - 1] @ state
+            assert set(truth) == set(features.POOLINGS)
             for pooling, vector in truth.items():
                 got = found.of([layer], pooling)[i]
                 np.testing.assert_allclose(got, vector, rtol=1e-3, atol=1e-3, err_msg=f"{layer} {pooling}")
         np.testing.assert_allclose(low[i], states[1][0].mean(0), atol=1e-5)
+    both = np.float32(0.25) * found.of([0], "max") + np.float32(0.5) * found.of([2], "max")
+    np.testing.assert_allclose(found.of([0, 2], "max", np.array([0.25, 0.5])), both, rtol=1e-5)
     np.testing.assert_array_equal(found.of([2, 0], "max")[:, 32:], found.of([0], "max"))
     assert features.depth_of(encoder) == 2, "the layers above are back"
 
@@ -156,7 +164,9 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
 def test_two_token_ids_in_one_row_are_not_one_in_each_of_two(encoders):
     encoder = encoders("gpt2")[0]
     rows = [{"input_ids": [[5, 6], [7]], "length": [2, 1]}, {"input_ids": [[5], [6, 7]], "length": [1, 2]}]
-    keys = {features._key(encoder, Dataset.from_dict(row), [0], ["mean"], False) for row in rows}
+    keys = {
+        features._key(encoder, encoder.named_parameters(), Dataset.from_dict(row), [0], ["mean"], False) for row in rows
+    }
     assert len(keys) == 2
 
 
@@ -240,6 +250,41 @@ Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
 
 
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    """In a process of its own: what it holds after many more rows, files that are mapped left out.
+
+    The length of each row is known, 8 bytes, and ordered; its ids and vectors would be 128 and 64 bytes in arrays.
+    """
+    last = 1_000_000 if os.environ.get("TL_HUB_BENCHMARKS") else 64_000
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import re, sys, torch, transformers
+from pathlib import Path
+from datasets import Dataset
+from tl_hub import features
+torch.manual_seed(0)
+shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=50)
+encoder = features.encoder_of(transformers.BertModel(transformers.BertConfig(**shape)))
+def rows(count):
+    for i in range(count):
+        yield {{"input_ids": [1 + (i + k) % 40 for k in range(12)], "length": 12}}
+def collate(batch):
+    ids = torch.tensor([row["input_ids"] for row in batch])
+    return {{"input_ids": ids, "attention_mask": torch.ones_like(ids)}}
+for count in (1_000, 4_000, {last}):
+    data = Dataset.from_generator(rows, gen_kwargs={{"count": count}}, cache_dir={str(tmp_path)!r})
+    found = features.extract(encoder, data, collate, (0, 1), ("mean", "max"), 24_000, False)
+    assert found.values.shape == (2, 2, count, 8)
+    print(count, re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+""")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    process = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=1800)
+    assert process.returncode == 0, process.stderr
+    print(process.stdout)
+    held = {int(rows): int(kib) / 1024 for rows, kib in (line.split() for line in process.stdout.splitlines())}
+    assert held[last] - held[4_000] < 10 + 50 * last / 2**20, f"{held} MiB"
+
+
 def classes(examples=120, dimensions=12, count=3):
     random = np.random.default_rng(0)
     vectors = random.normal(size=(examples, dimensions)) * random.uniform(0.1, 5, dimensions) + 3
@@ -284,6 +329,49 @@ def test_prototypes_are_the_nearest_centroids_and_scaled_to_the_lowest_loss():
     scale = (head.weight / plain.weight).mean()
     losses = {s: -log_softmax(s * logits, axis=1)[targets].mean() for s in (0.9 * scale, scale, 1.1 * scale)}
     assert min(losses, key=losses.get) == scale
+
+
+@pytest.mark.parametrize("case", ["two", "three", "several", "one"])
+def test_a_multi_layer_perceptron_is_that_of_a_standardising_pipeline(case):
+    vectors, labels, targets = classes(count=2 if case == "two" else 3)
+    multi_label = case in ("several", "one")
+    if multi_label:
+        targets = targets[:, :1] if case == "one" else targets | np.roll(targets, 1, axis=1)
+    head, strength = heads.fit("mlp", vectors, targets, heads.folds_of(targets, 3, 0), multi_label=multi_label)
+    solver = MLPClassifier((128,), alpha=strength * len(vectors), early_stopping=True, random_state=0)
+    y = {"several": targets.astype(int), "one": targets[:, 0]}.get(case, labels)
+    stock = make_pipeline(StandardScaler(), solver).fit(vectors, y).predict_proba(vectors)
+    found = expit(head(vectors)) if multi_label else softmax(head(vectors), axis=1)
+    np.testing.assert_allclose(found, stock[:, 1:] if case == "one" else stock, atol=1e-8)
+
+
+def test_a_multi_layer_perceptron_wants_rows_to_stop_on():
+    _, _, targets = classes(30)
+    few = np.concatenate([targets[targets[:, 2]][:1], targets[~targets[:, 2]]])
+    for wrong in (targets[:12], few):
+        with pytest.raises(UserError, match="--head mlp holds a tenth"):
+            heads.fit("mlp", np.ones((len(wrong), 4)), wrong, np.zeros(len(wrong)))
+
+
+def test_a_scalar_mix_has_the_lowest_loss_that_weights_of_the_layers_can_reach():
+    """Against scikit-learn's logistic regression on the sum of the layers, with these weights and with others."""
+    random = np.random.default_rng(0)
+    _, labels, targets = classes(200)
+    clean, noise = np.eye(3)[labels], random.normal(size=(4, 200, 3))
+    layers = np.stack([noise[0], 5 * (clean + 0.7 * noise[1]), 0.1 * (clean + 0.7 * noise[2]), noise[3]])
+    mix = heads.scalar_mix(layers, targets)
+    shares = mix * np.array([(x - x.mean(0)).std() for x in layers])
+    np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
+    assert min(shares[1:3]) > 5 * max(shares[0], shares[3])
+
+    def loss(shares):
+        x = sum(s * (x - x.mean(0)) / (x - x.mean(0)).std() for s, x in zip(shares, layers, strict=True))
+        stock = LogisticRegression(C=1 / (1e-2 * len(x)), tol=1e-8, max_iter=1000).fit(x, labels)
+        return log_loss(labels, stock.predict_proba(x)) + 1e-2 / 2 * (stock.coef_**2).sum()
+
+    others = [np.full(4, 0.25), np.array([0, 1, 0, 0]), np.array([0, 0, 1, 0])]
+    others += [shares * scale / (shares * scale).sum() for scale in random.uniform(0.7, 1.3, (8, 4))]
+    assert loss(shares) < min(map(loss, others)) + 1e-4
 
 
 def test_cross_validation_never_fits_on_what_it_looks_at():
@@ -343,11 +431,14 @@ def fitted(rows, checkpoint_folders, tmp_path_factory):
 
     def fit(family, **settings):
         key = family, *settings.items()
+        times = settings.pop("texts", 1)
         if key not in found:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("TL_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
                 settings = {"max_length": 48, "doc_stride": 8, "bf16": False, "cv": 3, **settings}
-                found[key] = FeatureClassifier(str(checkpoint_folders(family)), **settings).fit(*rows)
+                found[key] = FeatureClassifier(str(checkpoint_folders(family)), **settings).fit(
+                    *(times * part for part in rows)
+                )
         return found[key]
 
     return fit
@@ -372,6 +463,33 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(family, fitted, ro
     pool = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
     np.testing.assert_allclose(one_by_one[0], pool[model.settings["pooling"]], atol=1e-5)
     assert loaded.predict([]) == [] and set(loaded.predict(texts)) <= {"0", "1", "2"}
+
+
+def test_a_mix_of_layers_under_a_hidden_layer_loads_as_it_was_saved(fitted, rows, tmp_path, checkpoint_folders):
+    """What is stored is what a reader of the file would compute from it with the stock model."""
+    model = fitted("bert", layer="mix", pooling="attention", head="mlp", texts=3).model_
+    model.save_pretrained(tmp_path)
+    loaded, own = FeatureModel.from_pretrained(tmp_path), load_file(tmp_path / "head.safetensors")
+    assert {name: value.shape for name, value in own.items()} == {
+        "weight": (3, 128), "bias": (3,), "hidden.weight": (128, 32), "hidden.bias": (128,), "mix": (3,)
+    }  # fmt: skip
+    text = rows[0][0]
+    stock = transformers.AutoModel.from_pretrained(checkpoint_folders("bert"), attn_implementation="eager").eval()
+    with torch.no_grad():
+        outputs = stock(
+            **loaded.tokenizer(text, return_tensors="pt"), output_hidden_states=True, output_attentions=True
+        )
+    weights = [outputs.attentions[max(layer, 1) - 1][0].mean((0, 1)) for layer in range(3)]
+    vector = sum(own["mix"][i] * (weights[i] @ outputs.hidden_states[i][0]) for i in range(3))
+    np.testing.assert_allclose(loaded.embed([text])[0], vector, atol=1e-5)
+    hidden = (own["hidden.weight"] @ vector + own["hidden.bias"]).relu()
+    expected = (own["weight"] @ hidden + own["bias"]).softmax(0)
+    np.testing.assert_allclose(loaded.predict_proba([text])[0], expected, atol=1e-5)
+    with torch.no_grad():
+        logits = loaded(**loaded.tokenizer(text, return_tensors="pt")).logits[0]
+    np.testing.assert_allclose(logits.softmax(0), expected, atol=1e-5)
+    with pytest.raises(UserError, match="needs a linear head"):
+        loaded.folded()
 
 
 def test_another_base_is_refused(fitted, checkpoint_folders, tmp_path):

@@ -1,4 +1,4 @@
-"""A linear head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
+"""A light head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
 
 import json
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from tl_hub import samples
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
+from tl_hub.heads import Head
 from tl_hub.tasks.base import PAD_TO
 from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
@@ -38,17 +39,19 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         config: `base` (`id`, `source`, `revision`, `path` of a local one, `sha256` of the weights), `layers`,
             `pooling`, `labels`, `multi_label`, `pairs` (of texts are read), `in_document` (sentences are read, see
             `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows.
-        weight, bias: the head's, (classes, dimensions) and (classes,).
+        tensors: `weight` and `bias` of the head, (classes, dimensions) and (classes,); of its hidden layer, if it has
+            one, `hidden.weight` and `hidden.bias`; `mix`, (layers,), where the layers are summed up with these weights.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, config: dict[str, Any], weight: Any, bias: Any):
+    def __init__(self, encoder: Any, tokenizer: Any, config: dict[str, Any], tensors: dict[str, Any]):
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
         self.tokenizer = tokenizer
         self.settings = config
-        self.head = torch.nn.Linear(*reversed(weight.shape))
-        self.head.weight.data = torch.as_tensor(weight, dtype=torch.float32)
-        self.head.bias.data = torch.as_tensor(bias, dtype=torch.float32)
+        values = {name: torch.as_tensor(tensor, dtype=torch.float32).contiguous() for name, tensor in tensors.items()}
+        self.head = _linear(values["weight"], values["bias"])
+        self.hidden = _linear(values["hidden.weight"], values["hidden.bias"]) if "hidden.weight" in values else None
+        self.mix = torch.nn.Parameter(values["mix"]) if "mix" in values else None
         # What runs a classifier of transformers reads these off its configuration.
         self.config = encoder.config
         self.config.id2label = dict(enumerate(config["labels"]))
@@ -63,35 +66,22 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         vectors = self._pooled(inputs)
         if document is not None:
             vectors = torch.as_tensor(in_document(vectors.cpu().numpy(), document.cpu().numpy())).to(self.device)
+        if self.hidden is not None:
+            vectors = self.hidden(vectors).relu()
         return SequenceClassifierOutput(logits=self.head(vectors))
 
     def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> np.ndarray:
         """The vector of each text, which its head reads: mean over the windows of a long one, (texts, dimensions)."""
-        if (pairs is not None) != self.settings["pairs"]:
-            raise UserError(f"the model was trained on {'pairs of' if pairs is None else 'single'} texts")
-        if not len(texts):
-            return np.empty((0, self.head.in_features), dtype=np.float32)
-        max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]
-        segments = ARCHITECTURES[self.config.model_type].token_type_ids
-        second = None if pairs is None else list(pairs)
-        columns = windows(self.tokenizer, list(texts), second, max_length, doc_stride, segments)
-        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
-        vectors = np.empty((len(columns["row"]), self.head.in_features), dtype=np.float32)
-        for places in batches(columns["length"], batch_size * max_length):
-            batch = self.tokenizer.pad(
-                {name: [columns[name][place] for place in places] for name in names},
-                pad_to_multiple_of=PAD_TO,
-                return_tensors="pt",
-            )
-            vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
-        return row_means(vectors, np.asarray(columns["row"]))
+        return row_means(*self._windows(texts, pairs, batch_size))
 
     def predict_proba(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
     ) -> np.ndarray:
         """Probability of each label, (texts, labels)."""
-        weight, bias = (p.detach().double().cpu().numpy() for p in (self.head.weight, self.head.bias))
-        logits = self.embed(texts, pairs, batch_size) @ weight.T + bias
+        vectors, row = self._windows(texts, pairs, batch_size)
+        own = {name: tensor.double().cpu().numpy() for name, tensor in self._tensors().items()}
+        hidden = None if self.hidden is None else (own["hidden.weight"], own["hidden.bias"])
+        logits = row_means(Head(own["weight"], own["bias"], hidden)(vectors), row)
         return expit(logits) if self.settings["multi_label"] else softmax(logits, axis=1)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> list[Any]:
@@ -111,6 +101,8 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         Raises:
             UserError: no class of transformers computes this.
         """
+        if self.hidden is not None:
+            raise UserError("--fold needs a linear head; --head mlp is none")
         check_foldable(
             self.config.model_type, self.settings["layers"], self.settings["pooling"], depth_of(self.encoder)
         )
@@ -139,12 +131,45 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
                 model.logits_proj.bias.copy_(bias)
         return model.eval()
 
+    def _windows(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of the windows of all texts, (windows, dimensions), and which text each is of, (windows,)."""
+        if (pairs is not None) != self.settings["pairs"]:
+            raise UserError(f"the model was trained on {'pairs of' if pairs is None else 'single'} texts")
+        dimensions = (self.hidden or self.head).in_features
+        if not len(texts):
+            return np.empty((0, dimensions), dtype=np.float32), np.empty(0, dtype=int)
+        max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]
+        segments = ARCHITECTURES[self.config.model_type].token_type_ids
+        second = None if pairs is None else list(pairs)
+        columns = windows(self.tokenizer, list(texts), second, max_length, doc_stride, segments)
+        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
+        vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
+        for places in batches(columns["length"], batch_size * max_length):
+            batch = self.tokenizer.pad(
+                {name: [columns[name][place] for place in places] for name in names},
+                pad_to_multiple_of=PAD_TO,
+                return_tensors="pt",
+            )
+            vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
+        return vectors, np.asarray(columns["row"])
+
     def _pooled(self, inputs: Any) -> torch.Tensor:
         vectors = pooled(self.encoder, dict(inputs), self.settings["layers"], [self.settings["pooling"]])
+        if self.mix is not None:
+            return torch.einsum("l,lbd->bd", self.mix.detach(), vectors[:, 0])
         return torch.cat(list(vectors[:, 0]), dim=1)
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            name.removeprefix("head."): parameter.detach()
+            for name, parameter in self.named_parameters()
+            if not name.startswith("encoder.")
+        }
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_file({"weight": self.head.weight.data, "bias": self.head.bias.data}, save_directory / HEAD)
+        save_file(self._tensors(), save_directory / HEAD)
         self.tokenizer.save_pretrained(save_directory)
         text = json.dumps(self.settings, indent=2, ensure_ascii=False)
         (save_directory / "config.json").write_text(text + "\n", encoding="utf-8")
@@ -185,10 +210,15 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         fetch: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         own = {**fetch, "revision": revision, "force_download": force_download}
         file = Path(model_id) / HEAD if Path(model_id).is_dir() else hf_hub_download(model_id, HEAD, **own)
-        head = load_file(file)
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, **own)
         encoder = _base(model_id, config["base"], base, fetch)
-        return cls(encoder, tokenizer, config, head["weight"], head["bias"]).eval()
+        return cls(encoder, tokenizer, config, load_file(file)).eval()
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
+    layer = torch.nn.Linear(weight.size(1), weight.size(0))
+    layer.weight.data, layer.bias.data = weight, bias
+    return layer
 
 
 def check_foldable(model_type: str, layers: Sequence[int], pooling: str, depth: int) -> None:

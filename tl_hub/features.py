@@ -1,15 +1,18 @@
 """Frozen vectors: a pretrained model reads each text once, its layers are pooled to a vector each, kept on disk.
 
+Where a head reads every token, the vectors of all tokens of the top layer are kept instead.
+
 The cache stands in `$TL_HUB_CACHE/features`, by default below the folder of the Hub's own cache.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
@@ -26,9 +30,11 @@ from tqdm import tqdm
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 
-POOLINGS = ("mean", "first", "last", "max")
+POOLINGS = ("mean", "first", "last", "max", "attention")
+"""`attention`: a mean of the tokens weighted by the attention that each receives in the layer from all heads and
+tokens; for the embeddings, in the first layer."""
 VERSION = 1
-"""Of what the vectors are; a change of `pooled` that changes them must raise it, or old entries would be read."""
+"""Of what the vectors are; a change of the code that changes them must raise it, or old entries would be read."""
 
 _VECTORS, _ENTRY = "vectors.npy", "entry.json"
 _LARGEST = float(np.finfo(np.float16).max)
@@ -52,12 +58,16 @@ class Vectors:
     poolings: tuple[str, ...]
     seconds: float
 
-    def of(self, layers: Sequence[int], pooling: str) -> np.ndarray:
-        """The vectors of some layers side by side: (features, len(layers) * hidden), float32."""
+    def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
+        """The vectors of some layers side by side: (features, len(layers) * hidden), float32.
+
+        With `mix`, the weights of a scalar mix, (layers,), their sum instead: (features, hidden).
+        """
         place = self.poolings.index(pooling)
-        return np.concatenate(
-            [self.values[self.layers.index(layer), place].astype(np.float32) for layer in layers], axis=1
-        )
+        found = (self.values[self.layers.index(layer), place].astype(np.float32) for layer in layers)
+        if mix is None:
+            return np.concatenate(list(found), axis=1)
+        return sum(np.float32(weight) * vectors for weight, vectors in zip(mix, found, strict=True))
 
 
 @dataclass(frozen=True)
@@ -112,31 +122,43 @@ def pooled(
     parent = encoder.get_submodule(holder)
     blocks = getattr(parent, name)
     mask = inputs["attention_mask"].bool()
-    found: dict[int, torch.Tensor] = {}
+    weighted = "attention" in poolings
+    if weighted:
+        encoder.set_attn_implementation("eager")  # the others give no attention weights
+    found: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[int, torch.Tensor] = {}
 
     def keep(layer: int, state: torch.Tensor) -> None:
-        state = state.transpose(0, 1) if architecture.time_major else state
-        found[layer] = torch.stack([_POOL[pooling](state, mask) for pooling in poolings])
+        found[layer] = {pooling: _POOL[pooling](state, mask) for pooling in poolings if pooling in _POOL}
+        if weighted:
+            states[layer] = state
+
+    def hooked(layer: int, output: Any) -> None:
+        state = output[0] if isinstance(output, tuple) else output
+        keep(layer, state.transpose(0, 1) if architecture.time_major else state)
 
     def hook(layer: int) -> Callable[..., None]:
-        return lambda module, args, output: keep(layer, output[0] if isinstance(output, tuple) else output)
+        return lambda module, args, output: hooked(layer, output)
 
     hooks = [blocks[k - 1].register_forward_hook(hook(k)) for k in layers if 0 < k < len(blocks)]
     if 0 in layers:
-        hooks.append(blocks[0].register_forward_pre_hook(lambda module, args: keep(0, args[0])))
+        hooks.append(blocks[0].register_forward_pre_hook(lambda module, args: hooked(0, args[0])))
     try:
         setattr(parent, name, blocks[: max(1, *layers)])
-        last = encoder(**inputs).last_hidden_state
+        outputs = encoder(**inputs, **({"output_attentions": True} if weighted else {}))
     finally:
         setattr(parent, name, blocks)
         for handle in hooks:
             handle.remove()
     if len(blocks) in layers:
-        found[len(blocks)] = torch.stack([_POOL[pooling](last, mask) for pooling in poolings])
-    return torch.stack([found[layer] for layer in layers]).clamp(-_LARGEST, _LARGEST)
+        keep(len(blocks), outputs.last_hidden_state)
+    for layer, state in states.items():
+        found[layer]["attention"] = _attended(state, mask, outputs.attentions[max(layer, 1) - 1])
+    vectors = torch.stack([torch.stack([found[layer][pooling] for pooling in poolings]) for layer in layers])
+    return vectors.clamp(-_LARGEST, _LARGEST)
 
 
-def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[int]]:
     """Places of the rows from long to short, in batches of at most `tokens` tokens, padding included.
 
     The first batch is the one that needs most memory.
@@ -170,41 +192,59 @@ def extract(
     Raises:
         UserError: the disk has no room for the vectors, or the cache cannot be written to.
     """
-    state = PartialState()
-    encoder = encoder.to(state.device)
-    key = _key(encoder, features, layers, poolings, bf16)
-    folder = cache_folder() / key
+    encoder = encoder.to(PartialState().device)
     shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
-    shared: list[str | None] = [None]
-    if state.is_main_process:
-        if (folder / _VECTORS).is_file():
-            os.utime(folder)
-        else:
-            shared = [str(_reserved(folder, shape))]
-    broadcast_object_list(shared)
-    start = time.perf_counter()
-    if shared[0] is not None:
-        new = Path(shared[0])
+
+    def read(values: np.memmap) -> None:
+        with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
+            for places, batch in _read(features, collate, tokens):
+                values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
+
+    key = _key(encoder, encoder.named_parameters(), features, layers, poolings, bf16)
+    values, seconds = _kept(key, shape, _facts(encoder, features, layers, poolings), read)
+    return Vectors(values, tuple(layers), tuple(poolings), seconds)
+
+
+@torch.no_grad()
+def extract_tokens(
+    model: Any,
+    head: torch.nn.Module,
+    features: Dataset,
+    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    tokens: int,
+    bf16: bool,
+) -> tuple[np.ndarray, float]:
+    """What `model` gives to its layer `head` of every token of `features`, once or from the cache, as `extract` does.
+
+    Returns:
+        float16, on disk, (tokens of all rows one after the other, hidden), and the seconds spent in reading.
+
+    Raises:
+        UserError: as `extract`.
+    """
+    model = model.to(PartialState().device).eval()
+    lengths = _lengths(features)
+    ends = np.cumsum(lengths)
+    given: list[torch.Tensor] = []
+    own = {id(parameter) for parameter in head.parameters()}
+    frozen = [(name, p) for name, p in model.named_parameters() if id(p) not in own]
+
+    def read(values: np.memmap) -> None:
+        hook = head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
         try:
-            values = np.load(new / _VECTORS, mmap_mode="r+")
-            unread = set(features.column_names) - {"input_ids", "token_type_ids"}
-            rows = features.remove_columns(sorted(unread))
-            planned = list(batches(features["length"][:], tokens))[state.process_index :: state.num_processes]
-            bar = tqdm(planned, desc="reading", unit="batch", leave=False, disable=not state.is_main_process)
-            with torch.autocast(state.device.type, torch.bfloat16, enabled=bf16):
-                for places in bar:
-                    batch = {name: t.to(state.device) for name, t in collate(rows.__getitems__(places)).items()}
-                    values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
-            values.flush()
-            state.wait_for_everyone()
-            if state.is_main_process:
-                _publish(new, folder, encoder.config.model_type, len(features), layers, poolings)
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                for places, batch in _read(features, collate, tokens):
+                    model(**batch)
+                    states = given.pop().float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
+                    for place, state, mask in zip(places, states, batch["attention_mask"].bool().cpu(), strict=True):
+                        values[ends[place] - lengths[place] : ends[place]] = state[mask.numpy()]
         finally:
-            if state.is_main_process:
-                shutil.rmtree(new, ignore_errors=True)
-        state.wait_for_everyone()
-    seconds = time.perf_counter() - start if shared[0] is not None else 0.0
-    return Vectors(np.load(folder / _VECTORS, mmap_mode="r"), tuple(layers), tuple(poolings), seconds)
+            hook.remove()
+
+    layers, poolings = [model.config.num_hidden_layers], ["tokens"]
+    key = _key(model, frozen, features, layers, poolings, bf16)
+    shape = (int(ends[-1]), model.config.hidden_size)
+    return _kept(key, shape, _facts(model, features, layers, poolings), read)
 
 
 def cache_folder() -> Path:
@@ -235,6 +275,55 @@ def prune(days: float = 30.0) -> list[CacheEntry]:
     return old
 
 
+def _lengths(features: Dataset) -> np.ndarray:
+    return np.asarray(features.with_format("numpy")["length"][:])
+
+
+def _read(
+    features: Dataset, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]], tokens: int
+) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Places and batches of this process's share of the rows."""
+    state = PartialState()
+    rows = features.remove_columns(sorted(set(features.column_names) - {"input_ids", "token_type_ids"}))
+    every = batches(_lengths(features), tokens)
+    own = itertools.islice(every, state.process_index, None, state.num_processes)
+    with tqdm(total=len(features), desc="reading", unit="row", leave=False, disable=not state.is_main_process) as bar:
+        for places in own:
+            yield places, {name: t.to(state.device) for name, t in collate(rows.__getitems__(places)).items()}
+            bar.update(len(places) * state.num_processes)
+
+
+def _kept(
+    key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable[[np.memmap], None]
+) -> tuple[np.ndarray, float]:
+    """The vectors of an entry, which `read` makes where there is none yet, and the seconds that it took."""
+    state = PartialState()
+    folder = cache_folder() / key
+    shared: list[str | None] = [None]
+    if state.is_main_process:
+        if (folder / _VECTORS).is_file():
+            os.utime(folder)
+        else:
+            shared = [str(_reserved(folder, shape))]
+    broadcast_object_list(shared)
+    start = time.perf_counter()
+    if shared[0] is not None:
+        new = Path(shared[0])
+        try:
+            values = np.load(new / _VECTORS, mmap_mode="r+")
+            read(values)
+            values.flush()
+            state.wait_for_everyone()
+            if state.is_main_process:
+                _publish(new, folder, facts)
+        finally:
+            if state.is_main_process:
+                shutil.rmtree(new, ignore_errors=True)
+        state.wait_for_everyone()
+    seconds = time.perf_counter() - start if shared[0] is not None else 0.0
+    return np.load(folder / _VECTORS, mmap_mode="r"), seconds
+
+
 def _first(state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return state[torch.arange(len(state)), mask.int().argmax(1)].float()
 
@@ -253,14 +342,34 @@ def _max(state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return state.masked_fill(~mask[:, :, None], -torch.inf).amax(1).float()
 
 
-_POOL = dict(zip(POOLINGS, (_mean, _first, _last, _max), strict=True))
+_POOL = {"mean": _mean, "first": _first, "last": _last, "max": _max}
 
 
-def _key(encoder: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str], bf16: bool) -> str:
-    """SHA-256 of all that the vectors depend on. The token ids stand for the texts, the tokenizer and the windows."""
-    config = {name: value for name, value in encoder.config.to_dict().items() if name not in _UNREAD}
-    facts = [VERSION, weights_sha256(encoder), config, list(layers), list(poolings), bf16, torch.__version__]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+def _attended(state: torch.Tensor, mask: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    """`attention`: (batch, heads, tokens that attend, tokens attended to)."""
+    with torch.autocast(state.device.type, enabled=False):
+        received = torch.einsum("bhqk,bq->bk", attention.float(), mask.float()) * mask
+        return torch.bmm((received / received.sum(1, keepdim=True))[:, None], state.float())[:, 0]
+
+
+def _key(
+    model: Any,
+    parameters: Iterable[tuple[str, torch.nn.Parameter]],
+    features: Dataset,
+    layers: Sequence[int],
+    poolings: Sequence[str],
+    bf16: bool,
+) -> str:
+    """128-bit hash of all that the vectors depend on. The token ids stand for the texts, the tokenizer and the windows.
+
+    The weights are hashed anew each time: XXH3 is as fast as memory, and no other sign of a change is as sure.
+    """
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _UNREAD}
+    facts = [VERSION, config, list(layers), list(poolings), bf16, torch.__version__]
+    digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, parameter in sorted(parameters):
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
     names = [name for name in ("input_ids", "token_type_ids") if name in features.column_names]
     for table in features.select_columns([*names, "length"]).with_format("arrow").iter(1000):
         digest.update(table["length"].to_numpy().astype(np.int64).tobytes())
@@ -282,7 +391,7 @@ def _reserved(folder: Path, shape: tuple[int, ...]) -> Path:
         if free < needed:
             raise UserError(
                 f"the vectors need {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free in {folder.parent}; "
-                "name one --layer and --pooling, or set TL_HUB_CACHE to a folder on another disk"
+                "name one --layer and --pooling, give fewer rows, or set TL_HUB_CACHE to a folder on another disk"
             )
         new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         np.lib.format.open_memmap(new / _VECTORS, mode="w+", dtype=np.float16, shape=shape)
@@ -291,10 +400,12 @@ def _reserved(folder: Path, shape: tuple[int, ...]) -> Path:
     return new
 
 
-def _publish(
-    new: Path, folder: Path, model_type: str, features: int, layers: Sequence[int], poolings: Sequence[str]
-) -> None:
-    facts = {"model_type": model_type, "features": features, "layers": list(layers), "poolings": list(poolings)}
+def _facts(model: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:
+    kinds = {"layers": list(layers), "poolings": list(poolings)}
+    return {"model_type": model.config.model_type, "features": len(features), **kinds}
+
+
+def _publish(new: Path, folder: Path, facts: dict[str, Any]) -> None:
     (new / _ENTRY).write_text(json.dumps(facts))
     try:
         new.rename(folder)

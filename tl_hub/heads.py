@@ -1,4 +1,4 @@
-"""Linear heads on fixed vectors, and cross-validation to choose what they read and how strongly they are regularised.
+"""Light heads on fixed vectors, and cross-validation to choose what they read and how strongly they are regularised.
 
 A head is fitted on standardised vectors; mean and deviation are then folded into its weights, so that it takes the
 vectors as they are. Examples are rows of `vectors` (examples, dimensions), `targets` tells which classes each has, bool
@@ -11,27 +11,40 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
+from sklearn.neural_network import MLPClassifier
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-Kind = Literal["logistic", "ridge", "prototypes"]
+from tl_hub.errors import UserError
+
+Kind = Literal["logistic", "ridge", "prototypes", "mlp"]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties on the squared weights, as multiples of the number of examples."""
 
+_UNITS, _MLP_STRENGTH, _MIX_STRENGTH = 128, 1e-3, 1e-2
+
 
 @dataclass(frozen=True)
 class Head:
-    """Logits of a vector x are `weight` @ x + `bias`: (classes, dimensions) and (classes,), float64."""
+    """Logits of a vector x are `weight` @ x + `bias`: (classes, dimensions) and (classes,), float64.
+
+    With `hidden`, (units, dimensions) and (units,), x is what that layer of rectified linear units gives.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
+    hidden: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        if self.hidden is not None:
+            vectors = np.maximum(vectors @ self.hidden[0].T + self.hidden[1], 0)
         return vectors @ self.weight.T + self.bias
 
 
@@ -104,7 +117,23 @@ def fit(
     Best is the lowest log loss in cross-validation for logistic regression, the highest quality for ridge regression.
     The logits of ridge regression and of prototypes are then multiplied by the number that makes the log loss of the
     cross-validation lowest (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2).
+
+    A multi-layer perceptron is not cross-validated: a tenth of the examples is held out, and training stops where they
+    are no longer told better.
+
+    Raises:
+        UserError: too few examples to hold some of each class out of the training of a multi-layer perceptron.
     """
+    if kind == "mlp":
+        (strength,) = strengths if len(strengths) == 1 else (_MLP_STRENGTH,)
+        least = targets.sum(0).min()
+        if len(targets) < 20 or not multi_label and (len(targets) < 10 * targets.shape[1] or least < 2):
+            raise UserError(
+                f"--head mlp holds a tenth of the training examples out to tell when to stop; {len(targets)} examples "
+                f"of {targets.shape[1]} classes, {least} of the rarest, are too few; use --head logistic"
+            )
+        (head,) = _fit(kind, vectors, targets, (strength,), multi_label, balanced)
+        return head, strength
     if kind == "logistic":
         best, lowest = strengths[0], np.inf
         # From the strongest on: the weaker, the slower to fit, and past the minimum the loss only rises.
@@ -143,6 +172,8 @@ def _fit(
     weights = np.ones(len(targets))
     if balanced and not multi_label:
         weights = 1 / (targets.shape[1] * shares[targets.argmax(1)])
+    if kind == "mlp":
+        return [_mlp(x, mean, deviation, targets, weights, strength, multi_label) for strength in strengths]
     if kind == "logistic":
         solved = [_logistic(x, targets, weights, strength, multi_label, balanced) for strength in strengths]
     elif kind == "ridge":
@@ -185,6 +216,62 @@ def _logistic(
             weight[present] = solver.coef_ if len(present) > 2 else pair * solver.coef_
             bias[present] = solver.intercept_ if len(present) > 2 else pair[:, 0] * solver.intercept_
     return weight, bias
+
+
+def _mlp(
+    x: np.ndarray,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    strength: float,
+    multi_label: bool,
+) -> Head:
+    """One layer of rectified linear units, by Adam until the rows held out are no longer told better."""
+    solver = MLPClassifier((_UNITS,), alpha=strength * len(x), early_stopping=True, random_state=0)
+    y = targets.argmax(1) if not multi_label else targets[:, 0] if targets.shape[1] == 1 else targets.astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(x, y, sample_weight=weights)
+    (lower, upper), (lower_bias, upper_bias) = solver.coefs_, solver.intercepts_
+    if not multi_label and targets.shape[1] == 2:  # of two classes sklearn gives the difference of the logits
+        upper, upper_bias = upper * np.array([[-0.5, 0.5]]), upper_bias * np.array([-0.5, 0.5])
+    folded = lower.T / deviation
+    return Head(upper.T.astype(float), upper_bias.astype(float), (folded, lower_bias - folded @ mean))
+
+
+def scalar_mix(layers: np.ndarray, targets: np.ndarray, multi_label: bool = False) -> np.ndarray:
+    """How much of each layer is in their sum: the softmax of a number a layer, learned together with a linear head.
+
+    As in ELMo (Peters et al. 2018, https://arxiv.org/abs/1802.05365, equation 1), whose one scale of the sum is left
+    to the head. Each layer is first divided by the deviation of its values, so that none counts for being large.
+
+    Args:
+        layers: (layers, examples, dimensions).
+
+    Returns:
+        (layers,): softmax, over the layer's deviation.
+    """
+    x = torch.as_tensor(layers, dtype=torch.float32)
+    x = x - x.mean(1, keepdim=True)
+    deviation = x.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
+    x = x / deviation
+    y = torch.as_tensor(targets.astype(np.float32) if multi_label else targets.argmax(1))
+    loss_of = binary_cross_entropy_with_logits if multi_label else cross_entropy
+    mix = torch.zeros(len(x), requires_grad=True)
+    weight = torch.zeros(targets.shape[1], x.shape[2], requires_grad=True)
+    bias = torch.zeros(targets.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS([mix, weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        mixed = torch.einsum("l,lnd->nd", mix.softmax(0), x)
+        loss = loss_of(mixed @ weight.T + bias, y) + _MIX_STRENGTH / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    return (mix.detach().softmax(0) / deviation[:, 0, 0]).double().numpy()
 
 
 def _ridge(

