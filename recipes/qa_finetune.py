@@ -18,7 +18,7 @@ from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 # The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model.
-RUN = RunConfig(output_dir="runs/qa_finetune", epochs=8, batch_size=16, learning_rate=1e-3)
+RUN = RunConfig(output_dir="runs/qa_finetune", epochs=4, batch_size=16, learning_rate=1e-3)
 TASK = QuestionAnswering(max_length=384, doc_stride=128)
 METHOD = FineTune()
 
