@@ -176,6 +176,7 @@ def test_a_broken_line_is_named(tmp_path, name, line, fault, number):
         ("rows.csv", "question,context,answers\na,b,c\na,b\n", "line 3 has 2 cells, the first line 3"),
         ("rows.csv", "question,context,answers\na,b,c,d\n", "line 2 has 4 cells, the first line 3"),
         ("rows.csv", 'question,context,answers\na,b,"c\n\n', "is not CSV (unexpected end of data)"),
+        ("rows.csv", "question,context,question\na,b,c\n", "two columns are named 'question'"),
         ("rows.parquet", b"PAR1 and so on", "Parquet magic bytes not found"),
         ("rows.jsonl", '{"a": 123456789012345678901234567890}\n', "rows.jsonl cannot be read"),
         ("rows.jsonl", '{"a": "\\ud800"}\n', "rows.jsonl cannot be read"),

@@ -170,18 +170,6 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, fe
 CLASSES = ["a place", "a river", "a town"]
 
 
-@pytest.fixture
-def load_back_here(monkeypatch):
-    """The load-back without its fresh process, which takes longer than all else; tests above and below start it."""
-
-    def check(folder: Path) -> dict:
-        with monkeypatch.context() as within:
-            within.chdir(folder)
-            return verification._load_back(RunRecord.load("."))
-
-    monkeypatch.setattr(verification, "check", check)
-
-
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("method", ["finetune", "adapter"])
 def test_every_family_and_method_trains_and_saves_its_head(
@@ -237,7 +225,7 @@ def test_the_other_recipes_end_to_end(recipe, checkpoint_folders, tmp_path, name
         rows = [{"text": f"text {i}", "kind": ["good", "new"][: i % 3]} for i in range(12)]
         (tmp_path / "train.jsonl").write_text(lines(rows))
         flags += ["--train_file", str(tmp_path / "train.jsonl"), "--label_column", "kind", "--rank", "2"]
-    process = recipe(name, *flags)
+    process = recipe(name, *flags, TL_HUB_CACHE=str(tmp_path / "cache"))
     assert process.returncode == 0, process.stderr
     record = RunRecord.load(tmp_path / "run")
     assert record.kind == {"sentiment_adapter": "adapter", "qa_features": "feature-extraction"}[name]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,15 @@ def load(run: RunConfig, task: "Task") -> Data:
         limit = getattr(run, f"{name}_rows")
         if limit is not None and limit < len(split.rows):
             split.rows = split.rows.select(range(limit))
-    task.learn({name: split.rows for name, split in data.splits.items()})
+    try:
+        task.learn({name: split.rows for name, split in data.splits.items()})
+    except UserError as error:
+        if not data.held_out:
+            raise
+        raise UserError(
+            f"{error} (the validation rows are a tenth of the training rows, drawn by chance; --validation_file gives "
+            "others)"
+        ) from error
     return data
 
 
@@ -249,6 +258,9 @@ def _read_csv(file: Path) -> Dataset:
     rows = []
     try:
         names = next(table, [])
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"two columns are named {twice[0]!r}")
         for cells in table:
             if cells and len(cells) != len(names):
                 raise ValueError(f"line {table.line_num} has {len(cells)} cells, the first line {len(names)}")

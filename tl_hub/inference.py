@@ -1,5 +1,6 @@
 """Answers from a run folder or a published repository, for tasks that `transformers.pipeline` no longer has."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from tl_hub.methods import adapter
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.language_modeling import MaskedLanguageModeling
+from tl_hub.tasks.language_modeling import MaskedLanguageModeling, PermutationLanguageModeling, SpanCorruption
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
 from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
 from tl_hub.tasks.text_generation import TextGeneration
+
+_GAP = re.compile(r"<extra_id_\d+>")
 
 
 def pipeline(location: str | Path, device: str | None = None) -> Any:
@@ -37,7 +40,8 @@ def pipeline(location: str | Path, device: str | None = None) -> Any:
         folder = Path(snapshot_download(str(location)))
     record = RunRecord.load(folder)
     masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
-    if record.pipeline_tag not in _PIPELINES and not masked:
+    headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
+    if headless or (record.pipeline_tag not in _PIPELINES and not masked):
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
@@ -255,6 +259,86 @@ class TextGenerationPipeline:
         return answers[0] if isinstance(text, str) else answers
 
 
+class SpanFillingPipeline:
+    """Calls give `spans`, what T5 writes for each gap of a text, and `generated_text`, the text with them."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: SpanCorruption, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+
+    @torch.no_grad()
+    def __call__(
+        self, text: str | list[str], max_new_tokens: int = 48, beams: int = 4
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Fill the gaps `<extra_id_0>`, `<extra_id_1>` and so on of a text, or of each of a list.
+
+        Raises:
+            UserError: a text has no gap.
+        """
+        answers = []
+        for source in _texts(text):
+            gaps = sorted(set(_GAP.findall(source)), key=source.index)
+            if not gaps:
+                raise UserError("a text has no gap to fill; write <extra_id_0> for the first one")
+            inputs = self.tokenizer(source, return_tensors="pt").to(self.model.device)
+            ids = self.model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                num_beams=beams,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )[0, 1:]
+            written = self.tokenizer.decode(ids).split(self.tokenizer.eos_token)[0]
+            _, *parts = re.split(f"({_GAP.pattern})", written)
+            found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
+            filled = source
+            for gap in gaps:
+                filled = filled.replace(gap, found.get(gap, ""))
+            answers.append({"spans": [found.get(gap, "") for gap in gaps], "generated_text": filled})
+        return answers[0] if isinstance(text, str) else answers
+
+
+class MaskFillingPipeline:
+    """Calls give, for the `<mask>` of a text, its likeliest tokens as transformers' fill-mask pipeline gives them."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: PermutationLanguageModeling, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+
+    @torch.no_grad()
+    def __call__(self, text: str | list[str], top_k: int = 5) -> list[Any]:
+        """Fill the one mask of a text, or of each of a list, from both sides.
+
+        Raises:
+            UserError: a text has no mask or several.
+        """
+        answers = []
+        for source in _texts(text):
+            ids = self.tokenizer(source, return_tensors="pt")["input_ids"].to(self.model.device)
+            masked = ids == self.tokenizer.mask_token_id
+            if masked.sum() != 1:
+                raise UserError(f"a text has {int(masked.sum())} masks; write one {self.tokenizer.mask_token}")
+            # As in training: no token sees the one that is asked for, and the second stream answers for its place.
+            mapping = masked[:, None].float()
+            logits = self.model(
+                input_ids=ids, perm_mask=mapping.expand(-1, ids.size(1), -1), target_mapping=mapping, use_mems=False
+            ).logits[0, 0]
+            scores, tokens = logits.float().softmax(0).topk(top_k)
+            filled = [ids[0].masked_fill(masked[0], token) for token in tokens.tolist()]
+            answers.append(
+                [
+                    {"score": score, "token": token, "token_str": piece, "sequence": sequence}
+                    for score, token, piece, sequence in zip(
+                        scores.tolist(),
+                        tokens.tolist(),
+                        self.tokenizer.batch_decode(tokens[:, None]),
+                        self.tokenizer.batch_decode(filled, skip_special_tokens=True),
+                        strict=True,
+                    )
+                ]
+            )
+        return answers[0] if isinstance(text, str) else answers
+
+
 def _texts(text: str | list[str]) -> list[str]:
     texts = [text] if isinstance(text, str) else list(text)
     if not all(text.strip() for text in texts):
@@ -268,4 +352,6 @@ _PIPELINES: dict[str, tuple[Any, Any]] = {
     Summarization.name: (Summarization, SequenceToSequencePipeline),
     Translation.name: (Translation, SequenceToSequencePipeline),
     TextGeneration.name: (TextGeneration, TextGenerationPipeline),
+    SpanCorruption.name: (SpanCorruption, SpanFillingPipeline),
+    PermutationLanguageModeling.name: (PermutationLanguageModeling, MaskFillingPipeline),
 }

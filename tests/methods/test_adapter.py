@@ -233,11 +233,12 @@ def test_other_cells_are_refused_by_name(load, method):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "ia3", "rank": 4}, "--rank is not a setting of --method ia3; it has none of its own"),
+        ({"method": "ia3", "rank": 4}, "--rank is not a setting of --method ia3; its own are --rate_factor"),
         ({"width": 4}, "--width is not a setting of --method lora; its own are --rank, --alpha, --dropout"),
         ({"method": "bottleneck", "merge": True}, "--merge: bottleneck adapters cannot be .*; use --method lora, dora"),
         ({"method": "prefix", "merge": True}, "--merge: prefix tuning cannot be merged"),
         ({"method": "bottleneck", "width": 0}, "--width is 0"),
+        ({"rate_factor": 0.0}, "--rate_factor is 0.0; it must be a number greater than 0"),
         ({"method": "prompt", "virtual_tokens": 0}, "--virtual_tokens is 0"),
     ],
 )

@@ -349,6 +349,11 @@ def test_mistakes_in_the_labels(tmp_path, splits, message):
         load(tmp_path, **splits)
 
 
+def test_a_class_whose_only_row_is_held_out_is_explained(tmp_path):
+    with pytest.raises(UserError, match="no training row has.*a tenth of the training rows.*--validation_file"):
+        load(tmp_path, train=["a", "b", *(f"only {i}" for i in range(30))])
+
+
 def test_rows_sorted_by_class_are_named_as_a_reason(tmp_path):
     with pytest.raises(UserError, match="sorted by class.*--train_rows"):
         load(tmp_path, limit=3, train=["a"] * 5 + ["b"] * 5, validation=["a"])

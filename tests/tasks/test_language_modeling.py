@@ -2,16 +2,23 @@
 
 import itertools
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
+from tl_hub import data, finish, samples, training, verification
+from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.inference import MaskFillingPipeline, SpanFillingPipeline
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.language_modeling import (
     OBJECTIVES,
@@ -88,19 +95,41 @@ def test_masked_windows_leave_nothing_out(checkpoints: Any) -> None:
         assert [*itertools.chain(*pieces)] == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def test_whole_words_are_masked_together(checkpoints: Any) -> None:
+@pytest.mark.parametrize("random_length", [False, True])
+def test_whole_words_are_masked_together(random_length: bool, checkpoints: Any) -> None:
+    """Also where a row is cut inside a word, whose end then begins another row."""
+    _, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    task = MaskedLanguageModeling(mask_probability=0.3, whole_word=True, random_length=random_length)
+    ids = tokenizer(" ".join(TEXTS * 5))["input_ids"]
+    collate = task.collator(tokenizer, training=True)
+    in_pieces, first_pieces, fates = 0, 0, set()
+    for _ in range(20):
+        batch = collate([{"input_ids": ids}])
+        original = torch.where(batch["labels"] != -100, batch["labels"], batch["input_ids"])
+        for row, labels in zip(original, batch["labels"], strict=True):
+            tokens = tokenizer.convert_ids_to_tokens(row)
+            predicted = (labels != -100).tolist()
+            first_pieces += tokens[0].startswith("##")
+            for i in range(1, len(tokens)):
+                if tokens[i].startswith("##"):
+                    in_pieces += 1
+                    assert predicted[i] == predicted[i - 1]
+                elif tokens[0].startswith("##") and not tokens[i - 1].startswith("##"):
+                    fates.add(predicted[i] == predicted[0])
+    assert in_pieces > 100 and (first_pieces > 0) == random_length and (fates == {True, False}) == random_length
+
+
+def test_every_row_has_something_to_predict(checkpoints: Any) -> None:
+    """Or the loss of a batch of short texts would be no number."""
     model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
-    task = MaskedLanguageModeling(mask_probability=0.3, whole_word=True)
-    features, batch = batch_of(task, tokenizer, model, training=True)
-    in_pieces = 0
-    for ids, labels in zip(features["input_ids"], batch["labels"], strict=True):
-        tokens = tokenizer.convert_ids_to_tokens(ids)
-        predicted = (labels != -100).tolist()
-        for i in range(1, len(tokens) - 1):
-            if tokens[i].startswith("##"):
-                in_pieces += 1
-                assert predicted[i] == predicted[i - 1]
-    assert in_pieces > 10
+    ids = tokenizer("Snow fell.")["input_ids"]
+    for whole_word in (False, True):
+        task = MaskedLanguageModeling(whole_word=whole_word)
+        batch = task.collator(tokenizer, training=True)([{"input_ids": ids}] * 100)
+        predicted = batch["labels"] != -100
+        assert predicted.any(1).all() and not predicted[:, [0, -1]].any(), "and never a special token"
+        chosen = predicted.float().mean(0)[1:-1]
+        assert (chosen > 0.1).all(), "by chance"
 
 
 def test_masks_have_the_published_shares(checkpoints: Any) -> None:
@@ -138,6 +167,32 @@ def test_causal_loss_is_that_of_each_block_alone(checkpoints: Any) -> None:
         assert sums["tokens"][i] == len(ids) - 1
     with torch.no_grad():  # what is trained is the same figure
         assert torch.isclose(model(**batch).loss, sums["loss"].sum() / sums["tokens"].sum(), rtol=1e-5)
+
+
+def test_a_token_left_over_is_no_block(checkpoints: Any) -> None:
+    """A batch of it alone would have no token to predict, and a loss that is no number."""
+    model, tokenizer = checkpoints("gpt2", "AutoModelForCausalLM")
+    count = sum(len(tokenizer(text)["input_ids"]) + 1 for text in TEXTS)
+    features = CausalLanguageModeling(max_length=count - 1).encode(ROWS, tokenizer, model)
+    assert features["length"][:] == [count - 1]
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_a_row_alone_gives_what_it_gives_in_a_padded_batch(family: str, checkpoints: Any) -> None:
+    """The other two objectives have blocks of one length; those of GPT-2 are compared above."""
+    task = OBJECTIVES[family](max_length=24)
+    model, tokenizer = checkpoints(family, task.auto_class)
+    _, batch = batch_of(task, tokenizer, model)
+    sums = losses(task, model, batch)
+    lengths = batch["attention_mask"].sum(1)
+    assert len(set(lengths.tolist())) > 1
+    for row, length in enumerate(lengths.tolist()):
+        labels = batch["labels"][row : row + 1]
+        labels = labels[labels != -100][None] if family == "t5" else labels[:, :length]
+        alone = {"input_ids": batch["input_ids"][row : row + 1, :length], "labels": labels}
+        found = losses(task, model, alone)
+        assert torch.isclose(found["loss"][0], sums["loss"][row], rtol=1e-5)
+        assert found["tokens"][0] == sums["tokens"][row]
 
 
 def test_span_corruption_of_the_papers_example() -> None:
@@ -272,3 +327,102 @@ def test_the_pipeline_fills_masks_as_the_model_does(checkpoints: Any, tmp_path: 
     best = scores.topk(5)
     assert [answer["token"] for answer in found] == best.indices.tolist()
     assert [answer["score"] for answer in found] == pytest.approx(best.values.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("family", OBJECTIVES)
+def test_every_cell_trains_and_loads_back(
+    family: str, method: Any, checkpoints: Any, tmp_path: Path, load_back_here: None
+) -> None:
+    task = Pretraining(max_length=32, random_length=False).objective(family)
+    language_model, own_tokenizer = checkpoints(family, task.auto_class)  # an adapter carries no new head
+    language_model.save_pretrained(tmp_path / family)
+    own_tokenizer.save_pretrained(tmp_path / family)
+    for split in ("train", "validation"):
+        ROWS.to_parquet(tmp_path / f"{split}.parquet")
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
+        dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
+    )  # fmt: skip
+    accelerator = training.start(run)
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    before = training.evaluate(model, rows.splits["validation"], task, tokenizer, run, accelerator)
+    model = method.wrap(model, base)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits["validation"], task, tokenizer, run, accelerator)
+    assert score.metrics["loss"] < before.metrics["loss"]
+    score.tables |= task.baselines(before, score)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    record = RunRecord.load(tmp_path / "run")
+    assert record.verification["max_difference"] <= verification.TOLERANCE
+    assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
+
+    ask = tl_hub.pipeline(tmp_path / "run")
+    gaps = {"bert": "[MASK]", "gpt2": "", "t5": "<extra_id_0>", "xlnet": "<mask>"}
+    answer = ask(f"The cat is on the {gaps[family]}.".replace(" .", ""))
+    if family in ("bert", "xlnet"):
+        assert len(answer) == 5 and answer[0]["score"] >= answer[1]["score"] and "cat" in answer[0]["sequence"]
+    else:
+        assert isinstance(answer["generated_text"], str)
+
+
+def test_a_gap_is_filled_with_what_t5_writes_for_it() -> None:
+    """The embedded T5, asked as in its pretraining, against its own output read by hand."""
+    folder = samples.checkpoint("t5")
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(), {})
+    source = "The river <extra_id_0> in the hills and ends in <extra_id_1> sea."
+    ids = model.generate(
+        **tokenizer(source, return_tensors="pt"), max_new_tokens=48, num_beams=4, pad_token_id=0, eos_token_id=1
+    )
+    written = tokenizer.decode(ids[0], skip_special_tokens=False)
+    _, _, rest = written.partition("<extra_id_0>")
+    first, _, rest = rest.partition("<extra_id_1>")
+    second = rest.partition("<extra_id_2>")[0].partition("</s>")[0]
+    answer = fill([source])[0]
+    assert answer["spans"] == [first.strip(), second.strip()] and first.strip() and second.strip()
+    filled = source.replace("<extra_id_0>", first.strip()).replace("<extra_id_1>", second.strip())
+    assert answer["generated_text"] == filled
+    with pytest.raises(UserError, match="no gap to fill; write <extra_id_0>"):
+        fill("The river.")
+
+
+def test_a_mask_is_filled_by_xlnet_from_both_sides(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
+    fill = MaskFillingPipeline(model, tokenizer, PermutationLanguageModeling(), {})
+    text = "The cat is on the <mask>. It sleeps."
+    answers = fill(text, top_k=len(tokenizer))
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    place = ids[0].tolist().index(tokenizer.mask_token_id)
+    scores = {answer["token"]: answer["score"] for answer in answers}
+    hidden = torch.zeros(1, ids.size(1), ids.size(1))
+    hidden[0, :, place] = 1
+    with torch.no_grad():
+        for token in (tokenizer.mask_token_id, 50):  # what stands at the place itself is not seen
+            ids[0, place] = token
+            target = torch.eye(ids.size(1))[None]  # every token asked for
+            logits = model.eval()(input_ids=ids, perm_mask=hidden, target_mapping=target).logits[0, place]
+            expected = logits.softmax(-1)
+            assert [scores[i] for i in range(len(expected))] == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-8)
+    assert answers[0]["token"] == int(expected.argmax())
+    assert answers[0]["sequence"].startswith("The cat is on the")
+    assert fill(text.replace("sleeps", "barks"))[0]["score"] != pytest.approx(answers[0]["score"], rel=1e-6)
+    with pytest.raises(UserError, match="a text has 2 masks; write one <mask>"):
+        fill("<mask> and <mask>")
+
+
+def test_an_encoder_without_a_head_has_no_pipeline(tmp_path: Path) -> None:
+    RunRecord(
+        name="vectors",
+        kind="fine-tuned",
+        pipeline_tag="feature-extraction",
+        auto_class="AutoModel",
+        method={"name": "a loop of one's own"},
+        data=DataFacts(id="texts.jsonl", source="local", splits={"train": SplitFacts(rows=4)}),
+        metrics=[],
+    ).save(tmp_path)
+    with pytest.raises(UserError, match="tl_hub.pipeline has no feature-extraction"):
+        tl_hub.pipeline(tmp_path)

@@ -1,13 +1,20 @@
 """Windows, spans, thresholds and scores, against brute force."""
 
+import dataclasses
 import itertools
+import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
+import tl_hub
+from tl_hub import data, finish, training
 from tl_hub.errors import UserError
+from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, best_spans, best_threshold
 
 
@@ -48,8 +55,8 @@ def test_a_top_20_search_would_miss_the_best_span():
 
 def test_best_threshold_equals_trying_them_all():
     random = np.random.default_rng(0)
-    for _ in range(50):
-        margin = random.normal(size=20)
+    for step in range(50):
+        margin = random.normal(size=20) if step % 2 else random.integers(0, 6, size=20).astype(float)  # with equal ones
         unanswerable = random.random(20) < 0.4
         answered, silent = np.where(unanswerable, 0.0, random.random(20) * 100), 100.0 * unanswerable
         chosen = np.where(margin > best_threshold(margin, answered, silent), silent, answered).mean()
@@ -89,6 +96,130 @@ def test_windows_cover_the_context_and_hold_the_answer(family, checkpoints):
     assert all(held)
     letters = {i for i, letter in enumerate(context) if not letter.isspace()}
     assert all(letters <= places for places in covered)
+
+
+def questions(texts: list[tuple[str, str, str]]) -> Dataset:
+    """Rows of question, context and answer; "" is no answer."""
+    return Dataset.from_list(
+        [
+            {
+                "question": question,
+                "context": context,
+                "answers": {"text": [a] if a else [], "answer_start": [context.index(a)] if a else []},
+            }
+            for question, context, a in texts
+        ]
+    )
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+@torch.no_grad()
+def test_a_row_alone_gives_what_it_gives_in_a_padded_batch(family, checkpoints):
+    """Logits, best span and the gold span of each row, against the row without padding, mask and collator."""
+    model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+    task = QuestionAnswering(max_length=128, doc_stride=32)
+    task.adapt(tokenizer, model)
+    rows = questions(
+        [
+            ("Where does it end?", "The river ends in the Black Sea, near 도나우 강 삼각주.", "Black Sea"),
+            ("Who?", "A baker sells bread. " * 4 + "Her brother mills the flour.", "brother"),
+            ("What fell?", "Snow.", ""),
+        ]
+    )
+    features = task.encode(rows, tokenizer, model)
+    kept = features.select_columns([name for name in task.batched if name in features.column_names]).to_list()
+    batch = task.collator(tokenizer, training=True)(kept)
+    unread = {*task.scoring_only, "start_positions", "end_positions"}
+    together = model(**{name: value for name, value in batch.items() if name not in unread})
+    spans = task.predict(together, batch)
+    for place, feature in enumerate(features):
+        length = len(feature["input_ids"])
+        inputs = {n: torch.tensor([feature[n]]) for n in ("input_ids", "token_type_ids") if n in feature}
+        alone = model(**inputs)
+        for name in ("start_logits", "end_logits"):
+            assert torch.allclose(alone[name][0], together[name][place, :length], atol=2e-6)
+        row = {name: torch.tensor([feature[name]]) for name in task.scoring_only}
+        for name, value in task.predict(alone, row).items():
+            assert torch.allclose(value[0].float(), spans[name][place].float(), atol=1e-5), name
+        gold = slice(int(batch["start_positions"][place]), int(batch["end_positions"][place]) + 1)
+        assert batch["input_ids"][place, gold].tolist() == feature["input_ids"][gold]
+        answer = "".join(rows[feature["row"]]["answers"]["text"]).lower()
+        assert answer in tokenizer.decode(batch["input_ids"][place, gold]).lower()
+        assert bool(answer) or gold.start == feature["null_position"]
+
+
+@pytest.mark.parametrize(("family", "mark"), [("bert", "[CLS]"), ("gpt2", "<|endoftext|>"), ("t5", "</s>")])
+def test_no_answer_stands_at_the_models_own_token_and_not_at_one_in_a_text(family, mark, checkpoints):
+    model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+    task = QuestionAnswering()
+    task.adapt(tokenizer, model)
+    (feature,) = task.encode(questions([("What?", f"The token {mark} is special.", "")]), tokenizer, model)
+    assert feature["null_position"] == (0 if family == "bert" else len(feature["input_ids"]) - 1)
+
+
+def test_long_contexts_and_cut_questions_are_counted(checkpoints):
+    model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
+    task = QuestionAnswering(max_length=128, doc_stride=32)
+    rows = questions([("Where? " * 50, "Here.", ""), ("Where?", "It rains. " * 60, ""), (" Who? ", "She.", "She")])
+    assert task.notes(task.encode(rows, tokenizer, model)) == [
+        "1 of 3 contexts were read in overlapping windows",
+        "1 of 3 questions were longer than 64 tokens and were cut",
+    ]
+
+
+def test_silence_is_right_where_there_is_no_answer():
+    """SQuAD 2.0: the threshold that suits the validation rows is used as it is on others."""
+    rows = questions([("?", "one two", "one"), ("?", "ab cd", ""), ("?", "six ten", "ten"), ("?", "x y", "")])
+    features = Dataset.from_dict({"row": [0, 1, 2, 3], "offsets": [[(0, 3), (4, 7)]] * 4})
+    predictions = {
+        "start": np.array([0, 0, 0, 0]),
+        "end": np.array([0, 0, 1, 0]),
+        "span": np.array([3.0, 1.0, 2.0, 5.0]),
+        "null": np.array([1.0, 4.0, 1.0, 1.0]),
+        "log_total": np.array([3.5, 2.0, 2.5, 5.5]),
+    }
+    task = QuestionAnswering()
+    score = task.score(predictions, rows, features, None)
+    # Margins are -2, 3, -1 and -4: silent on the second row alone is the best a threshold can do.
+    assert -1 < score.decision["null_threshold"] < 3
+    assert [shown["predicted"] for shown in score.predictions] == ["one", "", "six ten", "x y"]
+    assert score.metrics["exact_match"].tolist() == [100, 100, 0, 0]
+    assert score.metrics["f1"].tolist() == pytest.approx([100, 100, 200 / 3, 0])
+    assert np.nanmean(score.metrics["f1_answerable"]) == pytest.approx((100 + 200 / 3) / 2)
+    assert score.metrics["no_answer_accuracy"].tolist() == [100, 100, 100, 0]
+    again = task.score(predictions, rows, features, {"null_threshold": -10.0})
+    assert again.decision == {"null_threshold": -10.0}
+    assert again.metrics["exact_match"].tolist() == [0, 100, 0, 100]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoint_folders, tmp_path, load_back_here):
+    """From a folder of files; contexts of several windows, beside short ones in a batch."""
+    context = "The river Danube rises in the Black Forest. " * 12 + "It ends in the Black Sea."
+    rows = questions(
+        [("Where does it end?", context, "the Black Sea"), ("Who?", "A baker.", "baker"), ("What fell?", "Snow.", "")]
+    )
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) * 2)
+    recipe = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "qa_finetune.py"))
+    run = dataclasses.replace(
+        recipe["RUN"], output_dir=str(tmp_path / "run"), model=str(checkpoint_folders(family)), dataset=str(tmp_path),
+        max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2, precision="fp32",
+    )  # fmt: skip
+    task = dataclasses.replace(recipe["TASK"], max_length=128, doc_stride=32)
+    accelerator = training.start(run)
+    split = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(split, task, tokenizer, model)
+    model = recipe["METHOD"].wrap(model, base)
+    history = training.train(model, split, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, split.splits["validation"], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, recipe["METHOD"], base, split, history, score, model, tokenizer, accelerator)
+    record = RunRecord.load(tmp_path / "run")
+    assert record.verification["max_difference"] <= 1e-5
+    assert any("overlapping windows" in note for note in record.data.notes)
+    answers = tl_hub.pipeline(tmp_path / "run")(rows["question"][:] * 2, rows["context"][:] * 2, batch_size=2)
+    assert [answer["answer"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
 
 
 def test_the_answer_comes_from_the_best_window():

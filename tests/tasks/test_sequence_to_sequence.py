@@ -1,7 +1,6 @@
 """Summarization and translation against the libraries' own scores, a loop token by token, and rows alone."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -257,21 +255,11 @@ def test_families_that_cannot_are_refused_with_the_reason(family: str, reason: s
         training.load_model(run, Summarization())
 
 
-def in_this_process(folder: Path) -> dict[str, Any]:
-    """`verification.check` without the new process, whose imports would take most of the tests' time."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return verification._load_back(RunRecord.load("."))
-    finally:
-        os.chdir(before)
-
-
 @pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", CLASSES)
 @pytest.mark.parametrize("task_class", [Summarization, Translation], ids=lambda task: task.name)
 def test_every_cell_trains_and_loads_back(
-    task_class: Any, family: str, method: Any, checkpoint_folders: Any, tmp_path: Path, monkeypatch: Any
+    task_class: Any, family: str, method: Any, checkpoint_folders: Any, tmp_path: Path, load_back_here: None
 ) -> None:
     rows = [
         {"text": text, "summary": summary, "translation": {"en": text, "de": summary}}
@@ -284,8 +272,6 @@ def test_every_cell_trains_and_loads_back(
         precision="fp32",
     )  # fmt: skip
     task = task_class(max_source_length=48, max_target_length=6, beams=2)
-    monkeypatch.setattr(verification, "check", in_this_process)
-    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = training.start(run)
     split = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)

@@ -1,6 +1,5 @@
 """Text generation against plain loops: no token is seen too early, and what is decoded is what was trained."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 import tl_hub
@@ -202,20 +200,10 @@ def test_blank_rows_are_left_out_and_others_refused() -> None:
         TASK.check(Dataset.from_dict({"text": [3]}))
 
 
-def in_this_process(folder: Path) -> dict[str, Any]:
-    """`verification.check` without the new process, whose imports would take most of the tests' time."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return verification._load_back(RunRecord.load("."))
-    finally:
-        os.chdir(before)
-
-
 @pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_cell_trains_and_loads_back(
-    family: str, method: Any, checkpoints: Any, tmp_path: Path, monkeypatch: Any
+    family: str, method: Any, checkpoints: Any, tmp_path: Path, load_back_here: None
 ) -> None:
     language_model, own_tokenizer = checkpoints(family, "AutoModelForCausalLM")  # an adapter carries no new head
     language_model.save_pretrained(tmp_path / family)
@@ -226,8 +214,6 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    monkeypatch.setattr(verification, "check", in_this_process)
-    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = training.start(run)
     rows = data.load(run, TASK)
     model, tokenizer, base = training.load_model(run, TASK)

@@ -1,5 +1,6 @@
 """Adapters: the pretrained weights stay as they are, small added ones are trained."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,14 +12,14 @@ from tl_hub.errors import UserError
 from tl_hub.methods.bottleneck import BottleneckConfig
 from tl_hub.training import Base
 
-_LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0}
+_LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "rate_factor": 1.0}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "lora": _LORA,
     "dora": _LORA,
-    "ia3": {},
-    "prompt": {"virtual_tokens": 20},
-    "prefix": {"virtual_tokens": 20},
-    "bottleneck": {"width": 64, "placement": "houlsby"},
+    "ia3": {"rate_factor": 10.0},
+    "prompt": {"virtual_tokens": 20, "rate_factor": 30.0},
+    "prefix": {"virtual_tokens": 20, "rate_factor": 10.0},
+    "bottleneck": {"width": 64, "placement": "houlsby", "rate_factor": 1.0},
 }
 """The settings of each method, and their defaults."""
 _MERGEABLE = ("lora", "dora", "ia3")
@@ -41,7 +42,8 @@ class Adapter:
         https://arxiv.org/abs/1902.00751, section 2.1), or after feed-forward only (Pfeiffer et al. 2021,
         https://arxiv.org/abs/2005.00247).
 
-    A setting that is None takes the method's default when the model is wrapped.
+    A setting that is None takes the method's default when the model is wrapped. Prompts, prefixes and factors learn
+    at a multiple of the head's rate: they want a larger one than updates of matrices.
 
     Raises:
         UserError: a setting is out of its range, or not one of the method's.
@@ -56,18 +58,25 @@ class Adapter:
     placement: Literal["houlsby", "pfeiffer"] | None = flag(
         None, "bottleneck: after attention and feed-forward (houlsby, if none), or after feed-forward only (pfeiffer)"
     )
+    rate_factor: float | None = flag(
+        None,
+        "added weights learn at this multiple of --learning_rate; if none 10 for ia3 and prefix, 30 for prompt, or 1",
+    )
     merge: bool = flag(False, "lora, dora, ia3: also write the whole model, with the adapter merged into its weights")
 
     def __post_init__(self) -> None:
         own = _SETTINGS[self.method]
         for name in {name for settings in _SETTINGS.values() for name in settings}:
             if getattr(self, name) is not None and name not in own:
-                allowed = f"its own are --{', --'.join(own)}" if own else "it has none of its own"
-                raise UserError(f"--{name} is not a setting of --method {self.method}; {allowed}")
+                raise UserError(
+                    f"--{name} is not a setting of --method {self.method}; its own are --{', --'.join(own)}"
+                )
         for name in ("rank", "alpha", "virtual_tokens", "width"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")
+        if self.rate_factor is not None and not 0 < self.rate_factor < math.inf:
+            raise UserError(f"--rate_factor is {self.rate_factor}; it must be a number greater than 0")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout}; it must lie in [0, 1)")
         if self.merge and self.method not in _MERGEABLE:
@@ -107,6 +116,9 @@ class Adapter:
         config = self._config(model, **{name: getattr(self, name) for name in _SETTINGS[self.method]})
         config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.fresh}) or None
         wrapped = get_peft_model(model, config, revision=base.revision)
+        for name, parameter in wrapped.named_parameters():
+            if parameter.requires_grad and ".modules_to_save." not in name:
+                parameter.rate = self.rate_factor
         reserve(wrapped)
         return wrapped
 

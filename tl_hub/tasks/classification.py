@@ -489,9 +489,10 @@ def row_means(values: np.ndarray, row: np.ndarray) -> np.ndarray:
     Returns:
         (rows, classes).
     """
-    sums = np.zeros((row.max() + 1, values.shape[1]))
+    counts = np.bincount(row)
+    sums = np.zeros((len(counts), values.shape[1]))
     np.add.at(sums, row, values)
-    return sums / np.bincount(row)[:, None]
+    return sums / counts[:, None]
 
 
 def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:

@@ -116,9 +116,11 @@ class MaskedLanguageModeling(LanguageModeling):
                 rows = [piece for row in rows for piece in row.split(size)]
             ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
             chance = torch.rand(ids.shape)
-            if self.whole_word:
-                chance = chance.gather(1, starts_word[ids].cumsum(1) - 1)
-            predicted = (chance < self.mask_probability) & ~special[ids]
+            if self.whole_word:  # the first piece of a row may go on with a word that began in another row
+                chance = chance.gather(1, starts_word[ids].cumsum(1) - starts_word[ids[:, :1]].long())
+            # At least one of each row, as in the published implementation: a batch must have something to learn from.
+            chance = chance.masked_fill(special[ids], 1.0)
+            predicted = (chance <= chance.amin(1, keepdim=True).clamp(min=self.mask_probability)) & ~special[ids]
             # Of ten predicted tokens eight are hidden, one is another and one is left as it is, so that the model
             # must make something of every token and not of masks alone.
             fate = torch.rand(ids.shape)
@@ -157,7 +159,7 @@ class CausalLanguageModeling(LanguageModeling):
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
-        return blocks(ids, row_of, range(0, len(ids), self.window(model)))
+        return blocks(ids, row_of, range(0, len(ids), self.window(model)), least=2)
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +10,6 @@ import torch
 from datasets import Dataset, Features, List, Value
 from tokenizers import processors
 from torch.nn.functional import max_pool1d, pad
-from transformers import DataCollatorWithPadding
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
@@ -148,8 +148,22 @@ class QuestionAnswering(Task):
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
 
+    def notes(self, features: Dataset) -> list[str]:
+        """Contexts that took several windows, and questions that were cut."""
+        windows_of = Counter(features["row"])
+        long = sum(count > 1 for count in windows_of.values())
+        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        notes = [f"{long:,} of {len(windows_of):,} contexts were read in overlapping windows"] if long else []
+        longest = f"were longer than {QUESTION_TOKENS} tokens and were cut"
+        return notes + ([f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else [])
+
     def collator(self, tokenizer: Any, training: bool) -> Any:
-        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
+        def collate(features: list[dict[str, Any]]) -> Any:
+            # On the right for every family, or the places of spans would not be those of the tokens. XLNet's tokenizer
+            # pads on the left, and says so again each time it is loaded.
+            return tokenizer.pad(features, pad_to_multiple_of=PAD_TO, padding_side="right", return_tensors="pt")
+
+        return collate
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return best_spans(
@@ -212,10 +226,13 @@ def windows(
     Returns:
         Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
         token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
-        `start_positions` and `end_positions` (if `answers`), `row` (from `indices`) and `length`.
+        `start_positions` and `end_positions` (if `answers`), `row` (from `indices`), `length` and `cut` (the question
+        is not whole).
     """
+    questions = [question.strip() for question in questions]
+    shortened = [_shortened(tokenizer, question) for question in questions]
     encoded = tokenizer(
-        [_shortened(tokenizer, question) for question in questions],
+        shortened,
         contexts,
         truncation="only_second",
         max_length=max_length,
@@ -225,7 +242,7 @@ def windows(
         return_token_type_ids=segments,
     )
     out: dict[str, list] = {
-        name: [] for name in ("context_start", "context_end", "null_position", "offsets", "row", "length")
+        name: [] for name in ("context_start", "context_end", "null_position", "offsets", "row", "length", "cut")
     }
     starts: list[int] = []
     ends: list[int] = []
@@ -233,8 +250,8 @@ def windows(
         parts = encoded.sequence_ids(i)
         first = parts.index(1) if 1 in parts else len(parts)
         last = len(parts) - parts[::-1].index(1) if 1 in parts else len(parts)
-        # The last one: T5 and GPT-2 also end the question with it.
-        null = len(ids) - 1 - ids[::-1].index(null_token_id)
+        # The last one of the model's own, for T5 and GPT-2 also end the question with it; a text may name it too.
+        null = max(place for place, token in enumerate(ids) if token == null_token_id and parts[place] is None)
         offsets = encoded["offset_mapping"][i]
         out["context_start"].append(first)
         out["context_end"].append(last)
@@ -242,6 +259,7 @@ def windows(
         out["offsets"].append(offsets)
         out["row"].append(indices[sample])
         out["length"].append(len(ids))
+        out["cut"].append(shortened[sample] != questions[sample])
         if answers is not None:
             start, end = _token_span(offsets[first:last], answers[sample])
             starts.append(null if start is None else first + start)
@@ -334,8 +352,9 @@ def best_threshold(margin: np.ndarray, if_answered: np.ndarray, if_silent: np.nd
     """
     order = np.argsort(margin)
     gain = np.concatenate([[0.0], np.cumsum((if_answered - if_silent)[order])])
-    place = int(gain.argmax())
     ordered = margin[order]
+    gain[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold lies between equal ones
+    place = int(gain.argmax())
     if place == 0:
         return float(ordered[0] - 1)
     if place == len(ordered):
@@ -359,10 +378,10 @@ def _answers(value: Any, row: int, column: str) -> dict[str, list]:
 
 
 def _shortened(tokenizer: Any, question: str) -> str:
-    encoded = tokenizer(question.strip(), add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
     if len(encoded["input_ids"]) <= QUESTION_TOKENS:
-        return question.strip()
-    return question.strip()[: encoded["offset_mapping"][QUESTION_TOKENS - 1][1]]
+        return question
+    return question[: encoded["offset_mapping"][QUESTION_TOKENS - 1][1]]
 
 
 def _token_span(offsets: list[tuple[int, int]], answers: dict[str, list]) -> tuple[int | None, int | None]:
