@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import tl_hub
 from tests.hub_server import WRITE, HubServer
+from tl_hub import command as command_module
 from tl_hub import verification
 from tl_hub.record import RunRecord
 
@@ -88,6 +90,7 @@ def test_a_mistake_is_one_line(folder, tmp_path):
         (["push", folder, "x"], "names no owner"),
         (["verify", folder, "--revision", "v1"], "--revision is for a repository"),
         (["verify", "a//b"], "neither a folder here nor a Hub id"),
+        (["cache", "prune", "--days", "-1"], "--days is -1"),
     ]:
         done = command(*arguments)
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done
@@ -155,3 +158,24 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     lied = command("verify", run, *other)
     assert lied.returncode == 1 and "accuracy 101 DOES NOT HOLD: found " in lied.stderr
     assert "the rows are not those of the run" in lied.stderr
+    told = tl_hub.verify(run, train_file=files[1], test_file=files[3])
+    assert told["same_rows"] and [metric["name"] for metric in told["metrics"] if not metric["holds"]] == ["accuracy"]
+
+
+def test_what_the_cache_holds_is_listed_and_removed(checkpoint_folders, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path))
+
+    def said(*arguments: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["tl-hub", "cache", *arguments, "--json"])
+        with pytest.raises(SystemExit) as end:
+            command_module.main()
+        assert end.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    texts, labels = [f"it was {word} {i}" for i in range(8) for word in ("good", "bad")], ["good", "bad"] * 8
+    tl_hub.FeatureClassifier(str(checkpoint_folders("bert")), layer="1", pooling="mean").fit(texts, labels)
+    capsys.readouterr()
+    (entry,) = said("ls")
+    assert (entry["model_type"], entry["features"]) == ("bert", 16)
+    assert entry["size"] == sum(file.stat().st_size for file in tmp_path.rglob("*.npy"))
+    assert said("prune") == [] and said("prune", "--days", "0") == [entry] and said("ls") == []

@@ -8,7 +8,7 @@ try:
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
-__all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish"]
+__all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish", "verify"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from tl_hub.publishing import publish
 
         return publish
+    if name == "verify":
+        from tl_hub.verification import verify
+
+        return verify
     if name == "FeatureModel":
         from tl_hub.feature_model import FeatureModel
 

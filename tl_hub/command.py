@@ -104,6 +104,19 @@ tl-hub list experiments --json | jq '.[].metrics[0]'""",
     )
     runs.add_argument("folder", nargs="?", default="runs")
 
+    cache = _command(
+        commands,
+        manage_cache,
+        "cache",
+        "list the vectors that feature extraction keeps, or remove what is not used",
+        """\
+tl-hub cache ls
+tl-hub cache prune                                        what has not been used for 30 days
+tl-hub cache prune --days 0                               everything""",
+    )
+    cache.add_argument("action", choices=("ls", "prune"))
+    cache.add_argument("--days", type=float, default=30.0, help="prune what has not been used for so long [30]")
+
     asked = parser.parse_args()
     answer, text = asked.call(asked)
     print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else text)
@@ -156,37 +169,22 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
-    from tl_hub import verification
+    from tl_hub.verification import verify
 
-    folder = Path(asked.location)
-    if folder.is_dir() and asked.revision:
-        raise UserError(f"--revision is for a repository, and {folder} is a folder")
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        from tl_hub import hub
-
-        revision = hub.model_facts(asked.location, asked.revision).revision
-        folder = Path(snapshot_download(asked.location, revision=revision))
-    report = verification.check(folder, offline=False)
+    sources = {name: getattr(asked, name) for name in _SOURCES}
+    report = verify(asked.location, revision=asked.revision, metrics=asked.metrics, **sources)
     found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
     if "max_difference" in report:
         found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")
     if report.get("same_output"):
         found.append("the pipeline's answer on the card came out again")
-    sources = {name: getattr(asked, name) for name in _SOURCES}
-    if asked.metrics or any(sources.values()):
-        from tl_hub import evaluation
-
-        measured = evaluation.remeasure(folder, **sources)
-        report |= measured
-        if measured["same_rows"] is False:
-            found.append("the rows are not those of the run")
-        for metric in measured["metrics"]:
-            verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
-            found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {metric['found']:.4g}")
-        if not all(metric["holds"] for metric in measured["metrics"]):
-            raise RunStopped("; ".join(found), exit_code=1)
+    if report.get("same_rows") is False:
+        found.append("the rows are not those of the run")
+    for metric in report.get("metrics", []):
+        verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
+        found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {metric['found']:.4g}")
+    if not all(metric["holds"] for metric in report.get("metrics", [])):
+        raise RunStopped("; ".join(found), exit_code=1)
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")
     return report, "; ".join(found)
@@ -245,6 +243,24 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
     return runs, "\n".join(
         "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[4]]) for row in rows
     )
+
+
+def manage_cache(asked: argparse.Namespace) -> tuple[Any, str]:
+    if not asked.days >= 0:
+        raise UserError(f"--days is {asked.days:g}; it must be at least 0")
+    from tl_hub import features
+
+    entries = features.prune(asked.days) if asked.action == "prune" else features.cache_entries()
+    answer = [vars(entry) | {"used": entry.used.isoformat(timespec="seconds")} for entry in entries]
+    total = f"{len(entries)} entries, {sum(entry.size for entry in entries) / 1e6:.1f} MB"
+    if asked.action == "prune":
+        return answer, f"{total} removed from {features.cache_folder()}"
+    rows = [
+        f"{entry.used:%Y-%m-%d %H:%M}  {entry.size / 1e6:9.1f} MB  {entry.model_type:5}  {entry.features:9,} texts  "
+        f"{len(entry.layers)} layers, {', '.join(entry.poolings)}"
+        for entry in entries
+    ]
+    return answer, "\n".join([*rows, f"{total} in {features.cache_folder()}"])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_hub import card
-from tl_hub.errors import RunStopped
+from tl_hub.errors import RunStopped, UserError
 from tl_hub.record import RunRecord
 
 PROBE = "probe.safetensors"
@@ -78,6 +78,43 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
         report = {"error": (process.stderr.strip().splitlines() or ["the process died"])[-1]}
     if "error" in report:
         raise RunStopped(f"load-back of {folder} failed: {report['error']}", exit_code=1)
+    return report
+
+
+def verify(
+    location: str | Path, *, revision: str | None = None, metrics: bool = False, **source: str | None
+) -> dict[str, Any]:
+    """Load a run folder, or a repository on the Hub, as its users will, and compare it with what it states.
+
+    Args:
+        location: the folder, or `owner/name`.
+        revision: branch, tag or commit of a repository.
+        metrics: measure the figures of its card anew.
+        source: the rows to measure them on (which asks for it): `dataset`, or `train_file`, `validation_file` and
+            `test_file`, as of the recipes; the run's own if none, where they are embedded or on the Hub.
+
+    Returns:
+        What `check` gives and, of figures measured anew, `same_rows` and `metrics` (`evaluation.remeasure`).
+
+    Raises:
+        UserError: no such folder or repository, or the figures cannot be measured.
+        RunStopped: it does not load, or is not the model that was trained; or the Hub cannot be reached.
+    """
+    folder = Path(location)
+    if folder.is_dir() and revision:
+        raise UserError(f"--revision is for a repository, and {folder} is a folder")
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        from tl_hub import hub
+
+        commit = hub.model_facts(str(location), revision).revision
+        folder = Path(snapshot_download(str(location), revision=commit))
+    report = check(folder, offline=False)
+    if metrics or any(source.values()):
+        from tl_hub import evaluation
+
+        report |= evaluation.remeasure(folder, **source)
     return report
 
 
