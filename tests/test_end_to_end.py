@@ -1,0 +1,90 @@
+"""Three kinds of run of four families: trained, published on a Hub of our own, and loaded where tl_hub is not."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+import tl_hub
+from tests.hub_server import WRITE, HubServer
+from tl_hub.architectures import ARCHITECTURES
+
+ROOT = Path(__file__).parent.parent
+TEXT = "The rooms were clean, and we did not want to leave."
+KINDS = {
+    "adapter": ["--rank", "2", "--max_steps", "2"],
+    "finetune": ["--max_steps", "2"],
+    "features": ["--fold"],  # a stock class; without it the result needs tl_hub.FeatureModel
+}
+# T5's head on frozen vectors cannot be folded: transformers' classifier reads its decoder.
+CELLS = [(kind, family) for family in ARCHITECTURES for kind in KINDS if (kind, family) != ("features", "t5")]
+STOCK = """
+import json, sys
+sys.modules["tl_hub"] = None
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+found, text = {}, sys.argv[1]
+for repo in sys.argv[2:]:
+    tokenizer = AutoTokenizer.from_pretrained(repo)
+    loaders = [AutoModelForSequenceClassification.from_pretrained(repo)]
+    if "adapter" in repo:
+        # PEFT makes the base itself, and the names of the classes are not in an adapter.
+        loaders.append(AutoPeftModelForSequenceClassification.from_pretrained(repo, num_labels=2))
+    with torch.no_grad():
+        inputs = tokenizer(text, return_tensors="pt")
+        found[repo] = [model.eval()(**inputs).logits[0].softmax(0).tolist() for model in loaders]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.usefixtures("load_back_here")
+def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monkeypatch, tmp_path):
+    rows = ["--train_rows", "12", "--validation_rows", "6", "--test_rows", "6", "--license", "mit"]
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    expected: dict[str, list[float]] = {}
+    with HubServer() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
+
+        def stock(code: str, *arguments: Any) -> Any:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *map(str, arguments)],
+                env={**os.environ, **own},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout.splitlines()[-1])
+
+        pushes = []
+        for kind, family in CELLS:
+            folder = tmp_path / f"{kind}-{family}"
+            given = ["--model", str(checkpoint_folders(family)), "--output_dir", str(folder), *rows, *KINDS[kind]]
+            monkeypatch.setattr(sys, "argv", [f"sentiment_{kind}.py", *given])
+            runpy.run_path(str(ROOT / "recipes" / f"sentiment_{kind}.py"))["main"]()
+            expected[f"alice/{folder.name}"] = list(tl_hub.pipeline(folder)(TEXT)["scores"].values())
+            (folder / "probe.safetensors").unlink()  # so that the push starts no process of its own to load it
+            base = {"push_base": f"alice/base-{family}"} if kind == "adapter" else {}
+            pushes.append({"folder": str(folder), "repo": f"alice/{folder.name}", **base})
+        done = stock(
+            "import json, sys, tl_hub\n"
+            "for push in json.loads(sys.argv[1]): tl_hub.publish(**push, say=lambda text: None)\n"
+            "print(json.dumps('torch' in sys.modules))",
+            json.dumps(pushes),
+        )
+        assert done is False, "publishing needs no torch"
+        found = stock(STOCK, TEXT, *expected)
+        assert constants.HF_HUB_OFFLINE, "this process has been offline"
+    assert set(found) == {f"alice/{kind}-{family}" for kind, family in CELLS}
+    for repo, scores in found.items():
+        assert len(scores) == (2 if "adapter" in repo else 1)
+        for given in scores:
+            assert given == pytest.approx(expected[repo], abs=1e-4), repo  # folded heads add in another order
