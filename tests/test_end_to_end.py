@@ -88,3 +88,56 @@ def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monk
         assert len(scores) == (2 if "adapter" in repo else 1)
         for given in scores:
             assert given == pytest.approx(expected[repo], abs=1e-4), repo  # folded heads add in another order
+
+
+def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path):
+    """And pickles are not loaded, nor even downloaded."""
+    code = """
+import json, pathlib, sys
+import tl_hub
+from tl_hub.errors import UserError
+from huggingface_hub import HfApi
+api = HfApi()
+for repo, files in json.loads(sys.argv[1]).items():
+    api.create_repo(repo, private=True)
+    for name, text in files.items():
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo=name, repo_id=repo)
+said = []
+for repo, revision in json.loads(sys.argv[2]):
+    try:
+        tl_hub.pipeline(repo, revision=revision)
+    except UserError as error:
+        said.append(str(error))
+print(json.dumps([said, [path.name for path in pathlib.Path(sys.argv[3]).rglob("*.bin")]]))
+"""
+    run = {"name": "x", "kind": "fine-tuned", "pipeline_tag": "text-classification", "license": "mit"}
+    run |= {"auto_class": "AutoModelForSequenceClassification", "method": {"name": "fine-tuning"}}
+    run |= {"data": {"id": "rows.csv", "source": "local"}, "metrics": []}
+    adapter = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "alice/gone", "r": 2})
+    repos = {
+        "alice/pickle": {"run.json": json.dumps(run), "config.json": "{}", "pytorch_model.bin": "pickle"},
+        "alice/other": {"config.json": "{}"},
+        "alice/adapter": {
+            "run.json": json.dumps(run | {"kind": "adapter"}),
+            "adapter_config.json": adapter,
+            "adapter_model.safetensors": "",
+        },
+    }
+    asked = [("alice/none", None), ("alice/pickle", "v9"), ("alice/pickle", None), ("alice/other", None)]
+    asked += [("alice/adapter", None)]
+    with HubServer() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(repos), json.dumps(asked), str(tmp_path / "home")],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    said, pickles = json.loads(done.stdout.splitlines()[-1])
+    expected = ["no such model on the Hub", "no revision v9", "pickles are not loaded", "run.json", "alice/gone"]
+    assert len(said) == len(expected) and not pickles
+    for line, part in zip(said, expected, strict=True):
+        assert part in line and "\n" not in line, said

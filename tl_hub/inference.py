@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer
 
+from tl_hub import hub, publishing
 from tl_hub.errors import UserError
 from tl_hub.feature_model import FeatureModel
 from tl_hub.methods import adapter
@@ -26,28 +26,33 @@ from tl_hub.tasks.text_generation import TextGeneration
 _GAP = re.compile(r"<extra_id_\d+>")
 
 
-def pipeline(location: str | Path, device: str | None = None) -> Any:
+def pipeline(location: str | Path, device: str | None = None, *, revision: str | None = None) -> Any:
     """Load what a recipe made, ready to be called.
 
     Args:
         location: a run folder, or the id of a repository on the Hub that was published from one.
+        device: as torch names it; a GPU if there is one.
+        revision: branch, tag or commit of a repository.
 
     Raises:
-        UserError: no run folder, or its task has no pipeline here.
+        UserError: no run folder or repository, no access to it, the Hub is out of reach and nothing is cached, no
+            weights in safetensors, an adapter's base is missing, or the task has no pipeline here.
     """
-    folder = Path(location)
-    if not folder.is_dir():
-        folder = Path(snapshot_download(str(location)))
+    folder = publishing.snapshot(location, revision)
     record = RunRecord.load(folder)
     masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
     if headless or (record.pipeline_tag not in _PIPELINES and not masked):
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{location} holds no weights in safetensors; pickles are not loaded")
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
     auto_class = FeatureModel if head_only else getattr(transformers, record.auto_class)
     if record.kind == "adapter":
         config = PeftConfig.from_pretrained(str(folder))
+        if not Path(config.base_model_name_or_path).is_dir():
+            hub.model_facts(config.base_model_name_or_path, config.revision)  # says clearly that it is missing
         model: Any = PeftModel.from_pretrained(
             auto_class.from_pretrained(
                 config.base_model_name_or_path, revision=config.revision, dtype=torch.float32, **record.config

@@ -50,6 +50,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 
 from tl_hub import card, record, verification
 from tl_hub.errors import RunStopped, UserError
+from tl_hub.hub import model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
 from tl_hub.record import BaseModel, RunRecord
 
@@ -362,6 +363,21 @@ BASE_ONLY_HERE = (
     "the base {base} is not on the Hub, and the result is of no use without it; --push_base owner/name publishes the"
     " base first, a --model that is on the Hub needs none of this, and --merge makes a result that stands alone"
 )
+
+
+def snapshot(location: str | Path, revision: str | None = None) -> Path:
+    """A run folder as it is, or what a repository has of one: nothing else of it is downloaded, pickles least of all.
+
+    Raises:
+        UserError: as `hub.model_facts`; or a revision of a folder is asked for.
+    """
+    folder = Path(location)
+    if folder.is_dir():
+        if revision:
+            raise UserError(f"--revision is for a repository, and {folder} is a folder")
+        return folder
+    commit = model_facts(str(location), revision).revision
+    return Path(snapshot_download(str(location), revision=commit, allow_patterns=[*ALLOWED, card.FILE]))
 
 
 def known_license(given: str | None, base: str | None) -> str:

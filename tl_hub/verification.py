@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_hub import card
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import RunStopped
 from tl_hub.record import RunRecord
 
 PROBE = "probe.safetensors"
@@ -100,16 +100,9 @@ def verify(
         UserError: no such folder or repository, or the figures cannot be measured.
         RunStopped: it does not load, or is not the model that was trained; or the Hub cannot be reached.
     """
-    folder = Path(location)
-    if folder.is_dir() and revision:
-        raise UserError(f"--revision is for a repository, and {folder} is a folder")
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    from tl_hub.publishing import snapshot  # which imports this module
 
-        from tl_hub import hub
-
-        commit = hub.model_facts(str(location), revision).revision
-        folder = Path(snapshot_download(str(location), revision=commit))
+    folder = snapshot(location, revision)
     report = check(folder, offline=False)
     if metrics or any(source.values()):
         from tl_hub import evaluation
