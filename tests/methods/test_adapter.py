@@ -271,12 +271,41 @@ def test_virtual_tokens_are_taken_off_the_window(load, family, method):
         Adapter(method=method, virtual_tokens=learned // 2).wrap(*load(family, CLASSIFICATION))
 
 
-@pytest.mark.parametrize(("family", "auto_class"), [("gpt2", "AutoModelForCausalLM"), ("t5", "AutoModelForSeq2SeqLM")])
+@pytest.mark.parametrize(
+    ("method", "settings", "factor"),
+    [("lora", {}, 1), ("ia3", {}, 10), ("prompt", {}, 30), ("prefix", {}, 10), ("prompt", {"rate_factor": 3.0}, 3)],
+)
+def test_added_weights_learn_at_a_multiple_of_the_rate_of_the_head(load, method, settings, factor):
+    model, base = load("bert", CLASSIFICATION)
+    method = Adapter(method=method, **settings)
+    wrapped = method.wrap(model, base)
+    rates = {p: group["rate"] for group in training._groups(wrapped, 0.1) for p in group["params"]}
+    head = {p for p in wrapped.get_base_model().classifier.parameters() if p.requires_grad}
+    assert len(head) == 2 < len(rates)
+    assert all(rate == (1 if p in head else factor) for p, rate in rates.items())
+    assert method.rate_factor == factor, "and it is on record"
+
+
+def test_factors_of_ia3_are_not_pulled_to_zero(load):
+    wrapped = Adapter(method="ia3").wrap(*load("bert", ANSWERS))
+    decayed = {p for group in training._groups(wrapped, 0.1) if group["weight_decay"] for p in group["params"]}
+    factors = {p for name, p in wrapped.named_parameters() if "ia3_l" in name}
+    assert factors and not factors & decayed and decayed, "the head is decayed"
+
+
+@pytest.mark.parametrize(
+    ("family", "auto_class", "method"),
+    [
+        ("gpt2", "AutoModelForCausalLM", "prefix"),
+        ("t5", "AutoModelForSeq2SeqLM", "prefix"),
+        ("t5", "AutoModelForSeq2SeqLM", "prompt"),
+    ],
+)
 @pytest.mark.parametrize("beams", [1, 3])
-def test_a_prefix_generates_the_same_beside_padding(load, family, auto_class, beams):
+def test_a_prefix_or_prompt_generates_the_same_beside_padding(load, family, auto_class, method, beams):
     """As the rows alone, and greedily as the whole sequence at once says."""
     model, base = load(family, auto_class)
-    wrapped = Adapter(method="prefix", virtual_tokens=3).wrap(model, base).eval()
+    wrapped = Adapter(method=method, virtual_tokens=3).wrap(model, base).eval()
     ids = torch.randint(10, 200, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     options = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
