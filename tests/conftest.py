@@ -36,17 +36,18 @@ def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
             empty = {"bert": "BertTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer", "xlnet": "XLNetTokenizer"}
             tokenizer = getattr(transformers, empty[family])().train_new_from_iterator(texts, vocab_size=600)
             ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
+            wide = {"initializer_range": 0.1}  # or, of so small a model, all texts would have nearly the same vector
             config: Any = {
                 "bert": lambda: transformers.BertConfig(
-                    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **ids
+                    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **ids, **wide
                 ),
                 "gpt2": lambda: transformers.GPT2Config(
-                    n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **ids
+                    n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **ids, **wide
                 ),
                 "t5": lambda: transformers.T5Config(
                     d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0, **ids
                 ),
-                "xlnet": lambda: transformers.XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, **ids),
+                "xlnet": lambda: transformers.XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, **ids, **wide),
             }[family]()
             transformers.AutoModel.from_config(config).save_pretrained(path)
             tokenizer.save_pretrained(path)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 
 PAD_TO = 16
@@ -160,3 +161,10 @@ def select_columns(rows: Dataset, columns: dict[str, str]) -> Dataset:
             )
     rows = rows.select_columns(list(dict.fromkeys(columns.values())))
     return rows.rename_columns({given: standard for standard, given in columns.items() if given != standard})
+
+
+def give_segments(tokenizer: Any, model: Any) -> None:
+    """XLNet's tokenizer gives segment ids only when asked; what is trained on them must be published with them."""
+    if ARCHITECTURES[model.config.model_type].token_type_ids:
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names

@@ -18,7 +18,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -158,6 +158,7 @@ class Classification(Task):
         """Padding where the family's pooling expects it; GPT-2 has no padding token and nothing between two texts."""
         architecture = ARCHITECTURES[model.config.model_type]
         tokenizer.padding_side = architecture.padding_side
+        give_segments(tokenizer, model)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if model.config.pad_token_id != tokenizer.pad_token_id:

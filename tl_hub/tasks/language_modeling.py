@@ -258,6 +258,10 @@ class PermutationLanguageModeling(LanguageModeling):
             # either: that is masked modelling. Equation 3 has them seen, and `perm_mask` alone keeps each from itself.
             batch = stock([{"input_ids": feature["input_ids"]} for feature in features])
             given = torch.tensor([feature["input_ids"] for feature in features])
+            # It lets separators and <cls>, which every token sees, see predicted tokens: each that is not predicted
+            # must be blind to all that are, or it would pass them on from the second layer up.
+            hidden = batch["labels"] != -100
+            perm_mask = torch.where(hidden[:, :, None], batch["perm_mask"], hidden[:, None].float())
             # It also asks for every token. Only those that count are asked for here, which saves most of the work.
             predicted = [row.nonzero()[:, 0] for row in batch["labels"] != -100]
             places = pad_sequence(predicted, batch_first=True)
@@ -266,7 +270,7 @@ class PermutationLanguageModeling(LanguageModeling):
             target_mapping = torch.nn.functional.one_hot(places, batch["labels"].size(1)).float()
             return {
                 "input_ids": given,
-                "perm_mask": batch["perm_mask"],
+                "perm_mask": perm_mask,
                 "target_mapping": target_mapping,
                 "labels": labels,
                 **_index(features),

@@ -15,7 +15,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
-from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
 
 _FEATURES = Features(
     {
@@ -102,6 +102,7 @@ class QuestionAnswering(Task):
 
         Without it question and context run together, and there is no place that could stand for "no answer".
         """
+        give_segments(tokenizer, model)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
