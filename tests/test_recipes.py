@@ -209,7 +209,8 @@ def test_every_family_and_method_trains_and_saves_its_head(
     assert set(ask.model.config.id2label.values()) == set(CLASSES)
     # From text to class, alone or among others, as in the evaluation.
     answers = ask([row["text"] for row in rows], batch_size=5)
-    assert [answer["label"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
+    for answer, shown in zip(answers, score.predictions, strict=True):  # of two as good as alike, the other may win
+        assert answer["scores"][shown["predicted"]] > answer["score"] - 0.01
     alone = ask(rows[6]["text"])
     assert alone["scores"] == pytest.approx(answers[6]["scores"], abs=1e-5) and set(alone["scores"]) == set(CLASSES)
     assert sum(alone["scores"].values()) == pytest.approx(1) and alone["score"] == max(alone["scores"].values())

