@@ -48,6 +48,27 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, ...]]:
     return parsed
 
 
+@dataclass(kw_only=True)
+class Adding:
+    method: Literal["wide", "deep"] = flag("wide", "what is added")
+    rank: int | None = flag(None, "wide: rank")
+
+    def __post_init__(self) -> None:
+        if self.method == "deep" and self.rank:
+            raise UserError("--rank is not a setting of --method deep")
+
+
+def test_another_method_does_not_take_what_the_recipe_sets_for_its_own(monkeypatch):
+    def parsed(*words: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["recipe.py", *words])
+        return cli.parse(Adding(rank=64), doc="What it does.")
+
+    assert parsed() == parsed("--method", "wide") == (Adding(rank=64),)
+    assert parsed("--method", "deep") == (Adding(method="deep"),)
+    with pytest.raises(UserError, match="--rank is not a setting"):
+        parsed("--method", "deep", "--rank", "8")
+
+
 def test_nothing_given_leaves_the_recipes_own_settings(parse):
     assert parse() == RECIPE
 

@@ -235,6 +235,19 @@ def test_the_other_recipes_end_to_end(recipe, checkpoint_folders, tmp_path, name
         assert isinstance(tl_hub.pipeline(tmp_path / "run")("text")["label"], list)
 
 
+@pytest.mark.parametrize("method", ["dora", "ia3", "prompt", "prefix", "bottleneck"])
+def test_every_method_of_an_adapter_recipe_trains_and_loads_back(
+    method, checkpoint_folders, load_back_here, monkeypatch, tmp_path
+):
+    """What the recipe sets for LoRA is not in the way of another method."""
+    flags = ["--model", str(checkpoint_folders("bert")), "--train_rows", "12", "--validation_rows", "4"]
+    flags += ["--test_rows", "4", "--max_steps", "2", "--output_dir", str(tmp_path / "run"), "--method", method]
+    monkeypatch.setattr(sys, "argv", ["sentiment_adapter.py", *flags])
+    runpy.run_path(str(ROOT / "recipes" / "sentiment_adapter.py"))["main"]()
+    record = RunRecord.load(tmp_path / "run")
+    assert method in record.method["name"] and record.verification["max_difference"] <= verification.TOLERANCE
+
+
 def log_of(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 

@@ -54,10 +54,14 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
     if given.get("train_file"):
         preset = {name: value for name, value in preset.items() if name != "dataset"}  # own rows replace the preset's
     values = {**preset, **{name: value for name, value in given.items() if value is not None}}
-    return tuple(
-        dataclasses.replace(s, **{f.name: values[f.name] for f in dataclasses.fields(s) if f.name in values})
-        for s in settings
-    )
+    return tuple(_replaced(instance, values) for instance in settings)
+
+
+def _replaced(settings: Any, values: dict[str, Any]) -> Any:
+    own = {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
+    if "method" in own and own["method"] != settings.method:
+        settings = type(settings)()  # what the recipe sets for its own method is no setting of another
+    return dataclasses.replace(settings, **own)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

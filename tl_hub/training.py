@@ -25,6 +25,7 @@ import transformers
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
@@ -246,8 +247,10 @@ def train(
     )
     saved_at = time.monotonic()
     faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
-    # Autocast casts inputs itself; PEFT would first cast each one to float32.
-    with _Interrupts() as interrupts, log, bar, faster, disable_input_dtype_casting(model):
+    # Autocast casts inputs itself; PEFT would first cast each one to float32. IA3's layers lack the switch.
+    added = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    switches = all(hasattr(module, "cast_input_dtype_enabled") for module in added)
+    with _Interrupts() as interrupts, log, bar, faster, disable_input_dtype_casting(model, active=switches):
         while history.step < steps:
             epoch, done = divmod(history.step, per_epoch)
             buckets.epoch, buckets.start = epoch, done * run.accumulation * accelerator.num_processes
