@@ -61,10 +61,11 @@ class Adding:
 def test_another_method_does_not_take_what_the_recipe_sets_for_its_own(monkeypatch):
     def parsed(*words: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["recipe.py", *words])
-        return cli.parse(Adding(rank=64), doc="What it does.")
+        return cli.parse(Adding(rank=64), doc="What it does.", presets={"paper": {"rank": 16}})
 
     assert parsed() == parsed("--method", "wide") == (Adding(rank=64),)
-    assert parsed("--method", "deep") == (Adding(method="deep"),)
+    assert parsed("--method", "deep") == parsed("--preset", "paper", "--method", "deep") == (Adding(method="deep"),)
+    assert parsed("--preset", "paper", "--method", "wide") == (Adding(rank=16),)
     with pytest.raises(UserError, match="--rank is not a setting"):
         parsed("--method", "deep", "--rank", "8")
 

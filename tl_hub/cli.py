@@ -23,7 +23,8 @@ class Parser(argparse.ArgumentParser):
 def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, ...]:
     """Read the command line into copies of `settings` (dataclass instances, whose values are the defaults).
 
-    A flag given by hand wins over the preset, the preset over the recipe's own default. `--a-b` and `--a_b` are one.
+    A flag given by hand wins over the preset, the preset over the recipe's own default. Where `--method` names another
+    method, what the recipe and the preset set for theirs falls away. `--a-b` and `--a_b` are one.
 
     Raises:
         UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
@@ -49,19 +50,20 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         hint = f"; did you mean {near[0]}?" if near else " (--help lists the flags)"
         raise UserError(f"unknown flag or value {unknown[0]}{hint}")
 
-    given = vars(known)
-    preset = presets[given.pop("preset")] if given.get("preset") else {}
-    if given.get("train_file"):
+    given = {name: value for name, value in vars(known).items() if value is not None}
+    preset = presets[given.pop("preset")] if "preset" in given else {}
+    if "train_file" in given:
         preset = {name: value for name, value in preset.items() if name != "dataset"}  # own rows replace the preset's
-    values = {**preset, **{name: value for name, value in given.items() if value is not None}}
-    return tuple(_replaced(instance, values) for instance in settings)
+    return tuple(_replaced(instance, preset, given) for instance in settings)
 
 
-def _replaced(settings: Any, values: dict[str, Any]) -> Any:
-    own = {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
-    if "method" in own and own["method"] != settings.method:
-        settings = type(settings)()  # what the recipe sets for its own method is no setting of another
-    return dataclasses.replace(settings, **own)
+def _replaced(settings: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    names = [field.name for field in dataclasses.fields(settings)]
+    flags = {name: given[name] for name in names if name in given}
+    chosen = {name: preset[name] for name in names if name in preset}
+    if "method" in flags and flags["method"] != chosen.get("method", settings.method):
+        settings, chosen = type(settings)(), {}
+    return dataclasses.replace(settings, **chosen | flags)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -86,6 +86,8 @@ def table(results: list[dict[str, Any]]) -> str:
             if (result["family"], result["data"], result["rows"]) == (family, name, rows):
                 found[result["pretrained"]][result["seed"]] = result["score"]
         seeds = sorted(found[True].keys() & found[False].keys())
+        if not seeds:
+            continue
         before, after = (np.array([found[kind][seed] for seed in seeds]) for kind in (False, True))
         cells = [_interval(values) for values in (before, after, after - before)]
         lines.append(f"| {family} | {name} | {rows:,} | {' | '.join(cells)} |")

@@ -263,7 +263,7 @@ class PermutationLanguageModeling(LanguageModeling):
             hidden = batch["labels"] != -100
             perm_mask = torch.where(hidden[:, :, None], batch["perm_mask"], hidden[:, None].float())
             # It also asks for every token. Only those that count are asked for here, which saves most of the work.
-            predicted = [row.nonzero()[:, 0] for row in batch["labels"] != -100]
+            predicted = [row.nonzero()[:, 0] for row in hidden]
             places = pad_sequence(predicted, batch_first=True)
             asked = pad_sequence([torch.ones_like(row) for row in predicted], batch_first=True).bool()
             labels = batch["labels"].gather(1, places).masked_fill(~asked, -100)
