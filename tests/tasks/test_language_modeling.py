@@ -253,6 +253,17 @@ def test_corrupted_text_and_its_target_hold_every_token_once(checkpoints: Any) -
     ]
 
 
+def test_a_whole_target_is_the_text_itself_and_its_source_is_corrupted_as_ever(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("t5", "AutoModelForSeq2SeqLM")
+    torch.manual_seed(0)
+    features, batch = batch_of(SpanCorruption(max_length=40, whole_target=True), tokenizer, model, training=True)
+    torch.manual_seed(0)
+    _, spans = batch_of(SpanCorruption(max_length=40), tokenizer, model, training=True)
+    assert batch["input_ids"].equal(spans["input_ids"])
+    for ids, target in zip(features["input_ids"], batch["labels"], strict=True):
+        assert target[target != -100].tolist() == [*ids, tokenizer.eos_token_id]
+
+
 def test_permutation_loss_is_the_stock_collators(checkpoints: Any) -> None:
     """Asking only for the tokens that count changes nothing in the loss, once separators see none of them."""
     model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")

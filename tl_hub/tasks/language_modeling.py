@@ -183,7 +183,9 @@ class SpanCorruption(LanguageModeling):
     """Predict spans of tokens that were taken out (Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
 
     It is span corruption as in section 3.1.4 there. Each span is replaced by a sentinel of its own in the input; the
-    target is each sentinel followed by its span. Texts are joined by the end-of-sequence token and cut into blocks of
+    target is each sentinel followed by its span, or, with `whole_target`, the text itself (the first objective of
+    section 3.3.1, and that of BART, Lewis et al. 2020, https://arxiv.org/abs/1910.13461): then the decoder too learns
+    to read and to write whole texts, at the price of longer targets, most of which can be copied. Texts are joined by the end-of-sequence token and cut into blocks of
     `max_length` tokens, of which one is the final end of sequence.
     """
 
@@ -193,6 +195,7 @@ class SpanCorruption(LanguageModeling):
 
     noise_density: float = flag(0.15, "share of the tokens that are taken out")
     mean_span: float = flag(3.0, "tokens in a span, on average")
+    whole_target: bool = flag(False, "predict the whole text, not the spans alone")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +219,8 @@ class SpanCorruption(LanguageModeling):
                 ids = np.asarray(feature["input_ids"])
                 noise = noise_mask(len(ids), self.noise_density, self.mean_span, len(sentinels), random)
                 inputs.append(torch.tensor([*with_sentinels(ids, noise, sentinels), *end]))
-                targets.append(torch.tensor([*with_sentinels(ids, ~noise, sentinels), *end]))
+                target = ids if self.whole_target else with_sentinels(ids, ~noise, sentinels)
+                targets.append(torch.tensor([*target, *end]))
             return {
                 "input_ids": pad_sequence(inputs, batch_first=True, padding_value=tokenizer.pad_token_id),
                 "attention_mask": pad_sequence([torch.ones_like(row) for row in inputs], batch_first=True),
@@ -294,6 +298,7 @@ class Pretraining:
     random_length: bool = flag(True, "BERT: cut the windows of each batch into pieces of a random length, 32 to 256")
     noise_density: float = flag(0.15, "T5: share of the tokens that are taken out")
     mean_span: float = flag(3.0, "T5: tokens in a span, on average")
+    whole_target: bool = flag(False, "T5: predict the whole text, not the spans alone")
 
     def __post_init__(self) -> None:
         for family in OBJECTIVES:
