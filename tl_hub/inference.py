@@ -265,7 +265,11 @@ class TextGenerationPipeline:
 
 
 class SpanFillingPipeline:
-    """Calls give `spans`, what T5 writes for each gap of a text, and `generated_text`, the text with them."""
+    """Calls give `spans`, what T5 writes for each gap of a text, and `generated_text`, the text with them.
+
+    A model that was trained to write the whole text writes it anew; where that changes more than the gaps, the text
+    stays as the model wrote it, and its spans are empty.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, task: SpanCorruption, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
@@ -285,15 +289,23 @@ class SpanFillingPipeline:
             if not gaps:
                 raise UserError("a text has no gap to fill; write <extra_id_0> for the first one")
             inputs = self.tokenizer(source, return_tensors="pt").to(self.model.device)
+            whole = inputs["input_ids"].size(1) if self.task.whole_target else 0
             ids = self.model.generate(
                 **inputs,
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=whole + max_new_tokens,
                 num_beams=beams,
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=self.tokenizer.eos_token_id,
             )[0, 1:]
             written = self.tokenizer.decode(ids).split(self.tokenizer.eos_token)[0]
+            if self.task.whole_target:
+                written = written.strip()
+                around = r"\s*(.*?)\s*".join(re.escape(part.strip()) for part in _GAP.split(source))
+                match = re.fullmatch(around, written, re.DOTALL)
+                spans = list(match.groups()) if match else [""] * len(_GAP.findall(source))
+                answers.append({"spans": spans, "generated_text": written})
+                continue
             _, *parts = re.split(f"({_GAP.pattern})", written)
             found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
             filled = source

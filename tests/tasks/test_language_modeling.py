@@ -403,6 +403,24 @@ def test_a_gap_is_filled_with_what_t5_writes_for_it() -> None:
         fill("The river.")
 
 
+def test_gaps_are_filled_by_a_t5_that_writes_whole_texts(checkpoints: Any) -> None:
+    """A model that has learnt one text by heart, so that what it should write is known."""
+    model, tokenizer = checkpoints("t5", "AutoModelForSeq2SeqLM")
+    text = "the river rises in the hills and ends in the sea."
+    text = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)  # what its vocabulary can write
+    source = text.replace("rises", "<extra_id_0>").replace("the sea", "<extra_id_1>")
+    batch = tokenizer(source, return_tensors="pt") | {"labels": tokenizer(text, return_tensors="pt")["input_ids"]}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(80):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(whole_target=True), {})
+    assert fill(source) == {"spans": ["rises", "the sea"], "generated_text": text}
+    other = fill(source.replace("hills", "towns"))  # the text learnt by heart is written all the same
+    assert other == {"spans": ["", ""], "generated_text": text}
+
+
 def test_a_mask_is_filled_by_xlnet_from_both_sides(checkpoints: Any) -> None:
     model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
     fill = MaskFillingPipeline(model, tokenizer, PermutationLanguageModeling(), {})
