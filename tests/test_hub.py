@@ -24,6 +24,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port, where nobody listens
 # its environment when it is imported.
 ASK = """
 import json, sys, time
+import tl_hub
 from tl_hub import hub
 from tl_hub.errors import UserError
 
@@ -35,7 +36,7 @@ def rows(name, **settings):
     return {"revision": loaded.revision, "splits": {key: part.rows.to_list() for key, part in loaded.splits.items()}}
 
 ask = {"model": lambda *a: vars(hub.model_facts(*a)), "dataset": lambda *a: vars(hub.dataset_facts(*a)),
-       "rows": lambda name, settings={}: rows(name, **settings)}
+       "rows": lambda name, settings={}: rows(name, **settings), "pipeline": tl_hub.pipeline}
 for function, *arguments in json.loads(sys.argv[1]):
     begin = time.monotonic()
     try:
@@ -126,6 +127,9 @@ weights = Path(model, "model.safetensors")
 save_file({name: tensor + 0.1 for name, tensor in load_file(weights).items()}, Path(rows, "moved"), {"format": "pt"})
 api.upload_file(repo_id="alice/tiny-bert", path_in_repo="model.safetensors", path_or_fileobj=Path(rows, "moved"))
 api.create_repo("alice/secret", private=True)
+api.create_repo("alice/gated")
+api.upload_file(repo_id="alice/gated", path_in_repo="config.json", path_or_fileobj=b"{}")
+api.update_repo_settings("alice/gated", gated="manual")
 for name in ("alice/qa", "alice/empty"):
     api.create_repo(name, repo_type="dataset")
 api.upload_folder(repo_id="alice/qa", repo_type="dataset", folder_path=rows, allow_patterns="*.jsonl")
@@ -255,6 +259,9 @@ def test_each_refusal_names_its_cause(server):
         (["dataset", "alice/nope"], "--dataset alice/nope: no such folder here, and no such dataset on the Hub"),
         (["rows", "alice/tiny-bert"], "no such dataset on the Hub"),  # a model, not data
         (["model", "alice/secret"], "private: `hf auth login`"),
+        (["pipeline", "alice/secret"], "private: `hf auth login`"),
+        (["model", "alice/gated"], "access must be asked for on its Hub page"),
+        (["pipeline", "alice/gated"], "access must be asked for on its Hub page"),
         (["model", "alice/tiny-bert", "v9"], "--model alice/tiny-bert: the Hub has no revision v9 of it"),
         (["rows", "alice/qa", {"dataset_revision": "v9"}], "--dataset alice/qa: the Hub has no revision v9 of it"),
         (["rows", "alice/qa", {"dataset_config": "german"}], "--dataset alice/qa cannot be loaded: "),

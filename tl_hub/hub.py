@@ -52,6 +52,8 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
     flag = f"--{kind} {name}"
     try:
         info = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
+        if info.gated:  # its facts are everybody's, its files are not
+            HfApi().auth_check(name, repo_type=kind)
     except HFValidationError as error:
         raise UserError(f"{flag}: neither a folder here nor a Hub id (name or owner/name); {offline}") from error
     except GatedRepoError as error:
