@@ -183,10 +183,12 @@ class SpanCorruption(LanguageModeling):
     """Predict spans of tokens that were taken out (Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
 
     It is span corruption as in section 3.1.4 there. Each span is replaced by a sentinel of its own in the input; the
-    target is each sentinel followed by its span, or, with `whole_target`, the text itself (the first objective of
-    section 3.3.1, and that of BART, Lewis et al. 2020, https://arxiv.org/abs/1910.13461): then the decoder too learns
-    to read and to write whole texts, at the price of longer targets, most of which can be copied. Texts are joined by the end-of-sequence token and cut into blocks of
-    `max_length` tokens, of which one is the final end of sequence.
+    target is each sentinel followed by its span. With `whole_target` the target is the text itself, as in the first
+    objective of section 3.3.1 and in BART (Lewis et al. 2020, https://arxiv.org/abs/1910.13461): then the decoder too
+    learns to read and to write whole texts, at the price of longer targets, most of which can be copied.
+
+    Texts are joined by the end-of-sequence token and cut into blocks of `max_length` tokens, of which one is the final
+    end of sequence.
     """
 
     name: ClassVar[str] = "text2text-generation"
