@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 
 import tl_hub
@@ -220,6 +221,12 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoi
     assert any("overlapping windows" in note for note in record.data.notes)
     answers = tl_hub.pipeline(tmp_path / "run")(rows["question"][:] * 2, rows["context"][:] * 2, batch_size=2)
     assert [answer["answer"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
+    # Who loads the published tokenizer asks the model what it was trained on, segment ids included.
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "run")("Who?", "A baker.")
+    short = split.splits["validation"].features[split.splits["validation"].features["row"].index(1)]
+    assert ("token_type_ids" in short) == (family in ("bert", "xlnet"))
+    for name in {"input_ids", "token_type_ids"} & short.keys():
+        assert given[name] == short[name], name
 
 
 def test_the_answer_comes_from_the_best_window():
