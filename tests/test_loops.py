@@ -178,6 +178,41 @@ def test_an_evaluation_whose_weights_were_not_saved_is_not_taken_for_the_best(tm
     assert record.history[0]["home_loss"] < record.history[1]["home_loss"]
 
 
+def test_a_trainer_of_trl_writes_the_folder_too(tmp_path, checkpoint_folders):
+    trl = pytest.importorskip("trl", reason="needs trl: pip install -e '.[test]'")
+    base = checkpoint_folders("gpt2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = tokenizer.eos_token
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn"], fan_in_fan_out=True)
+    model = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config)
+    text = "The river rises in the hills and ends in the sea."
+    texts = Dataset.from_dict({"text": [text] * 24})
+    arguments = dict(
+        output_dir=str(tmp_path / "checkpoints"), hub_token=TOKEN, use_cpu=True, num_train_epochs=2, bf16=False,
+        eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, learning_rate=1e-2, logging_steps=1,
+    )  # fmt: skip
+    trl.SFTTrainer(
+        model,
+        trl.SFTConfig(**arguments),
+        train_dataset=texts,
+        eval_dataset=texts.select(range(8)),
+        processing_class=tokenizer,
+        callbacks=[RunFolderCallback(RunFolder(tmp_path / "river", data=DATA, license="mit"))],
+    ).train()
+
+    record = RunRecord.load(tmp_path / "river")
+    assert (record.kind, record.pipeline_tag, record.data.splits["train"].rows) == ("adapter", "text-generation", 24)
+    assert record.verification["loaded_by"] == ["transformers", "peft"] and record.verification["max_difference"] == 0
+    trained = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForCausalLM.from_pretrained(base), tmp_path / "river"
+    )
+    ids = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]])
+    with torch.no_grad():
+        expected = trained(input_ids=ids, labels=ids).loss.item()
+    assert {metric.name: metric for metric in record.metrics}["loss"].value == pytest.approx(expected, rel=1e-4)
+    assert not any(TOKEN in path.read_text(errors="ignore") for path in (tmp_path / "river").glob("*.*"))
+
+
 def test_an_accelerate_loop_in_half_precision(tmp_path, checkpoint_folders):
     """The model is left as it was, though it is compared in float32."""
     torch.manual_seed(0)
