@@ -1,6 +1,9 @@
 """Run folders of the real Trainer and of plain loops state what was measured, leak nothing, and load back."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
+from tests.hub_server import WRITE, HubServer
 from tl_hub import RunFolder, RunFolderCallback, verification
 from tl_hub.errors import UserError
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
@@ -213,6 +217,64 @@ def test_a_trainer_of_trl_writes_the_folder_too(tmp_path, checkpoint_folders):
     assert not any(TOKEN in path.read_text(errors="ignore") for path in (tmp_path / "river").glob("*.*"))
 
 
+SENTENCES = """
+import json, sys
+import tl_hub
+folder, repo, *texts = sys.argv[1:]
+tl_hub.publish(folder, repo, say=lambda text: None)
+from sentence_transformers import SentenceTransformer
+print(json.dumps(SentenceTransformer(repo, device="cpu").encode(texts).tolist()))
+"""
+
+
+def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_hub(tmp_path, checkpoint_folders):
+    library = pytest.importorskip("sentence_transformers", reason="needs it: pip install -e '.[test]'")
+    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+
+    model = library.SentenceTransformer(str(checkpoint_folders("bert")), device="cpu")
+    pairs = Dataset.from_dict(
+        {
+            "one": ["The river rises.", "Snow fell.", "A baker sells bread."] * 4,
+            "other": ["It is a river.", "It is cold.", "A fox barks."] * 4,
+            "score": [1.0, 1.0, 0.0] * 4,
+        }
+    )
+    folder = tmp_path / "sentences"
+    arguments = library.SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path / "checkpoints"), hub_token=TOKEN, use_cpu=True, num_train_epochs=1,
+        learning_rate=1e-3, eval_strategy="epoch",
+    )  # fmt: skip
+    library.SentenceTransformerTrainer(
+        model,
+        arguments,
+        train_dataset=pairs,
+        eval_dataset=pairs.select(range(3)),
+        loss=CosineSimilarityLoss(model),
+        callbacks=[RunFolderCallback(RunFolder(folder, data=DATA, license="mit"))],
+    ).train()
+
+    record = RunRecord.load(folder)
+    assert (record.pipeline_tag, record.verification["loaded_by"]) == ("sentence-similarity", ["sentence-transformers"])
+    assert record.verification["max_difference"] <= verification.TOLERANCE
+    one, other = (torch.tensor(model.encode(pairs[name][:3])) for name in ("one", "other"))
+    cosines = torch.nn.functional.cosine_similarity(one, other)
+    loss = torch.nn.functional.mse_loss(cosines, torch.tensor([1.0, 1.0, 0.0])).item()
+    assert {metric.name: metric for metric in record.metrics}["loss"].value == pytest.approx(loss, rel=1e-4)
+    texts = ["Where does the Danube end?", "Tigers eat deer."]
+    with HubServer() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-c", SENTENCES, str(folder), "alice/sentences", *texts],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    assert np.allclose(json.loads(done.stdout.splitlines()[-1]), model.encode(texts), atol=1e-5)
+
+
 def test_an_accelerate_loop_in_half_precision(tmp_path, checkpoint_folders):
     """The model is left as it was, though it is compared in float32."""
     torch.manual_seed(0)
@@ -336,7 +398,7 @@ def test_what_could_not_be_loaded_is_refused_before_training(tmp_path, classifie
 
     with raises("Mine is not a class of transformers"):
         folder.check(Mine(model.config), tokenizer)
-    with raises("Linear is no transformers or peft model"):
+    with raises("Linear is no model of transformers or peft and no SentenceTransformer"):
         folder.check(torch.nn.Linear(1, 1), tokenizer)
     scratch = type(model)(
         transformers.BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=2, num_hidden_layers=1)

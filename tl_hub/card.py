@@ -85,6 +85,8 @@ _PATH = re.compile(
 _PART = re.compile(
     r"<!-- tl_hub: (?P<name>[^\n]*) (?P<digest>[0-9a-f]{12}) -->\n(?P<text>.*?)\n<!-- tl_hub end -->", re.DOTALL
 )
+_LIBRARIES = {"FeatureModel": "tl_hub", "SentenceTransformer": "sentence-transformers"}
+"""Classes that are not of transformers, and the Hub's name of their library."""
 _MEASURED = ("base_model", "base_model_relation", "datasets", "library_name", "metrics", "model-index", "pipeline_tag")
 """Metadata that states what a run did: what an earlier push said of it does not outlive a new one."""
 _MARKUP = re.compile(r"[\\`*<\[\]~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
@@ -270,9 +272,7 @@ def metadata(record: RunRecord) -> "ModelCardData":
     return ModelCardData(
         language=record.language or None,
         license=record.license or (base.license if base else None),
-        library_name={"adapter": "peft"}.get(
-            record.kind, "tl_hub" if record.auto_class == "FeatureModel" else "transformers"
-        ),
+        library_name="peft" if record.kind == "adapter" else _LIBRARIES.get(record.auto_class, "transformers"),
         pipeline_tag=record.pipeline_tag,
         base_model=base.id if base and base_on_hub else None,
         base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
@@ -285,12 +285,14 @@ def metadata(record: RunRecord) -> "ModelCardData":
 
 
 def snippet(record: RunRecord, repo: str | None) -> str:
-    """Python that defines `model` and `tokenizer`, run in the run folder where `repo` is None."""
+    """Python that defines `model` and, but for sentence-transformers, `tokenizer`; run in the folder without `repo`."""
     if record.kind == "adapter":
         return adapter_snippet(record, repo)
     place = _literal(repo or ".")
     if record.auto_class == "FeatureModel":
         return f"import tl_hub\n\nmodel = tl_hub.FeatureModel.from_pretrained({place})\ntokenizer = model.tokenizer\n"
+    if record.auto_class == "SentenceTransformer":
+        return f"from sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer({place})\n"
     return (
         f"from transformers import {record.auto_class}, AutoTokenizer\n\n"
         f"model = {record.auto_class}.from_pretrained({place})\n"

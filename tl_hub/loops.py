@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -111,10 +112,10 @@ class RunFolder:
         Raises:
             UserError: what would be written could not be loaded by stock transformers and peft, or its task is unknown.
         """
-        if not isinstance(model, PreTrainedModel | PeftModel):
+        if not isinstance(model, PreTrainedModel | PeftModel) and not _embeds_sentences(model):
             raise UserError(
-                f"{type(model).__name__} is no transformers or peft model; give such a one (accelerator.unwrap_model "
-                "takes a distributed run's wrapper off)"
+                f"{type(model).__name__} is no model of transformers or peft and no SentenceTransformer; give such a "
+                "one (accelerator.unwrap_model takes a distributed run's wrapper off)"
             )
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise UserError(
@@ -131,7 +132,7 @@ class RunFolder:
             raise UserError("the adapter was added by model.add_adapter; use peft.get_peft_model instead")
         if getattr(inner, "is_quantized", False):
             raise UserError("the model is quantized; load it in float32 or bfloat16 to have it checked after training")
-        self._task(inner)
+        self._task(model)
 
     def write(
         self,
@@ -163,7 +164,7 @@ class RunFolder:
         inputs = _inputs(_inner(model), batch)
         folder, adapter = Path(self.path), isinstance(model, PeftModel)
         base = _base(_inner(model).config, self.base_revision)
-        auto_class, pipeline_tag = self._task(_inner(model))
+        auto_class, pipeline_tag = self._task(model)
         if adapter:
             method = _adapter_method(model)
         elif base:
@@ -190,7 +191,10 @@ class RunFolder:
         record.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         validate(record.facts(), "RunFolder.write")
 
-        model.save_pretrained(folder)
+        if _embeds_sentences(model):
+            model.save_pretrained(str(folder), create_model_card=False)
+        else:
+            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         _write_probe(folder, model, inputs)
         if log:
@@ -220,8 +224,11 @@ class RunFolder:
             license=self.license,
         )
 
-    def _task(self, inner: PreTrainedModel) -> tuple[str, str]:
+    def _task(self, model: Any) -> tuple[str, str]:
         """Name of the class that loads a model, and its pipeline tag."""
+        if _embeds_sentences(model):
+            return type(model).__name__, self.pipeline_tag or "sentence-similarity"
+        inner = _inner(model)
         own = type(inner).__name__
         if getattr(transformers, own, None) is not type(inner):
             raise UserError(f"{own} is not a class of transformers, so nobody could load it without your code")
@@ -393,8 +400,16 @@ def _settings(args: TrainingArguments) -> dict[str, Any]:
     return settings
 
 
+def _embeds_sentences(model: Any) -> bool:
+    """Whether it is a SentenceTransformer, without the import of a library that few have."""
+    library = sys.modules.get("sentence_transformers")
+    return library is not None and type(model) is library.SentenceTransformer
+
+
 def _inner(model: Any) -> Any:
-    """The transformers model inside an adapter, or the model itself."""
+    """The transformers model inside an adapter or a SentenceTransformer, or the model itself."""
+    if _embeds_sentences(model):
+        return model[0].model
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
@@ -437,7 +452,14 @@ def _configured(config: Any, revision: str | None) -> dict[str, Any]:
 
 
 def _inputs(model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The first rows of what the model reads of a batch, without labels."""
+    """The first rows of what the model reads of a batch, without labels.
+
+    Batches of sentence-transformers have several columns of texts, whose names are before what is read of each: the
+    first column's will do.
+    """
+    prefix = next((name.removesuffix("input_ids") for name in batch if name.endswith("_input_ids")), "")
+    if prefix and "input_ids" not in batch:
+        batch = {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
     unread = set(find_labels(type(model)))
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):  # a decoder that makes its inputs from the labels
         unread -= {"labels"}

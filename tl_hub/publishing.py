@@ -75,6 +75,11 @@ ALLOWED = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "head.safetensors",
+    "modules.json",  # of sentence-transformers, whose layers above the encoder have folders of their own
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "[1-9]_*/config.json",
+    "[1-9]_*/model.safetensors",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     *TOKENIZER,

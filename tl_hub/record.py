@@ -103,7 +103,8 @@ class RunRecord:
             weights (which is also there alone, in `adapter/`), was trained in its head only (feature-extraction), or
             pretrained from scratch.
         pipeline_tag: the Hub's name of the task.
-        auto_class: class that loads the model: one of `transformers`, or `FeatureModel` of tl_hub.
+        auto_class: class that loads the model: one of `transformers`, `FeatureModel` of tl_hub, or
+            `SentenceTransformer`.
         method: name and settings of the training method.
         settings: every setting of the run and the task.
         command: the line that ran it, local paths reduced to file names.

@@ -46,7 +46,7 @@ def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
 
     tensors = {f"input.{name}": tensor.cpu().contiguous() for name, tensor in inputs.items()}
     with torch.no_grad():
-        outputs = model.eval()(**inputs)
+        outputs = _outputs(model.eval(), inputs)
     tensors |= {f"output.{name}": tensor.float().cpu().contiguous() for name, tensor in _logits(outputs).items()}
     save_file(tensors, folder / PROBE, metadata={"digests": json.dumps(digests(model))})
 
@@ -111,7 +111,14 @@ def verify(
     return report
 
 
+def _outputs(model: Any, inputs: dict[str, Any]) -> Any:
+    """What a model gives; one of sentence-transformers takes a batch as a dict and adds to it."""
+    return model(dict(inputs)) if type(model).__name__ == "SentenceTransformer" else model(**inputs)
+
+
 def _logits(outputs: Any) -> dict[str, Any]:
+    if "sentence_embedding" in outputs:
+        return {"sentence_embedding": outputs["sentence_embedding"]}
     names = ("logits", "start_logits", "end_logits", "prediction_logits", "last_hidden_state")
     return {name: outputs[name] for name in names if name in outputs}
 
@@ -133,8 +140,8 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     inputs = {name.removeprefix("input."): t for name, t in tensors.items() if name.startswith("input.")}
     expected = {name.removeprefix("output."): t for name, t in tensors.items() if name.startswith("output.")}
 
-    head_only = record.auto_class == "FeatureModel"
-    auto_class = getattr(tl_hub if head_only else transformers, record.auto_class)
+    head_only, sentences = record.auto_class == "FeatureModel", record.auto_class == "SentenceTransformer"
+    auto_class: Any = None if sentences else getattr(tl_hub if head_only else transformers, record.auto_class)
     namespace: dict[str, Any] = {}
 
     def by_snippet() -> Any:
@@ -163,6 +170,8 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     loaders = {"the card's snippet": by_snippet, "transformers": by_transformers}
     if head_only:
         loaders = {"the card's snippet": by_snippet, "tl_hub": by_tl_hub}
+    if sentences:
+        loaders = {"sentence-transformers": by_snippet}
     if record.kind == "adapter":
         loaders["peft"] = by_peft
         if record.method["name"] in PEFT_ONLY:
@@ -180,7 +189,7 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
             continue
         with torch.no_grad():
             # What is stored in half precision is compared in float32, as kernels round it differently.
-            found = _logits(model.float().eval()(**inputs))
+            found = _logits(_outputs(model.cpu().float().eval(), inputs))
         difference = max(float((found[name].float() - expected[name]).abs().max()) for name in expected)
         worst = max(worst, difference)
         allowed = TOLERANCE
