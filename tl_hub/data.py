@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+import xxhash
 from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from datasets.table import InMemoryTable
@@ -128,9 +129,9 @@ def fingerprint(rows: Dataset) -> str:
 
 
 def overlap(data: Data, task: "Task") -> int:
-    """How many rows of the reported split have an input that is also a training input."""
-    trained = {task.input_of(row) for row in data.splits["train"].rows}
-    return sum(task.input_of(row) in trained for row in data.splits[data.final].rows)
+    """How many rows of the reported split have an input that is also a training input, by their 64-bit hashes."""
+    trained = {xxhash.xxh3_64_intdigest(task.input_of(row).encode()) for row in data.splits["train"].rows}
+    return sum(xxhash.xxh3_64_intdigest(task.input_of(row).encode()) in trained for row in data.splits[data.final].rows)
 
 
 class LengthBuckets:

@@ -51,20 +51,22 @@ class Vectors:
         values: float16, on disk, shape (layers, poolings, features, hidden).
         layers: 0 is what the embeddings give, k what layer k gives; the last one includes the model's final norm.
         seconds: spent in reading the texts; 0 where the cache had the vectors.
+        places: of the features that are asked for, ascending; all if None.
     """
 
     values: np.ndarray
     layers: tuple[int, ...]
     poolings: tuple[str, ...]
     seconds: float
+    places: np.ndarray | slice | None = None
 
     def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
         """The vectors of some layers side by side: (features, len(layers) * hidden), float32.
 
         With `mix`, the weights of a scalar mix, (layers,), their sum instead: (features, hidden).
         """
-        place = self.poolings.index(pooling)
-        found = (self.values[self.layers.index(layer), place].astype(np.float32) for layer in layers)
+        place, some = self.poolings.index(pooling), slice(None) if self.places is None else self.places
+        found = (self.values[self.layers.index(layer), place][some].astype(np.float32) for layer in layers)
         if mix is None:
             return np.concatenate(list(found), axis=1)
         return sum(np.float32(weight) * vectors for weight, vectors in zip(mix, found, strict=True))

@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
@@ -22,6 +23,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
+from tl_hub.methods import feature_extraction
 from tl_hub.methods.feature_extraction import FeatureExtraction, HeadOnly
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import sentences
@@ -302,6 +304,26 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     again, _ = features_run("document_classification", family, rows, SHORT, strong, overwrite=True)
     assert reads == [], "the second run reads the cache"
     assert (folder / "head.safetensors").read_bytes() == before, "what the test rows are decides nothing"
+
+
+def test_of_more_rows_than_memory_holds_some_are_drawn_and_all_are_scored(features_run, tmp_path, monkeypatch):
+    """Against a run that is given no rows but those."""
+    splits = {**DOCUMENTS, "validation": DOCUMENTS["test"][:3]}
+    drawn = sorted(np.random.default_rng(0).permutation(len(DOCUMENTS["train"]))[:12].tolist())
+    few = {**splits, "train": [DOCUMENTS["train"][i] for i in drawn]}
+    one = {"layer": "1", "pooling": "mean", "strength": 1.0}
+    expected, _ = features_run("document_classification", "bert", few, SHORT, one)
+    head = load_file(tmp_path / "run" / "head.safetensors")
+    assert not any("drawn by chance" in note for note in expected.data.notes)
+    monkeypatch.setattr(feature_extraction, "_HEAD_ROWS", 12)
+    monkeypatch.setattr(feature_extraction, "_SCORED_AT_ONCE", 5)
+    record, _ = features_run("document_classification", "bert", splits, SHORT, one, overwrite=True)
+    assert "The head was fitted on 12 of the training rows, drawn by chance." in record.data.notes
+    for name, tensor in load_file(tmp_path / "run" / "head.safetensors").items():
+        assert torch.allclose(tensor, head[name], atol=1e-4), name
+    shown = [{row["text"]: row["probability"] for row in each.examples} for each in (record, expected)]
+    assert shown[0] and shown[0] == pytest.approx(shown[1], abs=1e-3)
+    assert [m.value for m in record.metrics] == pytest.approx([m.value for m in expected.metrics], abs=0.1)
 
 
 def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):

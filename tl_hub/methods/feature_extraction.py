@@ -35,6 +35,9 @@ from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base, History
 
 _SWEEP_ROWS = 3000
+_HEAD_ROWS = 50_000
+"""Training rows that a head is fitted on, at most: their vectors must fit into memory several times."""
+_SCORED_AT_ONCE = 10_000
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
 _TABLE = "Quality by layer and pooling"
 _IDS = ("input_ids", "token_type_ids")
@@ -68,7 +71,8 @@ class FeatureExtraction:
     Which layer is best depends on the task (Peters et al. 2019, https://arxiv.org/abs/1903.05987); raw vectors of the
     first or last token, that nothing was trained to fill, are seldom good. Each layer with each pooling is therefore
     compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
-    chosen by cross-validation too. Rows of validation and test have no part in it.
+    chosen by cross-validation too. Rows of validation and test have no part in it. Of more than 50,000 training rows
+    the head reads 50,000, drawn by chance.
 
     Raises:
         UserError: a setting is out of its range.
@@ -185,6 +189,8 @@ class FeatureExtraction:
         is chosen on the validation rows.
         """
         folder, start = Path(run.output_dir), time.perf_counter()
+        if len(data.splits["train"].rows) > _HEAD_ROWS:
+            data.notes.append(f"The head was fitted on {_HEAD_ROWS:,} of the training rows, drawn by chance.")
         chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)  # there only with --overwrite
@@ -233,7 +239,8 @@ class FeatureExtraction:
         return made.folded() if self.fold else made
 
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
-        """Choose by cross-validation on the rows of `split`, and fit the head on all of them."""
+        """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on 50,000."""
+        vectors, split = _drawn(vectors, split, seed)
         layers, poolings = self.candidates(features.encoder_of(model))
         targets = task.targets(split.rows)
         groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
@@ -279,10 +286,27 @@ class FeatureExtraction:
     ) -> Score:
         split = data.splits[name]
         assert split.features is not None
-        read = vectors[name].of(chosen.layers, chosen.pooling, chosen.mix)
         if isinstance(task, ExtractiveSummarization):
-            read = task.examples(read, split.features)
-        return task.score({"logits": chosen.head(read)}, split.rows, split.features, decision)
+            read = task.examples(vectors[name].of(chosen.layers, chosen.pooling, chosen.mix), split.features)
+            return task.score({"logits": chosen.head(read)}, split.rows, split.features, decision)
+        starts = range(0, len(split.features), _SCORED_AT_ONCE)
+        parts = [dataclasses.replace(vectors[name], places=slice(s, s + _SCORED_AT_ONCE)) for s in starts]
+        logits = [chosen.head(part.of(chosen.layers, chosen.pooling, chosen.mix)) for part in parts]
+        return task.score({"logits": np.concatenate(logits)}, split.rows, split.features, decision)
+
+
+def _drawn(vectors: Vectors, split: Split, seed: int) -> tuple[Vectors, Split]:
+    """At most `_HEAD_ROWS` rows of a split, drawn by chance, with their features and vectors."""
+    if len(split.rows) <= _HEAD_ROWS:
+        return vectors, split
+    assert split.features is not None
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(split.rows))[:_HEAD_ROWS])
+    row = np.asarray(split.features.with_format("numpy")["row"][:])
+    places = np.flatnonzero(np.isin(row, chosen))
+    features = split.features.select(places).remove_columns("row")
+    # Rows are counted from 0 without a gap, as those of a whole split are.
+    features = features.add_column("row", np.searchsorted(chosen, row[places]).tolist())
+    return dataclasses.replace(vectors, places=places), Split(split.rows.select(chosen), features)
 
 
 @dataclass(kw_only=True)
