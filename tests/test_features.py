@@ -444,9 +444,13 @@ def fitted(rows, checkpoint_folders, tmp_path_factory):
     return fit
 
 
+@pytest.mark.parametrize("layer", ["auto", "sweep"])
 @pytest.mark.parametrize("family", ARCHITECTURES)
-def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(family, fitted, rows, tmp_path, checkpoint_folders):
-    model = fitted(family).model_
+def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(
+    family, layer, fitted, rows, tmp_path, checkpoint_folders
+):
+    model = fitted(family, layer=layer).model_
+    assert len(model.settings["layers"]) == (3 if layer == "auto" else 1)
     model.save_pretrained(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".safetensors"}
     assert (tmp_path / "head.safetensors").stat().st_size < 4000, "the base is not in it"
@@ -459,9 +463,11 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(family, fitted, ro
     inputs = loaded.tokenizer(texts[0], return_tensors="pt", return_token_type_ids=family in ("bert", "xlnet"))
     with torch.no_grad():
         states = (stock.encoder if family == "t5" else stock)(**inputs, output_hidden_states=True).hidden_states
-    state = states[model.settings["layers"][0]][0].numpy()
-    pool = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
-    np.testing.assert_allclose(one_by_one[0], pool[model.settings["pooling"]], atol=1e-5)
+    expected = []
+    for state in (states[k][0].numpy() for k in model.settings["layers"]):
+        pool = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
+        expected.append(pool[model.settings["pooling"]])
+    np.testing.assert_allclose(one_by_one[0], np.concatenate(expected), atol=1e-5)
     assert loaded.predict([]) == [] and set(loaded.predict(texts)) <= {"0", "1", "2"}
 
 

@@ -404,7 +404,17 @@ def test_four_layers_side_by_side(tmp_path, monkeypatch, checkpoint_folders):
     for depth, layers in ((5, (2, 3, 4, 5)), (3, (0, 1, 2, 3)), (2, (0, 1, 2))):
         config.num_hidden_layers = depth
         encoder = features.encoder_of(transformers.AutoModelForSequenceClassification.from_config(config))
-        assert FeatureExtraction(layer="last4", pooling="mean").candidates(encoder)[0] == [layers]
+        assert FeatureExtraction(layer="last4", pooling="mean").candidates(encoder, 9)[0] == [layers]
+
+
+def test_few_texts_do_not_choose_a_layer(checkpoints):
+    encoder = features.encoder_of(checkpoints("gpt2", AUTO)[0])
+    every = [(0,), (1,), (2,)]
+    assert FeatureExtraction().candidates(encoder, 499) == ([(0, 1, 2)], ("mean",))
+    assert FeatureExtraction(pooling="max").candidates(encoder, 499) == ([(0, 1, 2)], ("max",))
+    assert FeatureExtraction().candidates(encoder, 500) == (every, ("mean", "last", "max"))
+    assert FeatureExtraction(layer="sweep").candidates(encoder, 8) == (every, ("mean", "last", "max"))
+    assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(2,)], ("last",))  # all that can be folded
 
 
 STORIES = {

@@ -35,6 +35,8 @@ from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base, History
 
 _SWEEP_ROWS = 3000
+_FEWEST_TO_CHOOSE = 500
+"""Training texts below which cross-validation chooses a layer by noise; model_cards/README.md has the measurement."""
 _HEAD_ROWS = 50_000
 """Training rows that a head is fitted on, at most: their vectors must fit into memory several times."""
 _SCORED_AT_ONCE = 10_000
@@ -71,8 +73,9 @@ class FeatureExtraction:
     Which layer is best depends on the task (Peters et al. 2019, https://arxiv.org/abs/1903.05987); raw vectors of the
     first or last token, that nothing was trained to fill, are seldom good. Each layer with each pooling is therefore
     compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
-    chosen by cross-validation too. Rows of validation and test have no part in it. Of more than 50,000 training rows
-    the head reads 50,000, drawn by chance.
+    chosen by cross-validation too. Rows of validation and test have no part in it. Fewer than 500 texts would choose
+    a layer by chance, and the usual pooling of the last four, side by side, serves them better. Of more than 50,000
+    rows the head reads 50,000, drawn by chance.
 
     Raises:
         UserError: a setting is out of its range.
@@ -96,7 +99,11 @@ class FeatureExtraction:
     )
     """Settings of runs and tasks that only training by gradient reads."""
 
-    layer: str = flag("sweep", "layer (0: embeddings), sweep: the best, last4: side by side, mix: a weighted sum")
+    layer: str = flag(
+        "auto",
+        "layer (0: embeddings), sweep: the best, last4: side by side, mix: a weighted sum; auto: sweep, but last4 "
+        f"where fewer than {_FEWEST_TO_CHOOSE} training texts would choose by chance",
+    )
     pooling: Pooling = flag(
         "sweep", "what is taken of the tokens' vectors; attention: a mean weighted by what each receives"
     )
@@ -106,8 +113,8 @@ class FeatureExtraction:
     fold: bool = flag(False, "write a whole model of transformers' own class, where it can compute the same")
 
     def __post_init__(self) -> None:
-        if self.layer not in ("sweep", "last4", "mix") and not self.layer.isdecimal():
-            raise UserError(f"--layer is {self.layer!r}; it must be sweep, last4, mix or a whole number from 0")
+        if self.layer not in ("auto", "sweep", "last4", "mix") and not self.layer.isdecimal():
+            raise UserError(f"--layer is {self.layer!r}; it must be auto, sweep, last4, mix or a whole number from 0")
         if self.strength is not None and not 0 < self.strength < np.inf:
             raise UserError(f"--strength is {self.strength}; it must be a number greater than 0")
         if self.cv < 2:
@@ -115,8 +122,8 @@ class FeatureExtraction:
         if self.fold and self.head == "mlp":
             raise UserError("--fold needs a linear head; --head mlp is none")
 
-    def candidates(self, encoder: Any) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-        """The layers (or several of them together) and the poolings to choose from.
+    def candidates(self, encoder: Any, texts: int) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+        """The layers (or several of them together) and the poolings to choose from by so many training texts.
 
         Raises:
             UserError: the model has no such layer, or `fold` and a choice exclude each other.
@@ -124,18 +131,21 @@ class FeatureExtraction:
         model_type, depth = encoder.config.model_type, features.depth_of(encoder)
         poolings = ARCHITECTURES[model_type].poolings if self.pooling == "sweep" else (self.pooling,)
         layers: list[tuple[int, ...]] = [(layer,) for layer in range(depth + 1)]
-        if self.layer == "last4":
+        few = self.layer == "auto" and texts < _FEWEST_TO_CHOOSE and not self.fold
+        if few:
+            poolings = poolings[:1]
+        if few or self.layer == "last4":
             layers = [tuple(range(max(depth - 3, 0), depth + 1))]
         elif self.layer == "mix":
             layers = [tuple(range(depth + 1))]
-        elif self.layer != "sweep":
+        elif self.layer.isdecimal():
             if int(self.layer) > depth:
                 raise UserError(f"--layer is {self.layer}; the model has {depth} layers")
             layers = [(int(self.layer),)]
         if self.fold:
             if self.pooling == "sweep":
                 poolings = poolings[1:2]  # of the special token, which transformers' heads read
-            if self.layer == "sweep":
+            if self.layer in ("auto", "sweep"):
                 layers = layers[-1:] if model_type == "gpt2" else layers[1:]
             check_foldable(model_type, layers[0], poolings[0], depth)
         return layers, poolings
@@ -162,7 +172,9 @@ class FeatureExtraction:
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
             raise UserError("--class_weights balanced with several labels a row needs --head logistic")
         encoder = features.encoder_of(model)
-        layers, poolings = self.candidates(encoder)
+        train = data.splits["train"].features
+        assert train is not None
+        layers, poolings = self.candidates(encoder, len(train))
         wanted = sorted({layer for group in layers for layer in group})
         if run.check:
             rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
@@ -241,7 +253,7 @@ class FeatureExtraction:
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
         """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on 50,000."""
         vectors, split = _drawn(vectors, split, seed)
-        layers, poolings = self.candidates(features.encoder_of(model))
+        layers, poolings = self.candidates(features.encoder_of(model), len(split.features))
         targets = task.targets(split.rows)
         groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
         parts = min(self.cv, len(targets) if groups is None else len(split.rows))
@@ -443,7 +455,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         model: str = "tiny:bert",
         *,
         revision: str | None = None,
-        layer: str = "sweep",
+        layer: str = "auto",
         pooling: Pooling = "sweep",
         head: heads.Kind = "logistic",
         strength: float | None = None,
@@ -486,7 +498,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         task.learn({"train": rows})
         model, tokenizer, base = training.load_model(run, task)
         split = Split(rows, task.encode(rows, tokenizer, model))
-        layers, poolings = method.candidates(features.encoder_of(model))
+        layers, poolings = method.candidates(features.encoder_of(model), len(split.features))
         vectors = features.extract(
             features.encoder_of(model),
             split.features,
