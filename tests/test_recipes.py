@@ -228,6 +228,7 @@ def test_the_other_recipes_end_to_end(recipe, checkpoint_folders, tmp_path, name
         flags += ["--train_file", str(tmp_path / "train.jsonl"), "--label_column", "kind", "--rank", "2"]
     process = recipe(name, *flags, TL_HUB_CACHE=str(tmp_path / "cache"))
     assert process.returncode == 0, process.stderr
+    assert ("4 training rows of the rarest class" in process.stdout) == (name == "sentiment_adapter")
     record = RunRecord.load(tmp_path / "run")
     assert record.kind == {"sentiment_adapter": "adapter", "qa_features": "feature-extraction"}[name]
     if name == "sentiment_adapter":

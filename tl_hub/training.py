@@ -224,6 +224,9 @@ def train(
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
         raise RunStopped(_checked(objective, batch, data, task, run, steps, accelerator), exit_code=0)
+    advice = task.advice()
+    if advice and accelerator.is_main_process:
+        print(f"note: {advice}", flush=True)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
     _check_space(folder, model)
     if run.resume:

@@ -71,6 +71,10 @@ class Task(ABC):
         """Values of the model's configuration that the task sets, by name. Whoever loads an adapter must give them."""
         return {}
 
+    def advice(self) -> str | None:
+        """What somebody who is about to train should know of so many rows, once `learn` has seen them."""
+        return None
+
     @abstractmethod
     def check(self, rows: Dataset) -> Dataset:
         """The columns the task reads, under their standard names; no rows at all if the answers are hidden.
