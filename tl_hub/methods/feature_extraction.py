@@ -497,11 +497,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         rows = task.check(Dataset.from_dict({"text": list(X), "label": places.tolist()}))
         task.learn({"train": rows})
         model, tokenizer, base = training.load_model(run, task)
-        split = Split(rows, task.encode(rows, tokenizer, model))
-        layers, poolings = method.candidates(features.encoder_of(model), len(split.features))
+        encoded = task.encode(rows, tokenizer, model)
+        split = Split(rows, encoded)
+        layers, poolings = method.candidates(features.encoder_of(model), len(encoded))
         vectors = features.extract(
             features.encoder_of(model),
-            split.features,
+            encoded,
             task.collator(tokenizer, training=False),
             sorted({layer for group in layers for layer in group}),
             poolings,
