@@ -682,6 +682,13 @@ def test_both_upload_paths_to_the_reference_hub(reference, tmp_path, path):
     cases += [(route, "delay", "before", 1) for route in uploads if path == "xet"]
     try:
         assert "error" not in pusher(write_run(tmp_path / "run"), name, collection="Mine")
+        kept = [
+            item["id"]
+            for each in reference.hub.collections.values()
+            if each["title"] == "Mine"
+            for item in each["items"]
+        ]
+        assert kept.count(name) == 1
         repo = reference.hub.repos["model", name]
         for number, (route, what, phase, count) in enumerate(random.Random(1).sample(cases, len(cases)), start=1):
             folder = write_run(tmp_path / "run", number + (path == "lfs") / 2)  # what is there is not sent again

@@ -215,5 +215,12 @@ def test_not_a_record(tmp_path: Path) -> None:
         RunRecord.load(tmp_path)
 
 
+def test_a_record_of_a_newer_version_is_not_taken_for_a_wrong_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"made by a newer version of tl_hub \(its format is 2, this one reads 1\)"):
+        load(tmp_path, minimal() | {"version": 2, "of_the_future": 1})
+    with pytest.raises(UserError, match="version"):
+        load(tmp_path, minimal() | {"version": 0})
+
+
 def test_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff" + json.dumps(minimal())).name == "mine"

@@ -187,7 +187,7 @@ class RunRecord:
         """Read the `run.json` of a run folder.
 
         Raises:
-            UserError: there is none, or it does not fit the schema (names the field).
+            UserError: there is none, it does not fit the schema (names the field), or a newer tl_hub wrote it.
         """
         path = Path(folder) / FILE
         if not path.is_file():
@@ -198,6 +198,12 @@ class RunRecord:
             raise UserError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        newer = facts.get("version") if isinstance(facts, dict) else None
+        if isinstance(newer, int) and newer > VERSION:
+            raise UserError(
+                f"{path} was made by a newer version of tl_hub (its format is {newer}, this one reads {VERSION}); "
+                "update with pip install -U tl_hub"
+            )
         validate(facts, str(path))
         return cls.from_facts(facts)
 
