@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -18,6 +19,10 @@ from accelerate.state import AcceleratorState
 
 from tl_hub import samples, verification
 from tl_hub.record import RunRecord
+
+# The same examples each time, and none kept on the disk: what passes here passes anywhere.
+hypothesis.settings.register_profile("tl_hub", derandomize=True, database=None, deadline=None, max_examples=200)
+hypothesis.settings.load_profile("tl_hub")
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

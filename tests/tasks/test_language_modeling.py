@@ -5,11 +5,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import transformers
 from datasets import Dataset
+from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
@@ -204,15 +206,25 @@ def test_span_corruption_of_the_papers_example() -> None:
     assert " ".join(with_sentinels(words, ~removed, marks)) == "<X> for inviting <Y> last <Z>"
 
 
-@pytest.mark.parametrize("length", [2, 3, 7, 20, 100, 255, 511])
-def test_noise_has_the_published_rates(length: int) -> None:
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        mask = noise_mask(length, 0.15, 3.0, 100, random)
-        starts = np.flatnonzero(np.diff([0, *mask.astype(int)]) == 1)
-        assert mask.sum() == max(1, round(0.15 * length))
-        assert len(starts) == max(1, round(mask.sum() / 3.0))
-        assert len(mask) == length and not mask[0] and mask[-1]
+@hypothesis.given(st.integers(2, 600), st.integers(0, 2**32 - 1))
+def test_noise_has_the_published_rates(length: int, seed: int) -> None:
+    mask = noise_mask(length, 0.15, 3.0, 100, np.random.default_rng(seed))
+    starts = np.flatnonzero(np.diff([0, *mask.astype(int)]) == 1)
+    assert mask.sum() == max(1, round(0.15 * length))
+    assert len(starts) == max(1, round(mask.sum() / 3.0))
+    assert len(mask) == length and not mask[0] and mask[-1]
+
+
+@hypothesis.given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_a_text_and_what_was_taken_out_of_it_make_it_whole(removed: list[bool]) -> None:
+    ids, marks = np.arange(100, 100 + len(removed)), np.arange(100)
+    given_out = [with_sentinels(ids, mask, marks).tolist() for mask in (np.array(removed), ~np.array(removed))]
+    kept, taken = ([token for token in part if token >= 100] for part in given_out)
+    assert sorted(kept + taken) == ids.tolist() and kept == ids[~np.array(removed)].tolist()
+    for part in given_out:  # sentinels in their order, each once, and never two side by side
+        used = [token for token in part if token < 100]
+        assert used == list(range(len(used)))
+        assert not any(a < 100 and b < 100 for a, b in itertools.pairwise(part))
 
 
 def test_noise_needs_no_more_sentinels_than_there_are() -> None:

@@ -6,11 +6,13 @@ import json
 import runpy
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import transformers
 from datasets import Dataset
+from hypothesis import strategies as st
 
 import tl_hub
 from tl_hub import data, finish, training
@@ -29,20 +31,28 @@ def brute_force_spans(start, end, first, last, longest):
     return sorted(spans, key=lambda span: -span[0])
 
 
-@pytest.mark.parametrize("longest", [1, 3, 30])
-def test_best_spans_equals_brute_force(longest):
-    random = torch.Generator().manual_seed(longest)
-    start, end = torch.randn(40, 24, generator=random) * 3, torch.randn(40, 24, generator=random) * 3
-    first = torch.randint(0, 12, (40,), generator=random)
-    last = first + 1 + torch.randint(0, 12, (40,), generator=random)
-    null = torch.zeros(40, dtype=torch.long)
-    found = best_spans(start, end, first, last, null, longest)
-    for row in range(40):
-        spans = brute_force_spans(start[row], end[row], int(first[row]), int(last[row]), longest)
-        assert (int(found["start"][row]), int(found["end"][row])) == spans[0][1:]
-        assert float(found["span"][row]) == pytest.approx(spans[0][0], abs=1e-5)
-        assert float(found["log_total"][row]) == pytest.approx(np.logaddexp.reduce([s for s, _, _ in spans]), abs=1e-4)
-        assert float(found["null"][row]) == pytest.approx(float(start[row, 0] + end[row, 0]), abs=1e-5)
+@st.composite
+def windows_of_scores(draw):
+    """Scores of a window's tokens, equal and extreme ones among them, and where its context lies."""
+    length = draw(st.integers(2, 12))
+    score = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e4, 1e4, width=32))
+    start, end = (draw(st.lists(score, min_size=length, max_size=length)) for _ in range(2))
+    first = draw(st.integers(0, length - 1))
+    return start, end, first, draw(st.integers(first + 1, length)), draw(st.integers(0, length - 1))
+
+
+@hypothesis.given(windows_of_scores(), st.integers(1, 14))
+def test_best_spans_equals_brute_force(window, longest):
+    start, end, first, last, null = window
+    start, end = torch.tensor([start]), torch.tensor([end])
+    given = (torch.tensor([place]) for place in (first, last, null))
+    found = {name: value.item() for name, value in best_spans(start, end, *given, longest).items()}
+    spans = brute_force_spans(start[0], end[0], first, last, longest)
+    chosen = {(i, j): score for score, i, j in spans}[found["start"], found["end"]]  # of equal ones any will do
+    assert chosen == spans[0][0]
+    assert found["span"] == pytest.approx(chosen, rel=1e-5, abs=1e-5)
+    assert found["log_total"] == pytest.approx(np.logaddexp.reduce([s for s, _, _ in spans]), rel=1e-5, abs=1e-4)
+    assert found["null"] == pytest.approx(float(start[0, null] + end[0, null]), rel=1e-5, abs=1e-5)
 
 
 def test_a_top_20_search_would_miss_the_best_span():
