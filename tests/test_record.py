@@ -184,6 +184,8 @@ WRONG = [
     ("data.splits.train", 5, "data.splits.train"),
     ("cost.device", 1, "cost.device"),
     ("method.rank", 8, "rank"),
+    ("config", {"x=__import__('os').getcwd(), y": 1}, "config"),  # it becomes code of the card's snippet
+    ("config", {"trust_remote_code": True}, "trust_remote_code"),
     ("seed", 1, "seed"),
 ]
 

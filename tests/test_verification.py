@@ -147,6 +147,50 @@ def test_a_folder_that_does_not_load_is_a_failure_with_the_reason(folders, tmp_p
         verification.check(folder)
 
 
+@pytest.mark.parametrize("load", [tl_hub.pipeline, verification.check])
+@pytest.mark.parametrize("kind", ["fine-tuned", "adapter"])
+def test_neither_pickles_nor_foreign_code_are_loaded(folders, tmp_path, kind, load):
+    """What a pickle does on loading, and code that a folder brings, would leave a file behind."""
+    spoilt, mark = tmp_path / "run", tmp_path / "mark"
+    shutil.copytree(folders("bert", Adapter(rank=4) if kind == "adapter" else FineTune()), spoilt)
+    weights = spoilt / ("adapter_model.safetensors" if kind == "adapter" else "model.safetensors")
+    weights.rename(tmp_path / "kept")
+    pickled = {"adapter": "adapter_model.bin", "fine-tuned": "pytorch_model.bin"}[kind]
+    torch.save({"bert.pooler.dense.bias": _Writes(str(mark))}, spoilt / pickled)
+    with pytest.raises((UserError, RunStopped), match="no weights in safetensors .* pickles are not loaded"):
+        load(spoilt)
+    (spoilt / pickled).unlink()
+    (tmp_path / "kept").rename(weights)
+    (spoilt / "foreign.py").write_text(f"open({str(mark)!r}, 'w')\nclass Foreign: pass\n")
+    tokenizer = json.loads((spoilt / "tokenizer_config.json").read_text())
+    tokenizer["auto_map"] = {"AutoTokenizer": ["foreign.Foreign", None]}
+    (spoilt / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    with pytest.raises((UserError, RunStopped), match="code of its own"):
+        load(spoilt)
+    assert not mark.exists()
+
+
+class _Writes:
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_an_adapters_base_is_loaded_from_safetensors_only(folders, tmp_path):
+    spoilt, base = tmp_path / "run", tmp_path / "base"
+    shutil.copytree(folders("bert", Adapter(rank=4)), spoilt)
+    config = json.loads((spoilt / "adapter_config.json").read_text())
+    shutil.copytree(config["base_model_name_or_path"], base)
+    (spoilt / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))
+    tl_hub.pipeline(spoilt)
+    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
+    (base / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be loaded: .*safetensors"):
+        tl_hub.pipeline(spoilt)
+
+
 def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
     with pytest.raises(UserError, match="holds no run.json"):
         tl_hub.pipeline(tmp_path)

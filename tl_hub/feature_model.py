@@ -210,7 +210,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         fetch: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         own = {**fetch, "revision": revision, "force_download": force_download}
         file = Path(model_id) / HEAD if Path(model_id).is_dir() else hf_hub_download(model_id, HEAD, **own)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, **own)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, trust_remote_code=False, **own)
         encoder = _base(model_id, config["base"], base, fetch)
         return cls(encoder, tokenizer, config, load_file(file)).eval()
 
@@ -253,7 +253,9 @@ def _base(model_id: str, base: dict[str, Any], folder: str | Path | None, fetch:
             )
     options = {**fetch, "revision": base["revision"]} if folder is None and base["source"] == "hub" else {}
     try:
-        model = transformers.AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True, **options)
+        model = transformers.AutoModel.from_pretrained(
+            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"{model_id}: its base {base['id']} cannot be loaded ({str(error).splitlines()[0]})") from error
     encoder = encoder_of(model)

@@ -9,9 +9,10 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from tl_hub import hub, publishing
+from tl_hub import hub, publishing, verification
 from tl_hub.errors import UserError
 from tl_hub.feature_model import FeatureModel
 from tl_hub.methods import adapter
@@ -43,29 +44,24 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
     if headless or (record.pipeline_tag not in _PIPELINES and not masked):
-        raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; transformers.pipeline({str(location)!r}) may")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{location} holds no weights in safetensors; pickles are not loaded")
+        sentences = record.auto_class == "SentenceTransformer"
+        other = "sentence_transformers.SentenceTransformer" if sentences else "transformers.pipeline"
+        raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; {other}({str(location)!r}) may")
+    verification.check_weights(folder, record)
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
-    auto_class = FeatureModel if head_only else getattr(transformers, record.auto_class)
-    if record.kind == "adapter":
-        config = PeftConfig.from_pretrained(str(folder))
-        if not Path(config.base_model_name_or_path).is_dir():
-            hub.model_facts(config.base_model_name_or_path, config.revision)  # says clearly that it is missing
-        model: Any = PeftModel.from_pretrained(
-            auto_class.from_pretrained(
-                config.base_model_name_or_path, revision=config.revision, dtype=torch.float32, **record.config
-            ),
-            folder,
+    if not head_only and not hasattr(transformers, record.auto_class):
+        raise UserError(
+            f"{location} was made for {record.auto_class}, which this version of transformers does not have"
         )
-        adapter.reserve(model)
-    elif head_only:
-        model = auto_class.from_pretrained(folder)
-    else:
-        model = auto_class.from_pretrained(folder, dtype=torch.float32)
+    try:
+        model = _model(folder, record)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{location} cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        ) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     if masked:
         return transformers.pipeline("fill-mask", model=model.to(device), tokenizer=tokenizer)
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
@@ -73,6 +69,25 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
     task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
     return pipeline_class(model.to(device), tokenizer, task, record.decision)
+
+
+def _model(folder: Path, record: RunRecord) -> Any:
+    """The model of a run folder, in float32, with its adapter on its base."""
+    if record.auto_class == FeatureModel.__name__:
+        return FeatureModel.from_pretrained(folder)
+    auto_class = getattr(transformers, record.auto_class)
+    safe: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    if record.kind != "adapter":
+        return auto_class.from_pretrained(folder, **safe)
+    config = PeftConfig.from_pretrained(str(folder))
+    place = config.base_model_name_or_path
+    if not Path(place).is_dir():
+        hub.model_facts(place, config.revision)  # says clearly that it is missing
+    model = PeftModel.from_pretrained(
+        auto_class.from_pretrained(place, revision=config.revision, **safe, **record.config), folder
+    )
+    adapter.reserve(model)
+    return model
 
 
 class QuestionAnsweringPipeline:

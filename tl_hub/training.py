@@ -165,12 +165,13 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
             f"use {', '.join(task.model_types)}"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=base.revision)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=base.revision, trust_remote_code=False)
         model, report = getattr(transformers, task.class_for(config.model_type)).from_pretrained(
             path,
             revision=base.revision,
             dtype=torch.float32,
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **task.config_for(config.model_type),
         )
@@ -629,7 +630,7 @@ def _distributed() -> bool:
 def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
     path, base = _locate(run)
     try:
-        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision)
+        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_hub import card
-from tl_hub.errors import RunStopped
+from tl_hub.errors import RunStopped, UserError
 from tl_hub.record import RunRecord
 
 PROBE = "probe.safetensors"
@@ -37,6 +37,24 @@ def digests(model: Any) -> dict[str, str]:
         for name, p in model.named_parameters()
         if "original_module" not in name
     }
+
+
+def check_weights(folder: Path, record: RunRecord) -> None:
+    """Whether nothing but safetensors and the code of installed libraries is needed to load a run folder.
+
+    Raises:
+        UserError: it holds no weights of its kind in safetensors, or asks for code of its own.
+    """
+    names = ["model.safetensors", "model.safetensors.index.json"]
+    if record.kind == "adapter":
+        names = ["adapter_model.safetensors"]
+    elif record.auto_class == "FeatureModel":
+        names = ["head.safetensors"]
+    if not any((folder / name).is_file() for name in names):
+        raise UserError(f"{folder} holds no weights in safetensors ({names[0]}); pickles are not loaded")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in json.loads((folder / name).read_text(encoding="utf-8")):
+            raise UserError(f"{folder / name} asks for code of its own (auto_map), which is not run")
 
 
 def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
@@ -68,6 +86,7 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
     process = subprocess.run(
         [sys.executable, "-m", "tl_hub.verification", str(folder)],
         env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if offline else {}), "TRANSFORMERS_VERBOSITY": "error"},
+        stdin=subprocess.DEVNULL,  # nobody is asked whether to run foreign code
         capture_output=True,
         text=True,
         check=False,
@@ -143,6 +162,7 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     head_only, sentences = record.auto_class == "FeatureModel", record.auto_class == "SentenceTransformer"
     auto_class: Any = None if sentences else getattr(tl_hub if head_only else transformers, record.auto_class)
     namespace: dict[str, Any] = {}
+    safe = {"use_safetensors": True, "trust_remote_code": False}
 
     def by_snippet() -> Any:
         exec(card.snippet(record, None), namespace)
@@ -156,14 +176,15 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
         return auto_class.from_pretrained(".")
 
     def by_transformers() -> Any:
-        return auto_class.from_pretrained(".", dtype=torch.float32, revision=record.base_revision, **record.config)
+        own = {"revision": record.base_revision, "dtype": torch.float32, **safe}
+        return auto_class.from_pretrained(".", **own, **record.config)
 
     def by_peft() -> Any:
         from peft import PeftConfig, PeftModel
 
         base = PeftConfig.from_pretrained(".")
         plain = auto_class.from_pretrained(
-            base.base_model_name_or_path, revision=base.revision, dtype=torch.float32, **record.config
+            base.base_model_name_or_path, revision=base.revision, dtype=torch.float32, **safe, **record.config
         )
         return PeftModel.from_pretrained(plain, ".")
 
@@ -232,7 +253,13 @@ def _same(found: Any, stated: Any) -> bool:
 
 def main() -> None:
     os.chdir(sys.argv[1])
-    print(json.dumps(_load_back(RunRecord.load("."))))
+    try:
+        record = RunRecord.load(".")
+        check_weights(Path(), record)
+        report = _load_back(record)
+    except UserError as error:
+        report = {"error": str(error)}
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":
