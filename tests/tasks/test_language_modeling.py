@@ -9,13 +9,12 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-import transformers
 from datasets import Dataset
 from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
-from tl_hub import data, finish, samples, training, verification
+from tl_hub import data, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.inference import MaskFillingPipeline, SpanFillingPipeline
@@ -393,44 +392,27 @@ def test_every_cell_trains_and_loads_back(
         assert isinstance(answer["generated_text"], str)
 
 
-def test_a_gap_is_filled_with_what_t5_writes_for_it() -> None:
-    """The embedded T5, asked as in its pretraining, against its own output read by hand."""
-    folder = samples.checkpoint("t5")
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(), {})
-    source = "The river <extra_id_0> in the hills and ends in <extra_id_1> sea."
-    ids = model.generate(
-        **tokenizer(source, return_tensors="pt"), max_new_tokens=48, num_beams=4, pad_token_id=0, eos_token_id=1
-    )
-    written = tokenizer.decode(ids[0], skip_special_tokens=False)
-    _, _, rest = written.partition("<extra_id_0>")
-    first, _, rest = rest.partition("<extra_id_1>")
-    second = rest.partition("<extra_id_2>")[0].partition("</s>")[0]
-    answer = fill([source])[0]
-    assert answer["spans"] == [first.strip(), second.strip()] and first.strip() and second.strip()
-    filled = source.replace("<extra_id_0>", first.strip()).replace("<extra_id_1>", second.strip())
-    assert answer["generated_text"] == filled
-    with pytest.raises(UserError, match="no gap to fill; write <extra_id_0>"):
-        fill("The river.")
-
-
-def test_gaps_are_filled_by_a_t5_that_writes_whole_texts(checkpoints: Any) -> None:
-    """A model that has learnt one text by heart, so that what it should write is known."""
+@pytest.mark.parametrize("whole", [False, True], ids=["spans", "whole text"])
+def test_gaps_are_filled_with_what_t5_writes_for_them(checkpoints: Any, whole: bool) -> None:
+    """By a model that has learnt one answer by heart, so that what it writes is known."""
     model, tokenizer = checkpoints("t5", "AutoModelForSeq2SeqLM")
     text = "the river rises in the hills and ends in the sea."
     text = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)  # what its vocabulary can write
     source = text.replace("rises", "<extra_id_0>").replace("the sea", "<extra_id_1>")
-    batch = tokenizer(source, return_tensors="pt") | {"labels": tokenizer(text, return_tensors="pt")["input_ids"]}
+    target = text if whole else "<extra_id_0> rises <extra_id_1> the sea <extra_id_2>"
+    batch = tokenizer(source, return_tensors="pt") | {"labels": tokenizer(target, return_tensors="pt")["input_ids"]}
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(80):
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(whole_target=True), {})
+    fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(whole_target=whole), {})
     assert fill(source) == {"spans": ["rises", "the sea"], "generated_text": text}
-    other = fill(source.replace("hills", "towns"))  # the text learnt by heart is written all the same
-    assert other == {"spans": ["", ""], "generated_text": text}
+    other = source.replace("hills", "towns")  # the answer learnt by heart is given all the same
+    assert fill([other])[0]["spans"] == (["", ""] if whole else ["rises", "the sea"])
+    assert fill([other])[0]["generated_text"] == (text if whole else text.replace("hills", "towns"))
+    with pytest.raises(UserError, match="no gap to fill; write <extra_id_0>"):
+        fill("The river.")
 
 
 def test_a_mask_is_filled_by_xlnet_from_both_sides(checkpoints: Any) -> None:
