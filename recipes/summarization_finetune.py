@@ -18,7 +18,7 @@ from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.sequence_to_sequence import Summarization
 
 # T5 is trained at rates far above those of BERT (Raffel et al. 2020, section 3.1.2).
-RUN = RunConfig(output_dir="runs/summarization_finetune", model="tiny:t5", epochs=5, batch_size=16, learning_rate=1e-3)
+RUN = RunConfig(output_dir="runs/summarization_finetune", model="tiny:t5", epochs=3, batch_size=16, learning_rate=1e-3)
 TASK = Summarization(max_source_length=384, max_target_length=48)
 METHOD = FineTune()
 

@@ -1,5 +1,7 @@
 """The end of a run: what is worked out there and nowhere else."""
 
+import shlex
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +25,14 @@ class Texts:
 
 def rows_of(words: np.ndarray) -> Dataset:
     return Dataset.from_dict({"text": ["word " * n for n in words.tolist()]})
+
+
+def test_the_command_is_one_that_a_shell_takes_without_paths_of_this_machine(monkeypatch, tmp_path):
+    words = ["--train_file", str(tmp_path), "--test_file=/data/anna/test.csv", "--label_separator", "; ", "--seed=3"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/recipes/sentiment_finetune.py", *words])
+    shown = shlex.split(finish._command())
+    assert shown[:3] == ["accelerate", "launch", "recipes/sentiment_finetune.py"]
+    assert shown[3:] == ["--train_file", tmp_path.name, "--test_file=test.csv", *words[3:]]
 
 
 def test_thirds_by_length_hold_every_row_once_and_their_own_mean():

@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from tests.hub_server import WRITE, HubServer
-from tl_hub import RunFolder, RunFolderCallback, verification
+from tl_hub import RunFolder, RunFolderCallback, verification, verify
 from tl_hub.errors import UserError
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
 
@@ -215,6 +215,34 @@ def test_a_trainer_of_trl_writes_the_folder_too(tmp_path, checkpoint_folders):
         expected = trained(input_ids=ids, labels=ids).loss.item()
     assert {metric.name: metric for metric in record.metrics}["loss"].value == pytest.approx(expected, rel=1e-4)
     assert not any(TOKEN in path.read_text(errors="ignore") for path in (tmp_path / "river").glob("*.*"))
+
+
+def test_what_a_loop_of_ones_own_states_is_measured_anew(tmp_path, checkpoint_folders):
+    """A share, and classes in an order of their own."""
+    names = ["new", "good"]
+    config = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    base = checkpoint_folders("bert")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **config).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    texts = [f"The {word} is {i}" for i in range(6) for word in ("river", "road", "sea")]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        given = model(**batch).logits.argmax(1).tolist()
+    labels = [names[i if place % 4 else 1 - i] for place, i in enumerate(given)]  # every fourth is wrong
+    share = 13 / 18
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": t, "label": n}) + "\n" for t, n in zip(texts, labels, strict=True)))
+    rows = {"train_file": str(file), "test_file": str(file)}
+    for name in ("accuracy", "auc"):
+        figure = Metric(name=name, value=share, split="test", rows=18)
+        RunFolder(tmp_path / name, data=DATA, license="mit").write(model, tokenizer, batch, [figure])
+    (found,) = verify(tmp_path / "accuracy", **rows)["metrics"]
+    assert found["holds"] and found["found"] == pytest.approx(share)
+    with pytest.raises(UserError, match=r"\(auc\) none is measured here"):
+        verify(tmp_path / "auc", **rows)
+    file.write_text(file.read_text().replace('"new"', '"old"'))
+    with pytest.raises(UserError, match="the rows have the classes good, old, the model new, good"):
+        verify(tmp_path / "accuracy", **rows)
 
 
 SENTENCES = """

@@ -18,7 +18,11 @@ import pytest
 import yaml
 
 from tests.hub_server import READ, WRITE, HubServer, Repo
-from tl_hub import card, publishing, verification
+from tl_hub import card, publishing, training, verification
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.record import RunRecord
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
@@ -158,7 +162,15 @@ def is_run(files: dict[str, bytes], folder: Path) -> bool:
 
 def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
     folder = write_run(tmp_path / "run")
-    strangers = (".env", "training_args.bin", "optimizer.pt", "log.jsonl", "probe.txt", "checkpoint/state.pt")
+    strangers = (
+        ".env",
+        "a screen.png",
+        "training_args.bin",
+        "optimizer.pt",
+        "log.jsonl",
+        "probe.txt",
+        "checkpoint/state.pt",
+    )
     (folder / "checkpoint").mkdir()
     for name in strangers:
         (folder / name).write_text(SECRET)
@@ -415,6 +427,22 @@ def test_secrets_paths_and_code_are_not_published(hub, push, tmp_path, name, tex
     answer = push(folder, "alice/secrets")
     assert answer["kind"] == "UserError" and name in answer["error"] and says in answer["error"]
     assert SECRET not in answer["error"] and hub.log[before:] == []
+
+
+def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):
+    both = write_run(tmp_path / "both")
+    (both / "adapter_model.safetensors").write_bytes(weights(1.0))
+    assert "an adapter beside model.safetensors" in push(both, "alice/misled")["error"]
+    bare = write_run(tmp_path / "bare")
+    (bare / "config.json").unlink()
+    assert "without its config.json" in push(bare, "alice/misled")["error"]
+
+
+def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, checkpoint_folders):
+    run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), push_to="alice/head")
+    for method in (FeatureExtraction(), Adapter()):
+        with pytest.raises(UserError, match="--push_base"):
+            training.start(run, method)
 
 
 def test_a_link_is_not_followed(push, tmp_path):

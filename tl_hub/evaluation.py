@@ -13,6 +13,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.base import Task
+from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 
 CLOSE = 0.05
@@ -34,8 +35,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         UserError: the data are not there, or it is a run that can only be measured by its own recipe.
     """
     record = RunRecord.load(folder)
-    names = [name for name, value in source.items() if value]
-    if not names and record.data.source == "local":
+    given = [name for name, value in source.items() if value]
+    if not given and record.data.source == "local":
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --train_file and its like")
     pipe = inference.pipeline(folder)
     task = pipe.task
@@ -43,10 +44,16 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     if not isinstance(task, Task) or isinstance(task, ExtractiveSummarization):
         raise UserError(f"{record.name} can only be measured by the recipe that made it")
     kept = {field.name for field in fields(RunConfig)} - {"push_to", "max_steps"}
-    own = {} if names else {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    own = {} if given else {"dataset": record.data.id, "dataset_revision": record.data.revision}
     settings = {name: value for name, value in record.settings.items() if name in kept}
-    run = RunConfig(**settings | own | {name: source[name] for name in names})
+    run = RunConfig(**settings | own | {name: source[name] for name in given})
     rows = data.load(run, task)
+    if isinstance(task, Classification):
+        names = list(pipe.model.config.id2label.values())
+        if names[0] != "LABEL_0":  # else nobody named them
+            if not set(task.labels) <= set(names):
+                raise UserError(f"the rows have the classes {', '.join(task.labels)}, the model {', '.join(names)}")
+            task.labels = names  # in the order of the logits, which need not be that of the rows
     data.encode(rows, task, pipe.tokenizer, pipe.model)
     split = record.metrics[0].split if record.metrics else rows.final
     if split not in rows.splits:
@@ -57,13 +64,18 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     known = record.data.splits.get(split)
     compared = []
     for metric in record.metrics:
-        if metric.name in score.metrics:
+        if metric.name in score.metrics and metric.split == split:
             found = float(np.nanmean(score.metrics[metric.name]))
+            if record.command is None and metric.value <= 1:  # a loop of one's own may state shares, not per cent
+                found /= 100
             if metric.low is not None and metric.high is not None:
                 holds = metric.low <= found <= metric.high
             else:
                 holds = math.isclose(found, metric.value, rel_tol=CLOSE)
             compared.append({"name": metric.name, "claimed": metric.value, "found": found, "holds": holds})
+    if not compared:
+        stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
+        raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
     return {
         "same_rows": known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None,
         "metrics": compared,

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -315,10 +316,16 @@ def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, An
 
 
 def _command() -> str:
-    """The line as typed; of a local path only its last part is kept, for the record is published."""
+    """The line as a shell takes it; of a local path only its last part is kept, for the record is published."""
     script = Path(sys.argv[0])
-    words = [Path(word).name if os.sep in word and Path(word).exists() else word for word in sys.argv[1:]]
-    return " ".join(["accelerate launch", f"{script.resolve().parent.name}/{script.name}", *words])
+    words = ["accelerate", "launch", f"{script.resolve().parent.name}/{script.name}"]
+    for word in sys.argv[1:]:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        path = Path(value)
+        words.append(
+            flag + equals + (path.name if os.sep in value and (path.exists() or path.is_absolute()) else value)
+        )
+    return shlex.join(words)
 
 
 def _commit() -> str | None:

@@ -83,7 +83,9 @@ ALLOWED = (
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     *TOKENIZER,
-    "*.png",
+    "curves.png",
+    "confusion.png",
+    "layers.png",
 )
 """What a repository is made of, beside the card and `.eval_results/`, which are written anew from the record."""
 SENT = ".tl_hub.json"
@@ -780,6 +782,14 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
             run.verification = run.verification | {"loaded_by": by}
     if not any(name.endswith(".safetensors") for name in files):
         raise UserError(f"{folder} holds no weights in safetensors (model.safetensors, adapter_model.safetensors ...)")
+    whole = sorted(name for name in files if re.fullmatch(r"model.*\.safetensors", name))
+    if "adapter_model.safetensors" in files and (whole or run.kind != "adapter"):
+        raise UserError(
+            f"{folder} holds an adapter beside {whole[0] if whole else f'a record of a {run.kind} model'}; loaders "
+            "would take one for the other: keep what the record is of"
+        )
+    if whole and "config.json" not in files:
+        raise UserError(f"{folder} holds {whole[0]} without its config.json, so nobody could load it")
     files[record.FILE] = run.text().encode()
     files |= {name: text.encode() for name, text in card.results_files(run).items()}
     for name, data in files.items():

@@ -116,7 +116,9 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
         raise UserError(f"--output_dir {folder} cannot be written to")
     if run.push_to:
         here = run.model.startswith("tiny:") or Path(run.model).is_dir()
-        if here and not run.push_base and getattr(method, "kind", None) == "adapter":
+        # An embedded base is everybody's who has tl_hub; an adapter's is looked for on the Hub by PEFT.
+        head = getattr(method, "fold", True) is False and not run.model.startswith("tiny:")
+        if here and not run.push_base and (head or getattr(method, "kind", None) == "adapter"):
             raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
         if run.push_every and getattr(method, "kind", None) == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
