@@ -740,3 +740,21 @@ def test_both_upload_paths_to_the_reference_hub(reference, tmp_path, path):
             assert bool(pushed.tree["model.safetensors"].xet) == (path == "xet"), case
     finally:
         pusher.close()
+
+
+@pytest.mark.parametrize("what", [403, 503, "drop"])
+def test_a_download_by_xet_that_fails_is_one_line(reference, tmp_path, what):
+    """After the commit, when what was sent is looked at again. The same command then finishes."""
+    environment = {"HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms", "HF_XET_CLIENT_READ_TIMEOUT": "1s"}
+    pusher = Pusher(reference.url, "hf_alice_write", tmp_path / "home", HF_HUB_DISABLE_XET="0", **environment)
+    folder, name = write_run(tmp_path / "run", 7.5), f"alice/down-{what}"
+    try:
+        reference.fault(route=r"GET .*/reconstructions/", status=what, phase="before", count=-1)
+        answer = pusher(folder, name)
+        assert reference.hub.faults[0]["hits"], "the fault came about"
+        assert answer["kind"] == ("UserError" if what == 403 else "RunStopped") and "\n" not in answer["error"], answer
+        reference.clear_faults()
+        assert "error" not in pusher(folder, name)
+    finally:
+        reference.clear_faults()
+        pusher.close()

@@ -56,6 +56,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         self.config = encoder.config
         self.config.id2label = dict(enumerate(config["labels"]))
         self.config.label2id = {label: i for i, label in enumerate(config["labels"])}
+        self.to(encoder.device)  # where the vectors were read
 
     @property
     def device(self) -> torch.device:
@@ -71,13 +72,23 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         return SequenceClassifierOutput(logits=self.head(vectors))
 
     def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> np.ndarray:
-        """The vector of each text, which its head reads: mean over the windows of a long one, (texts, dimensions)."""
+        """The vector of each text: the mean over the windows of a long one, (texts, dimensions).
+
+        Raises:
+            UserError: a text is empty, `texts` is none of several, or pairs are wanted and not given, or the reverse.
+        """
         return row_means(*self._windows(texts, pairs, batch_size))
 
     def predict_proba(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
     ) -> np.ndarray:
-        """Probability of each label, (texts, labels)."""
+        """Probability of each label, (texts, labels).
+
+        Raises:
+            UserError: as `embed`; or the head is one for the sentences of a document.
+        """
+        if self.settings["in_document"]:
+            raise UserError("this head compares the sentences of a document; tl_hub.pipeline(...) summarizes with it")
         vectors, row = self._windows(texts, pairs, batch_size)
         own = {name: tensor.double().cpu().numpy() for name, tensor in self._tensors().items()}
         hidden = None if self.hidden is None else (own["hidden.weight"], own["hidden.bias"])
@@ -125,7 +136,16 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
                 model.classifier.bias.copy_(bias)
             elif config.model_type == "gpt2":
                 model.score.weight.copy_(weight)
-                base.ln_f.bias += (torch.linalg.pinv(weight.double()) @ bias.double()).float()
+                shift = torch.linalg.pinv(weight.double()) @ bias.double()
+                missed = weight.double() @ shift - bias
+                if not several:
+                    missed = missed - missed.mean()  # what all classes have in common changes no probability
+                if missed.abs().max() > 1e-5:
+                    raise UserError(
+                        "--fold: GPT-2's head has no bias, and these weights cannot give the one that this head needs, "
+                        "as where every row has a label; leave --fold away"
+                    )
+                base.ln_f.bias += shift.float()
             else:
                 model.logits_proj.weight.copy_(weight)
                 model.logits_proj.bias.copy_(bias)
@@ -137,7 +157,12 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         """Vectors of the windows of all texts, (windows, dimensions), and which text each is of, (windows,)."""
         if (pairs is not None) != self.settings["pairs"]:
             raise UserError(f"the model was trained on {'pairs of' if pairs is None else 'single'} texts")
-        dimensions = (self.hidden or self.head).in_features
+        several = 1 if self.mix is not None else len(self.settings["layers"])
+        dimensions = self.config.hidden_size * several
+        if isinstance(texts, str):
+            raise UserError("give a list of texts, not one text")
+        if not all(text.strip() for text in [*texts, *(pairs or [])]):
+            raise UserError("a text is empty")
         if not len(texts):
             return np.empty((0, dimensions), dtype=np.float32), np.empty(0, dtype=int)
         max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]

@@ -257,7 +257,8 @@ def cache_entries() -> list[CacheEntry]:
     """What the cache holds, the entry last used first."""
     found = []
     for path in cache_folder().glob(f"*/{_ENTRY}"):
-        if "." not in path.parent.name:  # an entry still being written
+        # Not one that is still being written, or of which a removal was interrupted.
+        if "." not in path.parent.name and (path.parent / _VECTORS).is_file():
             facts = json.loads(path.read_text())
             used = datetime.fromtimestamp(path.parent.stat().st_mtime, UTC)
             size = (path.parent / _VECTORS).stat().st_size
@@ -270,7 +271,9 @@ def prune(days: float = 30.0) -> list[CacheEntry]:
     """Remove the entries not used for `days`, and what writers that died left behind; returns the entries removed."""
     old = [e for e in cache_entries() if (datetime.now(UTC) - e.used).total_seconds() >= 86400 * days]
     for entry in old:
-        shutil.rmtree(cache_folder() / entry.key, ignore_errors=True)
+        removed = cache_folder() / f"{entry.key}.removed"
+        (cache_folder() / entry.key).rename(removed)  # or an interruption would leave half an entry
+        shutil.rmtree(removed, ignore_errors=True)
     for path in cache_folder().glob("*.*"):
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
@@ -409,6 +412,8 @@ def _facts(model: Any, features: Dataset, layers: Sequence[int], poolings: Seque
 
 def _publish(new: Path, folder: Path, facts: dict[str, Any]) -> None:
     (new / _ENTRY).write_text(json.dumps(facts))
+    if folder.is_dir() and not (folder / _VECTORS).is_file():
+        shutil.rmtree(folder, ignore_errors=True)  # what a removal that was interrupted has left
     try:
         new.rename(folder)
     except OSError:

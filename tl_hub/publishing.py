@@ -470,7 +470,7 @@ class _Repository:
             get_session().timeout = httpx2.Timeout(self.patience.timeout)
             try:
                 return call()
-            except _FAILURES as error:
+            except (*_FAILURES, RuntimeError) as error:  # the latter is all that Xet says of a download
                 self.pause(doing, error, attempt)
         raise AssertionError
 
@@ -489,7 +489,7 @@ class _Repository:
         refused = re.search(r"HTTP status client error \((\d+)", str(error))  # all that Xet tells is in its text
         if response is None and refused and int(refused[1]) not in _PASSING:
             raise UserError(
-                f"{doing}: the Hub refuses the upload by Xet ({_first_line(error)}); check the token's rights, or set"
+                f"{doing}: the Hub refuses the transfer by Xet ({_first_line(error)}); check the token's rights, or set"
                 " HF_HUB_DISABLE_XET=1"
             ) from error
         reason = f"the Hub answered {response.status_code}" if response is not None else _first_line(error)

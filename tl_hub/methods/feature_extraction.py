@@ -172,9 +172,7 @@ class FeatureExtraction:
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
             raise UserError("--class_weights balanced with several labels a row needs --head logistic")
         encoder = features.encoder_of(model)
-        train = data.splits["train"].features
-        assert train is not None
-        layers, poolings = self.candidates(encoder, len(train))
+        layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
         if run.check:
             rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
@@ -253,7 +251,7 @@ class FeatureExtraction:
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
         """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on 50,000."""
         vectors, split = _drawn(vectors, split, seed)
-        layers, poolings = self.candidates(features.encoder_of(model), len(split.features))
+        layers, poolings = self.candidates(features.encoder_of(model), _texts(split, task))
         targets = task.targets(split.rows)
         groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
         parts = min(self.cv, len(targets) if groups is None else len(split.rows))
@@ -305,6 +303,11 @@ class FeatureExtraction:
         parts = [dataclasses.replace(vectors[name], places=slice(s, s + _SCORED_AT_ONCE)) for s in starts]
         logits = [chosen.head(part.of(chosen.layers, chosen.pooling, chosen.mix)) for part in parts]
         return task.score({"logits": np.concatenate(logits)}, split.rows, split.features, decision)
+
+
+def _texts(split: Split, task: Any) -> int:
+    """How many texts have a target of their own: rows, however many windows each has, or a summarizer's sentences."""
+    return len(split.features or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
 def _drawn(vectors: Vectors, split: Split, seed: int) -> tuple[Vectors, Split]:
@@ -487,7 +490,10 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             UserError: as a recipe does, for instance for fewer than two classes.
         """
-        self.classes_, places = np.unique(np.asarray(y), return_inverse=True)
+        y = np.asarray(y)
+        if y.ndim != 1:
+            raise UserError(f"y has {y.ndim} dimensions; give one class a text")
+        self.classes_, places = np.unique(y, return_inverse=True)
         run = RunConfig(model=self.model, revision=self.revision, batch_size=self.batch_size, seed=self.seed)
         task = Classification(max_length=self.max_length, doc_stride=self.doc_stride, class_weights=self.class_weights)
         method = FeatureExtraction(
@@ -499,7 +505,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         model, tokenizer, base = training.load_model(run, task)
         encoded = task.encode(rows, tokenizer, model)
         split = Split(rows, encoded)
-        layers, poolings = method.candidates(features.encoder_of(model), len(encoded))
+        layers, poolings = method.candidates(features.encoder_of(model), len(rows))
         vectors = features.extract(
             features.encoder_of(model),
             encoded,
