@@ -107,7 +107,7 @@ ARCHITECTURES = {
         time_major=True,
         token_type_ids=True,
         padding_side="left",
-        prompt_tasks={"XLNetForSequenceClassification": "SEQ_CLS"},
+        # No prompt: it would stand before the padding, which would put it further from the text it is to act on.
     ),
 }
 

@@ -40,7 +40,7 @@ ANYWHERE = {
     "pfeiffer": {"method": "bottleneck", "width": 4, "placement": "pfeiffer"},
 }
 SOMEWHERE = {
-    "prompt": [("bert", CLASSIFICATION), ("xlnet", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
+    "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
     "prefix": [
         ("bert", CLASSIFICATION),
         ("bert", ANSWERS),

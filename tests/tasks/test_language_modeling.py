@@ -71,9 +71,23 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         Pretraining(**wrong)
 
 
-def test_rows_without_text_are_refused() -> None:
-    with pytest.raises(UserError, match=r"2 rows have no text \(the first is row 1\)"):
-        MaskedLanguageModeling().check(Dataset.from_dict({"text": ["a", " ", None]}))
+def test_blank_rows_are_left_out_and_rows_of_something_else_refused() -> None:
+    """Public texts for language modelling, such as WikiText, have blank rows."""
+    rows = MaskedLanguageModeling().check(Dataset.from_dict({"text": ["a", " ", None, "b"]}))
+    assert rows["text"][:] == ["a", "b"]
+    with pytest.raises(UserError, match="none of the 2 rows has a text in column 'text'"):
+        MaskedLanguageModeling().check(Dataset.from_dict({"text": ["", None]}))
+    with pytest.raises(UserError, match=r"1 rows have something else than a text \(the first is row 0\)"):
+        MaskedLanguageModeling().check(Dataset.from_dict({"text": [3]}))
+
+
+def test_the_shortest_permutation_has_something_to_predict(checkpoints: Any) -> None:
+    _, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
+    collate = PermutationLanguageModeling().collator(tokenizer, training=True)
+    ids = [*range(30, 34), tokenizer.sep_token_id, tokenizer.cls_token_id]
+    for seed in range(100):
+        torch.manual_seed(seed)
+        assert (collate([{"input_ids": ids}])["labels"] != -100).any()
 
 
 def test_masked_loss_is_the_stock_models(checkpoints: Any) -> None:

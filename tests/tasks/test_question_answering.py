@@ -82,9 +82,10 @@ def test_windows_cover_the_context_and_hold_the_answer(family, checkpoints):
     """In each family's own token order (XLNet pads left and ends with its class token) every gold span decodes back."""
     model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
     context = (
-        "The river Danube rises in the Black Forest. " * 20 + "It ends in the Black Sea, near 도나우 강 삼각주. " * 5
+        "The river Danube rises in the Black Forest. " * 20
+        + "It ends in the Black Sea, near 도나우 강 삼각주, and a boat takes é or 5 € or 三. " * 5
     )
-    answers = [("Black Sea", context.index("Black Sea")), ("도나우 강", context.index("도나우 강")), ("The", 0)]
+    answers = [(text, context.index(text)) for text in ("Black Sea", "도나우 강", "The", "강", "€", "é", "三", "5")]
     rows = Dataset.from_list(
         [{"question": "Where?", "context": context, "answers": {"text": [t], "answer_start": [s]}} for t, s in answers]
     )
@@ -102,7 +103,7 @@ def test_windows_cover_the_context_and_hold_the_answer(family, checkpoints):
             held[row] += 1
             start = feature["offsets"][feature["start_positions"]][0]
             end = feature["offsets"][feature["end_positions"]][1]
-            assert answers[row][0] in context[start:end].strip() and end - start <= len(answers[row][0]) + 4
+            assert answers[row][0] in context[start:end] and end - start <= len(answers[row][0]) + 4
         assert feature["input_ids"][feature["null_position"]] in (tokenizer.cls_token_id, tokenizer.eos_token_id)
     assert all(held)
     letters = {i for i, letter in enumerate(context) if not letter.isspace()}

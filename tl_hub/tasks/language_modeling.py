@@ -43,10 +43,13 @@ class LanguageModeling(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column})
-        empty = [i for i, text in enumerate(rows["text"]) if not isinstance(text, str) or not text.strip()]
-        if empty:
-            raise UserError(f"{len(empty)} rows have no text (the first is row {empty[0]}); remove them")
-        return rows
+        wrong = [i for i, text in enumerate(rows["text"]) if text is not None and not isinstance(text, str)]
+        if wrong:
+            raise UserError(f"{len(wrong)} rows have something else than a text (the first is row {wrong[0]})")
+        told = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
+        if not told:
+            raise UserError(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
+        return rows.select(told)
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["text"]
@@ -263,6 +266,8 @@ class PermutationLanguageModeling(LanguageModeling):
             # The stock collator replaces predicted tokens by <mask>, so that those later in the order cannot see them
             # either: that is masked modelling. Equation 3 has them seen, and `perm_mask` alone keeps each from itself.
             batch = stock([{"input_ids": feature["input_ids"]} for feature in features])
+            while not (batch["labels"] != -100).any():  # a batch must have something to learn from
+                batch = stock([{"input_ids": feature["input_ids"]} for feature in features])
             given = torch.tensor([feature["input_ids"] for feature in features])
             # It lets separators and <cls>, which every token sees, see predicted tokens: each that is not predicted
             # must be blind to all that are, or it would pass them on from the second layer up.

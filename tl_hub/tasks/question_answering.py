@@ -393,6 +393,7 @@ def _token_span(offsets: list[tuple[int, int]], answers: dict[str, list]) -> tup
     finish = begin + len(answers["text"][0])
     if begin < offsets[0][0] or finish > offsets[-1][1]:
         return None, None
-    start = max(i for i, (left, _) in enumerate(offsets) if left <= begin)
-    end = min(i for i, (_, right) in enumerate(offsets) if right >= finish)
+    # The bytes of one character are tokens with its place each: of those all belong to the answer.
+    start = min(i for i, (_, right) in enumerate(offsets) if right > begin)
+    end = max(i for i, (left, _) in enumerate(offsets) if left < finish)
     return (start, end) if start <= end else (None, None)

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
-from tl_hub.tasks.base import Score, select_columns
+from tl_hub.tasks.base import Score
 from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
 
 PROMPT = 16
@@ -82,16 +82,6 @@ class TextGeneration(CausalLanguageModeling):
             return {name: tensor for name, tensor in collate(features).items() if name != "attention_mask"}
 
         return without_mask
-
-    def check(self, rows: Dataset) -> Dataset:
-        rows = select_columns(rows, {"text": self.text_column})
-        wrong = [i for i, text in enumerate(rows["text"]) if text is not None and not isinstance(text, str)]
-        if wrong:
-            raise UserError(f"{len(wrong)} rows have something else than a text (the first is row {wrong[0]})")
-        told = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
-        if not told:
-            raise UserError(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
-        return rows.select(told)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
