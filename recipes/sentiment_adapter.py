@@ -22,7 +22,7 @@ from tl_hub.tasks.classification import SentimentAnalysis
 # Added weights start from nothing and take a larger rate than fine-tuning does.
 RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=14, batch_size=32, learning_rate=1e-3)
 TASK = SentimentAnalysis(max_length=128)
-# A tiny model must change much to learn what contrast does to a verdict: rank 16 stays at 65 %.
+# A tiny model must change much to learn what contrast does to a verdict: rank 16 (8 epochs, 5e-4) stayed at 65 %.
 METHOD = Adapter(rank=64, alpha=64)
 
 PRESETS = {

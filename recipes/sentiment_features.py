@@ -2,7 +2,8 @@
 
     accelerate launch recipes/sentiment_features.py
 
-reads embedded data with the embedded BERT, without a network. Then:
+reads embedded data with the embedded BERT, without a network. Expect little of it: frozen vectors of so small a model
+hold words, and the embedded texts turn on what contrast makes of them. Then:
 
     accelerate launch recipes/sentiment_features.py --preset sst2
     accelerate launch recipes/sentiment_features.py --model xlnet/xlnet-base-cased --train_file mine.csv
@@ -11,7 +12,7 @@ Rows are {"text", "label"} with any number of classes; a list of labels makes it
 baseline and a linear model of words are shown beside the result.
 
 The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
-rows; `--layer 4 --pooling mean` names two of them. `--layer mix` learns a weighted sum of all layers, `--head mlp` a
+rows (of fewer than 500, the last four layers are read); `--layer 4 --pooling mean` names two of them. `--layer mix` learns a weighted sum of all layers, `--head mlp` a
 hidden layer.
 
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987;

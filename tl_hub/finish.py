@@ -221,7 +221,8 @@ def record_of(
         decision=history.decision,
         cost=Cost(
             training_seconds=round(history.seconds, 1),
-            total_seconds=round(time.time() - psutil.Process().create_time(), 1),
+            # What an interrupted run took before it went on is not known.
+            total_seconds=None if run.resume else round(time.time() - psutil.Process().create_time(), 1),
             rows_per_second=round(history.rows / history.seconds, 2) if history.seconds else None,
             peak_memory_bytes=peak_memory(),
             trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),

@@ -21,6 +21,7 @@ def main() -> None:
     cards = here.parent.parent / "model_cards"
     record = RunRecord.load(run)
     record.data.notes += SOURCES
+    record.name = f"tiny_{family}"
     # Loaded as half precision, T5 would keep a part of itself in full.
     model = getattr(transformers, record.auto_class).from_pretrained(run, dtype=torch.float32).half()
     model.save_pretrained(here / family)
