@@ -12,8 +12,8 @@ Rows are {"text", "label"} with any number of classes; a list of labels makes it
 baseline and a linear model of words are shown beside the result.
 
 The layer, how its vectors are pooled and the strength of regularisation are chosen by cross-validation on the training
-rows (of fewer than 500, the last four layers are read); `--layer 4 --pooling mean` names two of them. `--layer mix` learns a weighted sum of all layers, `--head mlp` a
-hidden layer.
+rows (of fewer than 500 the last four layers are read); `--layer 4 --pooling mean` names two of them. `--layer mix`
+learns a weighted sum of all layers, `--head mlp` a hidden layer.
 
 Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987;
 SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.

@@ -195,6 +195,17 @@ def test_a_writer_that_dies_leaves_no_entry_and_of_two_one_wins(encoders, cache)
     np.testing.assert_allclose(found.of([2], "mean"), truth[0, 0], rtol=1e-3, atol=1e-3)
 
 
+def test_half_an_entry_is_not_one_and_is_read_anew(encoders, cache):
+    """What a removal that was interrupted leaves."""
+    encoder, tokenizer, encoded = (encoders("bert"))[:3]
+    whole = extracted(encoder, tokenizer, encoded)
+    (folder,) = (path.parent for path in cache.glob("*/vectors.npy"))
+    (folder / "vectors.npy").unlink()
+    assert features.cache_entries() == [] and features.prune(0) == []
+    again = extracted(encoder, tokenizer, encoded)
+    assert np.array_equal(again.values, whole.values) and len(features.cache_entries()) == 1
+
+
 def test_entries_are_listed_and_the_old_ones_pruned(encoders, cache):
     encoder, tokenizer, encoded = encoders("bert")
     extracted(encoder, tokenizer, encoded, layers=(0,))
@@ -496,6 +507,31 @@ def test_a_mix_of_layers_under_a_hidden_layer_loads_as_it_was_saved(fitted, rows
     np.testing.assert_allclose(logits.softmax(0), expected, atol=1e-5)
     with pytest.raises(UserError, match="needs a linear head"):
         loaded.folded()
+
+
+def test_what_a_model_cannot_read_is_refused(fitted, rows):
+    model = fitted("gpt2").model_
+    with pytest.raises(UserError, match="a text is empty"):
+        model.predict_proba(["ok", " "])
+    with pytest.raises(UserError, match="give a list of texts"):
+        model.predict("Water boils.")
+    with pytest.raises(UserError, match="y has 2 dimensions"):
+        fitted("bert", layer="0", pooling="mean").fit(rows[0], [[1, 0]] * len(rows[0]))
+    elsewhere = transformers.AutoModel.from_config(model.encoder.config).to("meta")
+    head = {"weight": torch.ones(3, 96), "bias": torch.ones(3)}
+    made = FeatureModel(elsewhere, model.tokenizer, model.settings, head)
+    assert {parameter.device.type for parameter in made.parameters()} == {"meta"}, "the head is where the encoder is"
+
+
+def test_a_bias_that_gpt2_cannot_have_is_not_folded_away(fitted):
+    """As of a label that every row has: regularised weights of nought, and a bias that says so."""
+    model = fitted("gpt2").model_
+    settings = model.settings | {"layers": [2], "pooling": "last", "multi_label": True}
+    head = {"weight": torch.eye(3, 32), "bias": torch.tensor([0.5, -0.5, 5.0])}
+    FeatureModel(model.encoder, model.tokenizer, settings, head).folded()
+    head["weight"][2] = 0
+    with pytest.raises(UserError, match="GPT-2's head has no bias"):
+        FeatureModel(model.encoder, model.tokenizer, settings, head).folded()
 
 
 def test_another_base_is_refused(fitted, checkpoint_folders, tmp_path):
