@@ -298,17 +298,19 @@ def test_threshold_is_stated() -> None:
 
 
 @pytest.mark.parametrize(("kind", "base", "data"), ALL)
-@pytest.mark.parametrize("repo", [None, "someone/qa_adapter"])
-def test_snippet_compiles_and_defines_model_and_tokenizer(kind: str, base: str, data: str, repo: str | None) -> None:
+@pytest.mark.parametrize("place", [(None, None), ("someone/qa_adapter", None), ("someone/qa_adapter", "dev")])
+def test_snippet_compiles_and_defines_model_and_tokenizer(
+    kind: str, base: str, data: str, place: tuple[str | None, str | None]
+) -> None:
     record = sample(kind, base, data)
-    code = card.snippet(record, repo)
-    assert code.strip() in card.render(record, repo)
+    code = card.snippet(record, *place)
+    assert code.strip() in card.render(record, *place)
     tree = ast.parse(code)
     names = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
     assert {"model", "tokenizer"} <= names
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     places = {"google-bert/bert-base-uncased", SHA, "bert", "float32"} if kind == "adapter" else set()
-    assert texts - places == {repo or "."}
+    assert texts - places == ({".", None} if place[0] is None else {*place}) - {None}
     assert "my-bert" not in code
 
 

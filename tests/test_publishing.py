@@ -505,7 +505,10 @@ def test_branch_tag_and_pull_request(hub, push, tmp_path):
     assert "--tag v1" in answer["error"] and holds(repo, write_run(tmp_path / "run", 2), "dev")
     assert repo.at("main").id == main
     push(tmp_path / "run", "alice/branch-of-a-new-one", revision="dev")
-    assert holds(hub.model("alice/branch-of-a-new-one"), tmp_path / "run", "dev")
+    elsewhere = hub.model("alice/branch-of-a-new-one")
+    assert holds(elsewhere, tmp_path / "run", "dev")
+    asks = 'from_pretrained("alice/branch-of-a-new-one", revision="dev")'
+    assert asks in texts(elsewhere, "dev")["README.md"].decode(), "main has no model to load"
 
 
 def test_a_base_that_only_this_machine_has(hub, push, tmp_path):

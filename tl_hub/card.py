@@ -104,7 +104,7 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
     record = RunRecord.load(folder)
     path = Path(folder) / FILE
     there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion", "layers")}
-    path.write_text(render(record, repo, **there), encoding="utf-8")
+    path.write_text(render(record, repo, None, **there), encoding="utf-8")
     shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)
     for name, text in results_files(record).items():
         (Path(folder) / name).parent.mkdir(exist_ok=True)
@@ -113,12 +113,19 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
 
 
 def render(
-    record: RunRecord, repo: str | None = None, curves: bool = False, confusion: bool = False, layers: bool = False
+    record: RunRecord,
+    repo: str | None = None,
+    revision: str | None = None,
+    *,
+    curves: bool = False,
+    confusion: bool = False,
+    layers: bool = False,
 ) -> str:
     """The text of the README.md. Each part stands between marks that `merge` knows it by.
 
     Args:
         repo: as in `write`.
+        revision: branch of the repository, where that is not its main one.
         curves, confusion, layers: the folder holds the picture of that name.
     """
     record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
@@ -142,12 +149,12 @@ def render(
         history=_history(record),
         decision=_settings(record.decision),
         cost=_cost(record),
-        snippet=snippet(record, repo),
+        snippet=snippet(record, repo, revision),
         # An adapter names its base: where that is not on the Hub, the adapter is not published.
-        adapter_snippet=adapter_snippet(record, repo)
+        adapter_snippet=adapter_snippet(record, repo, revision)
         if record.kind == "merged" and (repo is None or (record.base and record.base.source == "hub"))
         else None,
-        pipeline_snippet=pipeline_snippet(record, repo),
+        pipeline_snippet=pipeline_snippet(record, repo, revision),
         papers=_papers(record),
     )
     marked = "\n\n".join(map(_marked, _sections(re.sub(r"\n{3,}", "\n\n", body).strip())))
@@ -284,11 +291,11 @@ def metadata(record: RunRecord) -> "ModelCardData":
     )
 
 
-def snippet(record: RunRecord, repo: str | None) -> str:
+def snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str:
     """Python that defines `model` and, but for sentence-transformers, `tokenizer`; run in the folder without `repo`."""
     if record.kind == "adapter":
-        return adapter_snippet(record, repo)
-    place = _literal(repo or ".")
+        return adapter_snippet(record, repo, revision)
+    place = _place(repo, revision)
     if record.auto_class == "FeatureModel":
         return f"import tl_hub\n\nmodel = tl_hub.FeatureModel.from_pretrained({place})\ntokenizer = model.tokenizer\n"
     if record.auto_class == "SentenceTransformer":
@@ -300,9 +307,14 @@ def snippet(record: RunRecord, repo: str | None) -> str:
     )
 
 
-def adapter_snippet(record: RunRecord, repo: str | None) -> str:
+def _place(repo: str | None, revision: str | None) -> str:
+    """Arguments that say where to load from."""
+    return _literal(repo or ".") + (f", revision={_literal(revision)}" if repo and revision else "")
+
+
+def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str:
     """The same by the adapter and its base; beside a merged model the adapter is in `adapter/`."""
-    base, auto_class, place = record.base, record.auto_class, _literal(repo or ".")
+    base, auto_class, place = record.base, record.auto_class, _place(repo, revision)
     adapter = place + (', subfolder="adapter"' if record.kind == "merged" else "")
     imports = ["from peft import PeftModel", f"from transformers import {auto_class}, AutoTokenizer"]
     if record.method["name"] == "bottleneck adapters":
@@ -333,7 +345,7 @@ def reads(record: RunRecord) -> tuple[str, ...]:
     return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
 
 
-def pipeline_snippet(record: RunRecord, repo: str | None) -> str | None:
+def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
     """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
     names = reads(record)
     rows = [row for row in record.examples if all(row.get(name) for name in names)]
@@ -341,7 +353,7 @@ def pipeline_snippet(record: RunRecord, repo: str | None) -> str | None:
         return None
     row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
     arguments = [f"    {name}={_wrapped(row[name])},\n" for name in names]
-    code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_literal(repo or '.')})(\n{''.join(arguments)})\n"
+    code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_place(repo, revision)})(\n{''.join(arguments)})\n"
     output = (record.verification or {}).get("pipeline_output")
     if output:
         code += f"# {_literal(_rounded(output))}\n"

@@ -219,7 +219,8 @@ def publish(
         elif run.base and run.base.source == "hub":
             hub.check_base(run.base)
         pictures = {name: f"{name}.png" in files for name in ("curves", "confusion", "layers")}
-        content = _Content(title, card.render(run, repo, **pictures), files)
+        elsewhere = None if revision == "main" else revision
+        content = _Content(title, card.render(run, repo, elsewhere, **pictures), files)
         _scan(card.FILE, content.card.encode(), folder)
         exists = hub.exists()
         if not exists and create_pr:
