@@ -179,11 +179,17 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     if report.get("same_output"):
         found.append("the pipeline's answer on the card came out again")
     if report.get("same_rows") is False:
-        found.append("the rows are not those of the run")
+        found.append("the rows are not those of the run, whose claims are about its own")
     for metric in report.get("metrics", []):
-        verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
-        found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {metric['found']:.4g}")
-    if not all(metric["holds"] for metric in report.get("metrics", [])):
+        anew = f"{metric['found']:.4g}"
+        if metric["low"] is not None:
+            anew += f" ({metric['low']:.4g} to {metric['high']:.4g})"
+        if metric["holds"] is None:
+            found.append(f"{metric['name']} {anew} here, {metric['claimed']:.4g} on its own rows")
+        else:
+            verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
+            found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {anew}")
+    if any(metric["holds"] is False for metric in report.get("metrics", [])):
         raise RunStopped("; ".join(found), exit_code=1)
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")

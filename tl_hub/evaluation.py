@@ -5,10 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 
-from tl_hub import data, inference, training
+from tl_hub import data, finish, inference, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -29,7 +28,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
 
     Returns:
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
-        `claimed`, `found` and whether the claim `holds`: the figure found lies in the claimed interval.
+        `claimed`, `found`, its 95 % interval from `low` to `high`, and whether the claim `holds`: the figure found lies
+        in the claimed interval. A claim is about the run's own rows: on others, of another domain say, `holds` is None.
 
     Raises:
         UserError: the data are not there, or it is a run that can only be measured by its own recipe.
@@ -62,21 +62,24 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     measured = rows.splits[split]
     score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
     known = record.data.splits.get(split)
+    same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
     compared = []
-    for metric in record.metrics:
-        if metric.name in score.metrics and metric.split == split:
-            found = float(np.nanmean(score.metrics[metric.name]))
-            if record.command is None and metric.value <= 1:  # a loop of one's own may state shares, not per cent
-                found /= 100
-            if metric.low is not None and metric.high is not None:
-                holds = metric.low <= found <= metric.high
+    for claim in record.metrics:
+        if claim.name in score.metrics and claim.split == split:
+            anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
+            # A loop of one's own may state shares, not per cent.
+            unit = 0.01 if record.command is None and claim.value <= 1 else 1.0
+            found = unit * anew.value
+            if same_rows is False:
+                holds = None
+            elif claim.low is not None and claim.high is not None:
+                holds = claim.low <= found <= claim.high
             else:
-                holds = math.isclose(found, metric.value, rel_tol=CLOSE)
-            compared.append({"name": metric.name, "claimed": metric.value, "found": found, "holds": holds})
+                holds = math.isclose(found, claim.value, rel_tol=CLOSE)
+            low, high = (None if bound is None else unit * bound for bound in (anew.low, anew.high))
+            figures = {"claimed": claim.value, "found": found, "low": low, "high": high}
+            compared.append({"name": claim.name, **figures, "holds": holds})
     if not compared:
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
-    return {
-        "same_rows": known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None,
-        "metrics": compared,
-    }
+    return {"same_rows": same_rows, "metrics": compared}

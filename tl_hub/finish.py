@@ -209,7 +209,7 @@ def record_of(
         ),
         # The metric that chose the epoch comes first: it is the one the card's summary states.
         metrics=[
-            _metric(name, score, rows, run.seed)
+            metric(name, score, rows.final, len(rows.splits[rows.final].rows), run.seed)
             for name in sorted(score.metrics, key=lambda name: name != task.best[0])
         ]
         if score
@@ -276,17 +276,17 @@ def _languages(run: RunConfig, task: Task, rows: Data) -> list[str]:
     return task.languages() or (["en"] if rows.kind == "embedded" else [])
 
 
-def _metric(name: str, score: Score, rows: Data, seed: int) -> Metric:
+def metric(name: str, score: Score, split: str, rows: int, seed: int) -> Metric:
+    """One figure of so many rows of a split, with its 95 % interval."""
     values = score.metrics[name]
     if values.ndim == 0:
         low, high = score.intervals.get(name, (None, None))
-        counted = score.counts.get(name, len(rows.splits[rows.final].rows))
-        return Metric(name=name, value=float(values), low=low, high=high, split=rows.final, rows=counted)
+        return Metric(
+            name=name, value=float(values), low=low, high=high, split=split, rows=score.counts.get(name, rows)
+        )
     known = ~np.isnan(values)
     low, high = bootstrap_interval(values[known], None if score.groups is None else score.groups[known], seed)
-    return Metric(
-        name=name, value=float(values[known].mean()), low=low, high=high, split=rows.final, rows=int(known.sum())
-    )
+    return Metric(name=name, value=float(values[known].mean()), low=low, high=high, split=split, rows=int(known.sum()))
 
 
 def _metrics_so_far(history: History, task: Task, rows: Data) -> list[Metric]:
