@@ -5,6 +5,7 @@ import itertools
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import numpy as np
@@ -122,6 +123,34 @@ def questions(texts: list[tuple[str, str, str]]) -> Dataset:
             for question, context, a in texts
         ]
     )
+
+
+def test_answers_are_as_long_as_those_of_the_training_rows(checkpoints):
+    """Of 99 % of them: a start and an end of two different answers make no span."""
+    model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
+    context = "the boat leaves at ten and the train leaves at noon and nobody knows why it is so"
+    answers = ["ten"] * 120 + ["the boat leaves"] * 79 + [context, ""]
+    trained = questions([("when does it leave", context, answer) for answer in answers])
+    lengths = [len(tokenizer(answer, add_special_tokens=False)["input_ids"]) for answer in answers[:-1]]
+    usual = sorted(lengths)[-2]
+    assert usual < max(lengths)
+
+    task = QuestionAnswering(max_length=128, doc_stride=32)
+    task.encode(trained, tokenizer, model)
+    assert task.max_answer_length == usual
+    features = task.encode(trained.select([199]), tokenizer, model)
+    assert task.max_answer_length == usual, "other rows change nothing"
+    (feature,) = features
+    first, last = feature["context_start"], feature["context_end"] - 1
+    logits = torch.zeros(2, 1, len(feature["input_ids"]))
+    logits[0, 0, first] = logits[1, 0, last] = 9.0
+    batch = {name: torch.tensor([feature[name]]) for name in ("context_start", "context_end", "null_position")}
+    found = task.predict(SimpleNamespace(start_logits=logits[0], end_logits=logits[1]), batch)
+    assert found["end"] - found["start"] < usual
+
+    given = QuestionAnswering(max_length=128, doc_stride=32, max_answer_length=7)
+    given.encode(trained, tokenizer, model)
+    assert given.max_answer_length == 7
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])

@@ -25,6 +25,9 @@ _FEATURES = Features(
     }
 )
 
+LONGEST_ANSWER = 30
+"""Tokens of the longest answer where nothing is known of the answers (as in Devlin et al. 2019's SQuAD code)."""
+
 QUESTION_TOKENS = 64
 """Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
 
@@ -57,12 +60,15 @@ class QuestionAnswering(Task):
     answers_column: str = flag("answers", "column with {text: [...], answer_start: [...]}; [] is no answer")
     max_length: int = flag(384, "tokens in a window: question, context and special tokens")
     doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share")
-    max_answer_length: int = flag(30, "tokens of the longest answer")
+    max_answer_length: int | None = flag(
+        None, "tokens of the longest answer; what 99 % of the training rows need if none"
+    )
 
     def __post_init__(self) -> None:
         for name in ("doc_stride", "max_answer_length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}; it must be at least 1")
         least = self.doc_stride + QUESTION_TOKENS + 8
         if self.max_length < least:
             raise UserError(
@@ -145,9 +151,18 @@ class QuestionAnswering(Task):
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             return windows(tokenizer, batch["question"], batch["context"], batch["answers"], indices, **settings)
 
-        return rows.map(
+        features = rows.map(
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
+        # Training rows come first. A start and an end that belong to two answers are farther apart than most answers.
+        if self.max_answer_length is None:
+            names = ("start_positions", "end_positions", "null_position")
+            start, end, null = (np.array(features[name]) for name in names)
+            lengths = (end - start + 1)[start != null]
+            self.max_answer_length = (
+                int(np.quantile(lengths, 0.99, method="higher")) if len(lengths) else LONGEST_ANSWER
+            )
+        return features
 
     def notes(self, features: Dataset) -> list[str]:
         """Contexts that took several windows, and questions that were cut."""
@@ -173,7 +188,7 @@ class QuestionAnswering(Task):
             batch["context_start"],
             batch["context_end"],
             batch["null_position"],
-            self.max_answer_length,
+            self.max_answer_length or LONGEST_ANSWER,
         )
 
     def score(
