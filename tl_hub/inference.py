@@ -1,6 +1,7 @@
 """Answers from a run folder or a published repository, for tasks that `transformers.pipeline` no longer has."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,10 @@ def _model(folder: Path, record: RunRecord) -> Any:
     place = config.base_model_name_or_path
     if not Path(place).is_dir():
         hub.model_facts(place, config.revision)  # says clearly that it is missing
-    model = PeftModel.from_pretrained(
-        auto_class.from_pretrained(place, revision=config.revision, **safe, **record.config), folder
-    )
+    base = auto_class.from_pretrained(place, revision=config.revision, **safe, **record.config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for an attribute that transformers has renamed
+        model = PeftModel.from_pretrained(base, folder)
     adapter.reserve(model)
     return model
 
