@@ -3,12 +3,16 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from tl_hub.after_import import after_import
+
 try:
     __version__ = version("tl_hub")
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
 __all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish", "verify"]
+
+after_import("peft", "tl_hub.methods.bottleneck")  # so that PEFT can load what this package adds to its methods
 
 
 def __getattr__(name: str) -> Any:

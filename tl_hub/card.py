@@ -318,7 +318,7 @@ def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = 
     adapter = place + (', subfolder="adapter"' if record.kind == "merged" else "")
     imports = ["from peft import PeftModel", f"from transformers import {auto_class}, AutoTokenizer"]
     if record.method["name"] == "bottleneck adapters":
-        imports.append("import tl_hub.methods.bottleneck  # tells PEFT of the method")
+        imports.append("import tl_hub  # tells PEFT of the method")
     lines = []
     if base is not None and base.source == "hub":
         where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")

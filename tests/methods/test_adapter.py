@@ -61,7 +61,7 @@ from pathlib import Path
 import torch, transformers
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
-import tl_hub.methods.bottleneck
+import tl_hub
 torch.set_num_threads(1)
 differences = {}
 for folder in map(Path, sys.argv[1:]):
@@ -219,6 +219,39 @@ def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, fami
     assert facts["initial"] <= 1e-5 and facts["merged"] <= 1e-5
     assert facts.get("transformers", 0.0) <= 1e-5
     assert ("transformers" in facts) == (name in TRANSFORMERS_LOADS)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import tl_hub; from peft import PeftModel",
+        "from peft import PeftModel; import tl_hub",
+        # Who only asks whether PEFT is there, as transformers does, does not import it.
+        "import tl_hub; from importlib.util import find_spec; assert find_spec('peft'); from peft import PeftModel",
+    ],
+)
+def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, tmp_path, imports):
+    model, base = load("bert", CLASSIFICATION)
+    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    with torch.no_grad():
+        wrapped.base_model.model.bert.encoder.layer[0].output.dense.bottleneck_up["default"].bias.fill_(0.5)
+    wrapped.save_pretrained(tmp_path)
+    inputs, _ = batch_for(wrapped, CLASSIFICATION)
+    save_file(inputs, tmp_path / "inputs")
+    code = f"""{imports}
+import sys
+from safetensors.torch import load_file
+from transformers import BertForSequenceClassification
+base = BertForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3)
+print(PeftModel.from_pretrained(base, ".").eval()(**load_file("inputs")).logits.flatten().tolist())
+"""
+    folder = str(bases("bert", CLASSIFICATION))
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = logits_of(wrapped, inputs)["logits"].flatten().tolist()
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
@@ -424,7 +457,7 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
     loaders = {"prefix": ["peft"], "bottleneck": ["transformers", "peft"], "dora": ["transformers", "peft"]}
     assert record.verification["loaded_by"] == loaders[method.method]
     assert ("does not load an adapter of this method rightly" in card) == (method.method == "prefix")
-    assert ("import tl_hub.methods.bottleneck" in card) == (method.method == "bottleneck")
+    assert ("import tl_hub  # tells PEFT" in card) == (method.method == "bottleneck")
     root = {"adapter_config.json", "adapter_model.safetensors"}
     assert {file.name for file in path.iterdir()} & root == (set() if method.merge else root)
     assert (path / "config.json").exists() == (path / "model.safetensors").exists() == method.merge

@@ -1,4 +1,4 @@
-"""Bottleneck adapters as a PEFT method. Importing this module registers it, so that PEFT can load such adapters."""
+"""Bottleneck adapters as a PEFT method. Importing this module registers it, as `import tl_hub` does for PEFT."""
 
 import enum
 from dataclasses import dataclass, field
