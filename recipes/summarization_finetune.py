@@ -7,7 +7,8 @@ trains on embedded data with the embedded T5, without a network. Then:
     accelerate launch recipes/summarization_finetune.py --preset xsum
     accelerate launch recipes/summarization_finetune.py --model openai-community/gpt2 --train_file mine.jsonl
 
-Rows are {"text": ..., "summary": ...}; the summary may be a list of several, of which the first is trained on. Papers:
+Rows are {"text": ..., "summary": ...}; the summary may be a list of several, of which the first is trained on, and test
+rows of the same text are measured as one with several summaries. Papers:
 T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683; XSum, Narayan et al. 2018, https://arxiv.org/abs/1808.08745;
 ROUGE, Lin 2004, https://aclanthology.org/W04-1013.
 """

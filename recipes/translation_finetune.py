@@ -8,7 +8,8 @@ trains on embedded data, English to German, with the embedded T5, without a netw
     accelerate launch recipes/translation_finetune.py --preset wmt16
     accelerate launch recipes/translation_finetune.py --model openai-community/gpt2 --train_file mine.jsonl
 
-Rows are {"translation": {"en": ..., "de": ...}}, or have a column a language (--source_column, --target_column).
+Rows are {"translation": {"en": ..., "de": ...}}, or have a column a language (--source_column, --target_column). Any
+language goes by its ISO 639 code; T5's prefix and GPT-2's prompt have its English name.
 Papers: T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683; chrF, Popović 2015,
 https://aclanthology.org/W15-3049; sacreBLEU, Post 2018, https://aclanthology.org/W18-6319.
 """

@@ -50,5 +50,5 @@ def test_rows_of_one_group_count_as_one():
 
 
 def test_translations_with_nothing_right_have_an_interval_too():
-    found = translation_scores(["xyz", "the house"], ["나는 집에 가요.", "the house is big"], resamples=200)
+    found = translation_scores(["xyz", "the house"], [["나는 집에 가요."], ["the house is big"]], resamples=200)
     assert all(0 <= score["low"] <= score["value"] <= score["high"] <= 100 for score in found.values())

@@ -69,7 +69,8 @@ def load(run: RunConfig, task: "Task") -> Data:
     """Read the rows a run asks for and check every one before any training.
 
     Without validation rows a tenth of the training rows, drawn with the run's seed, is held out. Rows beyond
-    `train_rows`, `validation_rows` and `test_rows` are left out after the check.
+    `train_rows`, `validation_rows` and `test_rows` are left out after the check, and after rows of one text have been
+    put together where the task measures them so.
 
     Raises:
         UserError: nothing there, not readable, a column missing, or rows that the task refuses.
@@ -96,6 +97,13 @@ def load(run: RunConfig, task: "Task") -> Data:
         data.splits["train"].rows, data.splits["validation"] = parts["train"], Split(parts["test"])
         data.held_out = True
     for name, split in data.splits.items():
+        checked = len(split.rows)
+        split.rows = split.rows if name == "train" else task.measured(split.rows)
+        if len(split.rows) < checked:
+            data.notes.append(
+                f"The {checked:,} rows of the {name} split are of {len(split.rows):,} texts: each is measured once, "
+                "against all of its references."
+            )
         limit = getattr(run, f"{name}_rows")
         if limit is not None and limit < len(split.rows):
             split.rows = split.rows.select(range(limit))

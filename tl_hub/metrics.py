@@ -4,6 +4,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Literal
 
 import datasets
@@ -121,12 +122,12 @@ class RougeMetric(evaluate.Metric):
 
 
 def translation_scores(
-    predictions: list[str], references: list[str], tokenize: str = "13a", resamples: int = 1000
+    predictions: list[str], references: list[list[str]], tokenize: str = "13a", resamples: int = 1000
 ) -> dict[str, dict[str, Any]]:
     """chrF and BLEU of a corpus by sacreBLEU, with the signature that makes each comparable.
 
     Args:
-        references: one each.
+        references: one or more each.
         tokenize: sacreBLEU's name of BLEU's tokenizer.
         resamples: of sentences, for the bootstrap interval; 0 for none.
 
@@ -138,13 +139,15 @@ def translation_scores(
     """
     from sacrebleu.metrics import BLEU, CHRF
 
+    # sacreBLEU wants a corpus of first references, one of second ones and so on; None stands for one that is not there.
+    streams = [list(stream) for stream in zip_longest(*references)]
     found: dict[str, dict[str, Any]] = {}
     for name, metric in (("chrf", CHRF()), ("bleu", BLEU(tokenize=tokenize))):
-        score = metric.corpus_score(predictions, [references])
+        score = metric.corpus_score(predictions, streams)
         found[name] = {"value": float(score.score), "signature": str(metric.get_signature())}
         if resamples:
             # sacreBLEU's own interval fails on a mixture of its number types where a resample scores 0.
-            counts = np.array(metric._extract_corpus_statistics(predictions, [references]))
+            counts = np.array(metric._extract_corpus_statistics(predictions, streams))
             drawn = np.random.default_rng(0).integers(len(counts), size=(resamples, len(counts)))
             scores = [metric._compute_score_from_stats(counts[rows].sum(0).tolist()).score for rows in drawn]
             low, high = np.percentile(np.asarray(scores, dtype=float), [2.5, 97.5])
@@ -153,20 +156,28 @@ def translation_scores(
 
 
 class TranslationMetric(evaluate.Metric):
-    """chrF and BLEU, as an `evaluate.Metric`: `compute(predictions=["Guten Tag."], references=["Guten Tag!"])`."""
+    """chrF and BLEU, as an `evaluate.Metric`: `compute(predictions=["Guten Tag."], references=["Guten Tag!"])`.
+
+    A reference may be a list of several. With each figure comes sacreBLEU's signature, as `chrf_signature` and
+    `bleu_signature`.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
         return evaluate.MetricInfo(
             description="sacreBLEU's chrF and BLEU (tokenizer 13a, or the one given as tokenize=), from 0 to 100.",
             citation="https://aclanthology.org/W18-6319",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
+            features=[
+                datasets.Features({"predictions": text, "references": datasets.List(text)}),
+                datasets.Features({"predictions": text, "references": text}),
+            ],
         )
 
-    def _compute(self, predictions: list[str], references: list[str], tokenize: str = "13a") -> dict[str, Any]:
-        scores = translation_scores(predictions, references, tokenize, resamples=0)
-        return {name: score["value"] for name, score in scores.items()}
+    def _compute(self, predictions: list[str], references: list[Any], tokenize: str = "13a") -> dict[str, Any]:
+        several = [[texts] if isinstance(texts, str) else texts for texts in references]
+        scores = translation_scores(predictions, several, tokenize, resamples=0)
+        signatures = {f"{name}_signature": score["signature"] for name, score in scores.items()}
+        return {name: score["value"] for name, score in scores.items()} | signatures
 
 
 def distinct(texts: Sequence[Sequence[Any]], n: int) -> float:
@@ -195,7 +206,11 @@ def _ngrams(text: Sequence[Any], n: int) -> list[tuple]:
 
 
 def bootstrap_interval(
-    scores: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, resamples: int = 2000
+    scores: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    sizes: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean, by resampling.
 
@@ -205,13 +220,14 @@ def bootstrap_interval(
     Args:
         scores: shape (rows,).
         groups: label of each row's group, shape (rows,).
+        sizes: how much each row counts, such as the tokens that `scores` are sums over, shape (rows,); 1 if none.
 
     Source: Efron and Tibshirani 1993, chapter 13; cluster version: Field and Welsh 2007.
     """
     if groups is None:
         groups = np.arange(len(scores))
     _, members = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(members, weights=scores), np.bincount(members)
+    sums, sizes = np.bincount(members, weights=scores), np.bincount(members, weights=sizes)
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
     for i in range(resamples):

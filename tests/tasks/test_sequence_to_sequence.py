@@ -19,6 +19,7 @@ from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, translation_scores
 from tl_hub.record import RunRecord
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
 
 TEXTS = [
@@ -73,21 +74,72 @@ def test_rouge_of_another_script_counts_words() -> None:
 def test_translation_scores_are_those_of_the_library() -> None:
     predictions = ["Der Fluss fließt ins Meer.", "Es hat heute geschneit.", "Guten Tag"]
     references = ["Der Fluss endet im Meer.", "Es hat geschneit.", "Guten Abend"]
-    found = translation_scores(predictions, references, resamples=200)
+    one_each = [[text] for text in references]
+    found = translation_scores(predictions, one_each, resamples=200)
     assert found["bleu"]["value"] == sacrebleu.corpus_bleu(predictions, [references]).score
     assert found["chrf"]["value"] == sacrebleu.corpus_chrf(predictions, [references]).score
     assert all(score["low"] < score["value"] < score["high"] for score in found.values())
     assert "tok:13a" in found["bleu"]["signature"] and "nc:6" in found["chrf"]["signature"]
     characters = sacrebleu.corpus_bleu(predictions, [references], tokenize="char").score
-    assert translation_scores(predictions, references, "char")["bleu"]["value"] == characters
+    assert translation_scores(predictions, one_each, "char")["bleu"]["value"] == characters
     computed = TranslationMetric().compute(predictions=predictions, references=references)
-    assert computed == {name: score["value"] for name, score in found.items()}
+    assert computed == {
+        "chrf": found["chrf"]["value"], "chrf_signature": found["chrf"]["signature"],
+        "bleu": found["bleu"]["value"], "bleu_signature": found["bleu"]["signature"],
+    }  # fmt: skip
+
+
+def test_translation_is_scored_against_all_references() -> None:
+    predictions = ["Der Fluss fließt ins Meer.", "Es hat heute geschneit.", "Guten Tag"]
+    references = [["Der Fluss endet im Meer.", "Der Strom fließt ins Meer."], ["Es hat geschneit."], ["Guten Abend"]]
+    first, second = [texts[0] for texts in references], [references[0][1], None, None]
+    computed = TranslationMetric().compute(predictions=predictions, references=references)
+    assert computed["bleu"] == sacrebleu.corpus_bleu(predictions, [first, second]).score
+    assert computed["chrf"] == sacrebleu.corpus_chrf(predictions, [first, second]).score
+    assert computed["bleu"] > sacrebleu.corpus_bleu(predictions, [first]).score
+    assert "nrefs:var" in computed["bleu_signature"] and "nrefs:var" in computed["chrf_signature"]
+
+
+@pytest.mark.parametrize("task", [Summarization(), ExtractiveSummarization()], ids=lambda task: type(task).__name__)
+def test_rows_of_one_text_are_measured_once_against_all_their_references(task: Any, tmp_path: Path) -> None:
+    """As those of DialogSum's test split, which has three summaries a dialogue, each in a row of its own."""
+    rows = [{"text": text, "summary": summary} for text, summary in zip(TEXTS, SUMMARIES, strict=True)]
+    again = [{"text": TEXTS[0], "summary": "It flows."}, {"text": TEXTS[2], "summary": SUMMARIES[2]}]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *again]))
+    loaded = data.load(RunConfig(dataset=str(tmp_path), test_rows=3), task)
+    sizes = {name: len(split.rows) for name, split in loaded.splits.items()}
+    assert sizes == {"train": 6, "validation": 4, "test": 3}, "each is trained on"
+    assert loaded.splits["test"].rows.to_list() == [
+        {"source": TEXTS[0], "references": [SUMMARIES[0], "It flows."]},
+        {"source": TEXTS[1], "references": [SUMMARIES[1]]},
+        {"source": TEXTS[2], "references": [SUMMARIES[2]]},
+    ]
+    assert any(note.startswith("The 6 rows of the test split are of 4 texts: each is mea") for note in loaded.notes)
+
+
+def test_several_references_are_counted(checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, "t5")
+    rows = Dataset.from_dict({"source": TEXTS[:2], "references": [["It flows.", "A river."], ["Bread."]]})
+    features = TASK.encode(rows, tokenizer, model)
+    assert features["labels"][0] == tokenizer("It flows.")["input_ids"]
+    assert any(note.startswith("2 texts have 3 references") for note in TASK.notes(features))
+    assert not any("references" in note for note in TASK.notes(features.select([1])))
 
 
 def test_korean_is_scored_by_characters() -> None:
     rows = Dataset.from_dict({"source": ["Snow fell."], "references": [["눈이 내렸다."]]})
     korean = Translation(target_language="ko").scores(["눈이 왔다."], rows)
     assert "tok:char" in korean["bleu"]["signature"]
+    assert "tok:zh" in Translation(target_language="zh-TW").scores(["下雪了。"], rows)["bleu"]["signature"]
+
+
+def test_any_language_is_named_to_the_model() -> None:
+    task = Translation(source_language="cy", target_language="pt-BR")
+    assert task.frame("t5") == ("translate Welsh to Portuguese:", "")
+    assert task.frame("gpt2") == ("Welsh:", " Portuguese:")
+    assert task.languages() == ["cy", "pt-BR"]
+    assert Translation(target_language="ko").frame("t5")[0] == "translate English to Korean:"
 
 
 def test_t5_reads_its_prefix_and_all_of_a_text_that_fits(checkpoints: Any) -> None:
@@ -221,7 +273,10 @@ TASK_WITHOUT_MODEL._tokenizer = SilentTokenizer()
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"source_language": "xx"}, "--source_language is 'xx'; allowed are de, en, fr, ko, ro"),
+        ({"source_language": "xx"}, "--source_language is 'xx'; allowed are af, .* de, .* zh, or de-AT and such"),
+        ({"source_language": "de_DE"}, "--source_language is 'de_DE'; allowed are"),
+        ({"target_language": "zh-Hant-TW"}, "--target_language is 'zh-Hant-TW'; allowed are"),
+        ({"target_language": "French"}, "--target_language is 'French'; give its code, fr"),
         ({"source_language": "de"}, "are both de"),
         ({"source_column": "a"}, "--source_column and --target_column go together"),
         ({"beams": 0}, "--beams is 0; it must be at least 1"),
@@ -243,6 +298,10 @@ def test_rows_of_both_forms_and_what_is_refused() -> None:
         Translation(target_language="ko").check(pairs)
     columns = Dataset.from_dict({"x": ["a"], "y": ["b"]})
     assert Translation(source_column="x", target_column="y").check(columns)["source"][:] == ["a"]
+    several = Dataset.from_dict({"x": ["a"], "y": [["b", "c"]]})
+    assert Translation(source_column="x", target_column="y").check(several)["references"][:] == [["b", "c"]]
+    several = Dataset.from_dict({"translation": [{"en": "a", "de": ["b", "c"]}]})
+    assert Translation().check(several)["references"][:] == [["b", "c"]]
     several = Dataset.from_dict({"text": ["a"], "summary": [["b", "c"]]})
     assert Summarization().check(several)["references"][:] == [["b", "c"]]
     with pytest.raises(UserError, match="row 0: summary is .*it must be a text"):
@@ -251,11 +310,14 @@ def test_rows_of_both_forms_and_what_is_refused() -> None:
         Summarization().check(Dataset.from_dict({"text": ["a"], "summary": [" "]}))
 
 
+@pytest.mark.parametrize("task", [Summarization(), Translation()], ids=lambda task: task.name)
 @pytest.mark.parametrize(("family", "reason"), [("bert", "it reads texts and writes none"), ("xlnet", "generate")])
-def test_families_that_cannot_are_refused_with_the_reason(family: str, reason: str, checkpoint_folders: Any) -> None:
+def test_families_that_cannot_are_refused_with_the_reason(
+    family: str, reason: str, task: Any, checkpoint_folders: Any
+) -> None:
     run = RunConfig(model=str(checkpoint_folders(family)))
-    with pytest.raises(UserError, match=rf"summarization is not for {family} \(.*{reason}.*\); use t5, gpt2$"):
-        training.load_model(run, Summarization())
+    with pytest.raises(UserError, match=rf"{task.name} is not for {family} \(.*{reason}.*\); use t5, gpt2$"):
+        training.load_model(run, task)
 
 
 @pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)

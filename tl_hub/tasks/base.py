@@ -83,6 +83,10 @@ class Task(ABC):
             UserError: a column is missing, or rows are not what the task can learn from.
         """
 
+    def measured(self, rows: Dataset) -> Dataset:
+        """Checked rows of a split that is not trained on, as they are measured: several may make up one."""
+        return rows
+
     def learn(self, rows: dict[str, Dataset]) -> None:
         """Take from the checked training rows what the head depends on, such as the names of the classes.
 

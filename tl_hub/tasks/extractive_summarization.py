@@ -15,7 +15,7 @@ from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, sentences
 from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
-from tl_hub.tasks.sequence_to_sequence import checked, compared
+from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 _MOST = 5
 """Sentences that a summary has at most, where their number is chosen."""
@@ -56,8 +56,10 @@ class ExtractiveSummarization(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
-        references = [text if isinstance(text, list) else [text] for text in rows["summary"]]
-        return checked(rows["text"], references, (self.text_column, self.summary_column))
+        return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
+
+    def measured(self, rows: Dataset) -> Dataset:
+        return with_all_references(rows)
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         tokenizer.padding_side = ARCHITECTURES[model.config.model_type].padding_side

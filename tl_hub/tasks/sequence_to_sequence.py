@@ -1,8 +1,9 @@
 """Summarization and translation: a text in, a new text out, by T5 as it is made for or by GPT-2 with a prompt."""
 
 import math
+import re
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -80,6 +82,9 @@ class SequenceToSequence(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return row["source"]
 
+    def measured(self, rows: Dataset) -> Dataset:
+        return with_all_references(rows)
+
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""
         model_type = model.config.model_type
@@ -115,6 +120,7 @@ class SequenceToSequence(Task):
                 "source_cut": [len(ids) > room for ids in source_ids],
                 "target_cut": [len(ids) >= self.max_target_length for ids in target_ids],
                 "unknown": [tokenizer.unk_token_id in ids for ids in target_ids],
+                "references": [len(texts) for texts in batch["references"]],
             }
 
         features = rows.map(
@@ -135,6 +141,12 @@ class SequenceToSequence(Task):
             if cut:
                 longest = "the model's room" if column == "source_cut" else f"{self.max_target_length} tokens"
                 found.append(f"{cut:,} of {len(features):,} {what} were longer than {longest} and were cut")
+        references = sum(features["references"])
+        if references > len(features):
+            found.append(
+                f"{len(features):,} texts have {references:,} references: the first of each is the one that is trained "
+                "on, and all of a text count in its score"
+            )
         unknown = sum(features["unknown"])
         if unknown:
             found.append(f"{unknown:,} of {len(features):,} reference outputs have characters unknown to the tokenizer")
@@ -213,8 +225,7 @@ class Summarization(SequenceToSequence):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
-        references = [text if isinstance(text, list) else [text] for text in rows["summary"]]
-        return checked(rows["text"], references, (self.text_column, self.summary_column))
+        return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
@@ -239,15 +250,15 @@ class Summarization(SequenceToSequence):
         return {"Baselines" if len(drawn) == len(rows) else f"Baselines, on {len(drawn):,} rows": table}
 
 
-LANGUAGES = {"de": "German", "en": "English", "fr": "French", "ko": "Korean", "ro": "Romanian"}
-"""Languages by code: those T5 was trained to translate, and Korean."""
+_BLEU_TOKENIZERS = {"zh": "zh", "yue": "zh"} | dict.fromkeys(("bo", "ja", "km", "ko", "lo", "my", "th"), "char")
+"""sacreBLEU's tokenizers of languages whose words blanks do not part."""
 
 
 @dataclass(kw_only=True)
 class Translation(SequenceToSequence):
     """Say a text in another language. Measured by chrF and BLEU (sacreBLEU), beside the source left as it is.
 
-    BLEU counts words; of Korean, whose words are not what blanks part, it counts characters.
+    BLEU counts words; of languages whose words are not what blanks part, such as Korean, it counts characters.
 
     Raises:
         UserError: a setting is out of its range.
@@ -257,25 +268,28 @@ class Translation(SequenceToSequence):
     sample: ClassVar[str] = "translation"
     best: ClassVar[tuple[str, bool]] = ("chrf", True)
 
-    source_language: str = flag("en", f"code of the language to translate from: {', '.join(LANGUAGES)}")
-    target_language: str = flag("de", f"code of the language to translate into: {', '.join(LANGUAGES)}")
+    source_language: str = flag("en", "ISO 639 code of the language to translate from, such as en")
+    target_language: str = flag("de", "ISO 639 code of the language to translate into, such as de")
     translation_column: str = flag("translation", "column with {code: text, code: text}")
     source_column: str | None = flag(None, "column with the source, where the languages have columns of their own")
-    target_column: str | None = flag(None, "column with the translation, likewise")
+    target_column: str | None = flag(None, "column with the translation, or a list of several, likewise")
     prefix: str | None = flag(None, "text before the input; by default the one T5 was trained with")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("source_language", "target_language"):
-            if getattr(self, name) not in LANGUAGES:
-                raise UserError(f"--{name} is {getattr(self, name)!r}; allowed are {', '.join(LANGUAGES)}")
+            given = getattr(self, name)
+            if given.lower() in TO_LANGUAGE_CODE:
+                raise UserError(f"--{name} is {given!r}; give its code, {TO_LANGUAGE_CODE[given.lower()]}")
+            if _primary(given) not in LANGUAGES or not re.fullmatch(r"[a-z]+(-[A-Za-z0-9]+)?", given):
+                raise UserError(f"--{name} is {given!r}; allowed are {', '.join(sorted(LANGUAGES))}, or de-AT and such")
         if self.source_language == self.target_language:
             raise UserError(f"--source_language and --target_language are both {self.source_language}; give two")
         if (self.source_column is None) != (self.target_column is None):
             raise UserError("--source_column and --target_column go together; give both or none")
 
     def frame(self, model_type: str) -> tuple[str, str]:
-        source, target = LANGUAGES[self.source_language], LANGUAGES[self.target_language]
+        source, target = (LANGUAGES[_primary(code)].title() for code in (self.source_language, self.target_language))
         prefix = f"translate {source} to {target}:" if model_type == "t5" else f"{source}:"
         return prefix if self.prefix is None else self.prefix.rstrip(), "" if model_type == "t5" else f" {target}:"
 
@@ -287,7 +301,7 @@ class Translation(SequenceToSequence):
         if self.source_column is not None and self.target_column is not None:
             names = (self.source_column, self.target_column)
             rows = select_columns(rows, dict(zip(("source", "target"), names, strict=True)))
-            return checked(rows["source"], [[text] for text in rows["target"]], names)
+            return checked(rows["source"], rows["target"], names)
         pairs = select_columns(rows, {"translation": self.translation_column})["translation"]
         texts: list[list[Any]] = [[], []]
         for i, pair in enumerate(pairs):
@@ -299,12 +313,12 @@ class Translation(SequenceToSequence):
                 )
             for side, code in zip(texts, codes, strict=True):
                 side.append(pair[code])
-        return checked(texts[0], [[text] for text in texts[1]], codes)
+        return checked(texts[0], texts[1], codes)
 
     def scores(self, texts: list[str], rows: Dataset, resamples: int = 0) -> dict[str, dict[str, Any]]:
         """chrF and BLEU of translations of `rows`; see `metrics.translation_scores`."""
-        tokenize = "char" if self.target_language == "ko" else "13a"
-        return translation_scores(texts, [texts[0] for texts in rows["references"]], tokenize, resamples)
+        tokenize = _BLEU_TOKENIZERS.get(_primary(self.target_language), "13a")
+        return translation_scores(texts, rows["references"][:], tokenize, resamples)
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
@@ -326,14 +340,23 @@ class Translation(SequenceToSequence):
         return {"Baselines": [{"system": "this model", **model}, {"system": "the source, as it is", **copied}]}
 
 
-def checked(sources: Iterable[Any], references: list[list], columns: tuple[str, str]) -> Dataset:
+def _primary(language: str) -> str:
+    """The language of a code that may go on with a script or country, such as pt-BR."""
+    return language.partition("-")[0]
+
+
+def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, str]) -> Dataset:
     """Rows of `source` and `references`. Blank ones are left out: there is nothing to learn from them.
+
+    Args:
+        targets: a text, or a list of several, for each source.
 
     Raises:
         UserError: a source or reference is something else than a text, or none is left.
     """
     kept: dict[str, list] = {"source": [], "references": []}
-    for i, (source, texts) in enumerate(zip(sources, references, strict=True)):
+    for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        texts = target if isinstance(target, list) else [target]
         for column, side in zip(columns, ([source], texts), strict=True):
             if not all(text is None or isinstance(text, str) for text in side):
                 raise UserError(f"row {i}: {column} is {side!r}; it must be a text")
@@ -341,8 +364,16 @@ def checked(sources: Iterable[Any], references: list[list], columns: tuple[str, 
             kept["source"].append(source)
             kept["references"].append(texts)
     if not kept["source"]:
-        raise UserError(f"none of the {len(references)} rows has a text in both {' and '.join(columns)}")
+        raise UserError(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
     return Dataset.from_dict(kept)
+
+
+def with_all_references(rows: Dataset) -> Dataset:
+    """Rows of one source as one row with all their references, in the order in which the sources first come."""
+    found: dict[str, list[str]] = {}
+    for source, references in zip(rows["source"], rows["references"], strict=True):
+        found[source] = list(dict.fromkeys([*found.get(source, []), *references]))
+    return Dataset.from_dict({"source": list(found), "references": list(found.values())})
 
 
 def compared(rows: Dataset, texts: list[str]) -> list[dict[str, Any]]:
