@@ -375,7 +375,7 @@ def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) 
 def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None:
     print(f"\n{record.name}: {record.kind} for {record.pipeline_tag}")
     for metric in record.metrics:
-        interval = "" if metric.low is None else f"  95 % interval {metric.low:.1f} to {metric.high:.1f}"
+        interval = "" if metric.low is None else f"  95 % interval {metric.low:.2f} to {metric.high:.2f}"
         print(f"  {metric.name:24} {metric.value:7.2f}{interval}  ({metric.rows} {metric.split} rows)")
     cost = record.cost
     print(

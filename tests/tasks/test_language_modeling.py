@@ -331,6 +331,30 @@ def test_predictions_see_what_comes_before_them_in_the_order_and_nothing_else(ch
     assert max(unseen) < 1e-6 < 1e-5 < min(seen)
 
 
+@pytest.mark.parametrize("rows_of", [[0, 0, 1, 1, 1, 2, 3, 4, 5, 5], [0] * 10], ids=["texts", "one text"])
+def test_the_interval_of_perplexity_is_that_of_texts_drawn_again(rows_of: list[int]) -> None:
+    """A loop over draws of whole texts, or of a lone text's windows: perplexity is of all tokens of a draw together."""
+    random = np.random.default_rng(1)
+    tokens = random.integers(5, 60, size=10)
+    sums = tokens * random.uniform(2, 3, size=10)
+    score = CausalLanguageModeling().score(
+        {"loss": sums, "tokens": tokens}, Dataset.from_dict({"text": ["a"] * (max(rows_of) + 1)}),
+        Dataset.from_dict({"row": rows_of}), None,
+    )  # fmt: skip
+    units = [[i for i in range(10) if rows_of[i] == row] for row in sorted(set(rows_of))]
+    units = units if len(units) > 1 else [[i] for i in range(10)]
+    drawn = []
+    for _ in range(20_000):
+        chosen = [i for unit in random.integers(len(units), size=len(units)) for i in units[unit]]
+        drawn.append(np.exp(sums[chosen].sum() / tokens[chosen].sum()))
+    expected = np.quantile(drawn, [0.025, 0.975])
+    assert score.intervals["perplexity"] == pytest.approx(expected, rel=0.02)
+    assert [np.exp(end) for end in score.intervals["loss"]] == pytest.approx(score.intervals["perplexity"])
+    assert score.metrics["perplexity"] == pytest.approx(np.exp(sums.sum() / tokens.sum()))
+    measured = {"texts": max(rows_of) + 1, "windows": 10, "predicted tokens": tokens.sum()}
+    assert score.tables["Measured on"] == [measured]
+
+
 @pytest.mark.parametrize("family", OBJECTIVES)
 def test_evaluation_hides_the_same_tokens_each_time(family: str, checkpoints: Any) -> None:
     task = OBJECTIVES[family](max_length=32)
@@ -396,6 +420,9 @@ def test_every_cell_trains_and_loads_back(
     record = RunRecord.load(tmp_path / "run")
     assert record.verification["max_difference"] <= verification.TOLERANCE
     assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
+    assert all(metric.low < metric.value < metric.high for metric in record.metrics)
+    assert record.tables["Measured on"][0]["predicted tokens"] > 10
+    assert "| Texts | Windows | Predicted tokens |" in (tmp_path / "run" / "README.md").read_text()
 
     ask = tl_hub.pipeline(tmp_path / "run")
     gaps = {"bert": "[MASK]", "gpt2": "", "t5": "<extra_id_0>", "xlnet": "<mask>"}

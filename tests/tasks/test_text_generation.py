@@ -81,6 +81,9 @@ def test_figures_are_those_of_a_plain_loop_over_all_tokens(family: str, loaded: 
     assert float(score.metrics["perplexity"]) == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
     size = len("".join(TEXTS).encode())
     assert float(score.metrics["bits_per_byte"]) == pytest.approx(np.sum(losses) / np.log(2) / size, rel=1e-5)
+    per_byte = len(losses) / size / np.log(2)
+    assert score.intervals["bits_per_byte"] == pytest.approx([end * per_byte for end in score.intervals["loss"]])
+    assert score.tables["Measured on"][0]["predicted tokens"] == len(losses)
     # What is trained is the same figure, of the batch.
     assert float(outputs.loss) == pytest.approx(np.mean(losses), rel=1e-5)
 

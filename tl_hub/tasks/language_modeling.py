@@ -1,5 +1,6 @@
 """Language modelling, by which the four families were pretrained: one objective each."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from tl_hub.config import flag
 from tl_hub.errors import UserError
+from tl_hub.metrics import bootstrap_interval
 from tl_hub.tasks.base import Score, Task, select_columns
 
 _SHORTEST, _LENGTHS = 32, 4
@@ -65,8 +67,18 @@ class LanguageModeling(Task):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        loss = predictions["loss"].sum() / predictions["tokens"].sum()
-        return Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)})
+        """Texts are drawn whole for the intervals, each with all windows that begin in it; of one text, windows are."""
+        sums, tokens = predictions["loss"].astype(float), predictions["tokens"]
+        loss = sums.sum() / tokens.sum()
+        score = Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)})
+        if len(features) > 1:
+            texts = np.asarray(features["row"])
+            low, high = bootstrap_interval(sums, texts if len(np.unique(texts)) > 1 else None, sizes=tokens)
+            score.intervals = {"loss": (low, high), "perplexity": (math.exp(low), math.exp(high))}
+        score.tables["Measured on"] = [
+            {"texts": len(rows), "windows": len(features), "predicted tokens": int(tokens.sum())}
+        ]
+        return score
 
     def baselines(self, before: Score, after: Score) -> dict[str, list[dict[str, Any]]]:
         """The figures of the model as it was loaded beside those after training."""

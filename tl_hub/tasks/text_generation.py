@@ -100,7 +100,11 @@ class TextGeneration(CausalLanguageModeling):
     ) -> Score:
         score = super().score(predictions, rows, features, decision)
         size = sum(len(text.encode()) for text in rows["text"])
-        score.metrics["bits_per_byte"] = predictions["loss"].astype(float).sum() / np.log(2) / np.asarray(size)
+        per_byte = predictions["tokens"].sum() / size / np.log(2)  # the loss is of tokens, in nats
+        score.metrics["bits_per_byte"] = score.metrics["loss"] * per_byte
+        if "loss" in score.intervals:
+            low, high = score.intervals["loss"]
+            score.intervals["bits_per_byte"] = (low * per_byte, high * per_byte)
         return score
 
     def continued(
