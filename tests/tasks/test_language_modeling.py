@@ -311,6 +311,27 @@ def test_permutation_loss_is_the_stock_collators(checkpoints: Any) -> None:
     assert torch.isclose(sums["loss"].sum() / sums["tokens"].sum(), model(**stock).loss, rtol=1e-5)
 
 
+def test_a_permutation_worked_by_hand(checkpoints: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a b c d e f, the dice choose b c d to be predicted, in the order b, d, c (Yang et al. 2019, equation 3)."""
+    _, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
+    ids = [*range(30, 36), tokenizer.sep_token_id, tokenizer.cls_token_id]
+    dice = iter([3, 1])  # a span of three, from the second token on
+    monkeypatch.setattr(torch, "randint", lambda *_: torch.tensor([next(dice)]))
+    monkeypatch.setattr(torch, "randperm", lambda _: torch.tensor([2, 0, 3, 1]))  # when a, b, c and d have their turn
+    batch = PermutationLanguageModeling().collator(tokenizer, training=True)([{"input_ids": ids}])
+    unseen = {
+        "b": "bcd",  # the first: only what is not predicted
+        "d": "cd",  # the second: b too
+        "c": "c",  # the third: b and d
+    }
+    text = "abcdefSC"  # separator and <cls> as all that is not predicted: they see nothing that is
+    expected = [[float(other in unseen.get(token, "bcd")) for other in text] for token in text]
+    assert batch["perm_mask"][0].tolist() == expected
+    assert batch["labels"].tolist() == [[31, 32, 33]]
+    assert batch["target_mapping"][0].tolist() == [[float(token == asked) for token in text] for asked in "bcd"]
+    assert batch["input_ids"].tolist() == [ids], "no <mask>: a predicted token is seen by those after it"
+
+
 def test_predictions_see_what_comes_before_them_in_the_order_and_nothing_else(checkpoints: Any) -> None:
     model, tokenizer = checkpoints("xlnet", "AutoModelForCausalLM")
     _, batch = batch_of(PermutationLanguageModeling(max_length=32), tokenizer, model)
