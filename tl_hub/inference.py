@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from tl_hub import hub, publishing, verification
+from tl_hub import hub, publishing, samples, verification
 from tl_hub.errors import UserError
 from tl_hub.feature_model import FeatureModel
 from tl_hub.methods import adapter
-from tl_hub.record import RunRecord
+from tl_hub.record import DataFacts, RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.language_modeling import MaskedLanguageModeling, PermutationLanguageModeling, SpanCorruption
+from tl_hub.tasks.language_modeling import (
+    OBJECTIVES,
+    MaskedLanguageModeling,
+    PermutationLanguageModeling,
+    SpanCorruption,
+)
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
 from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
 from tl_hub.tasks.text_generation import TextGeneration
@@ -32,7 +38,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     """Load what a recipe made, ready to be called.
 
     Args:
-        location: a run folder, or the id of a repository on the Hub that was published from one.
+        location: a run folder, the id of a repository on the Hub that was published from one, or `tiny:<family>`.
         device: as torch names it; a GPU if there is one.
         revision: branch, tag or commit of a repository.
 
@@ -40,8 +46,12 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         UserError: no run folder or repository, no access to it, the Hub is out of reach and nothing is cached, no
             weights in safetensors, an adapter's base is missing, or the task has no pipeline here.
     """
-    folder = publishing.snapshot(location, revision)
-    record = RunRecord.load(folder)
+    if str(location).startswith("tiny:"):
+        folder = samples.checkpoint(str(location).removeprefix("tiny:"))
+        record = _embedded(folder.name)
+    else:
+        folder = publishing.snapshot(location, revision)
+        record = RunRecord.load(folder)
     masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
     if headless or (record.pipeline_tag not in _PIPELINES and not masked):
@@ -70,6 +80,21 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
     task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
     return pipeline_class(model.to(device), tokenizer, task, record.decision)
+
+
+def _embedded(family: str) -> RunRecord:
+    """What is to be known of an embedded checkpoint to use it for what it was pretrained to do."""
+    task = OBJECTIVES[family]
+    return RunRecord(
+        name=family,
+        kind="pretrained",
+        pipeline_tag=task.name,
+        auto_class=task.auto_class,
+        method={"name": "from scratch"},
+        data=DataFacts(id="texts", source="local"),
+        metrics=[],
+        settings={"whole_target": True},  # of T5, which was taught to write whole texts
+    )
 
 
 def _model(folder: Path, record: RunRecord) -> Any:
@@ -129,17 +154,7 @@ class QuestionAnsweringPipeline:
             **self.task.window_settings(self.tokenizer, self.model),
         )
         features = Dataset.from_dict(columns)
-        batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
-        collate = self.task.collator(self.tokenizer, training=False)
-        parts = []
-        for first in range(0, len(batched), batch_size):
-            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
-            batch = {name: value.to(self.model.device) for name, value in batch.items()}
-            inputs = {name: value for name, value in batch.items() if name not in self.task.scoring_only}
-            parts.append(
-                {name: value.cpu().numpy() for name, value in self.task.predict(self.model(**inputs), batch).items()}
-            )
-        predictions = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        predictions = _predictions(self, features, batch_size, lambda inputs: self.model(**inputs))
         answers = [self._decided(answer) for answer in answers_of(predictions, features, contexts)]
         return answers[0] if isinstance(question, str) else answers
 
@@ -185,14 +200,8 @@ class TextClassificationPipeline:
         if not texts:
             return []
         features = self.task.encode(Dataset.from_dict(columns), self.tokenizer, self.model)
-        batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
-        collate = self.task.collator(self.tokenizer, training=False)
-        logits = []
-        for first in range(0, len(batched), batch_size):
-            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
-            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
-            logits.append(self.task.predict(self.model(**inputs), batch)["logits"].cpu().numpy())
-        probabilities = self.task.probabilities({"logits": np.concatenate(logits)}, features)
+        predictions = _predictions(self, features, batch_size, lambda inputs: self.model(**inputs))
+        probabilities = self.task.probabilities(predictions, features)
         answers = [self._decided(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
         return answers[0] if isinstance(text, str) else answers
 
@@ -223,14 +232,8 @@ class SequenceToSequencePipeline:
             return []
         rows = Dataset.from_dict({"source": texts, "references": [[""]] * len(texts)})
         features = self.task.encode(rows, self.tokenizer, self.model)
-        batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
-        collate = self.task.collator(self.tokenizer, training=False)
-        found: list[str] = []
-        for first in range(0, len(batched), batch_size):
-            batch = collate([batched[i] for i in range(first, min(first + batch_size, len(batched)))])
-            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
-            found += self.task.texts(self.task.outputs(self.model, inputs))
-        answers = [{"generated_text": text} for text in found]
+        predictions = _predictions(self, features, batch_size, lambda inputs: self.task.outputs(self.model, inputs))
+        answers = [{"generated_text": text} for text in self.task.texts(predictions["generated"])]
         return answers[0] if isinstance(text, str) else answers
 
 
@@ -371,6 +374,24 @@ class MaskFillingPipeline:
                 ]
             )
         return answers[0] if isinstance(text, str) else answers
+
+
+def _predictions(
+    pipe: Any, features: Dataset, batch_size: int, compute: Callable[[dict[str, torch.Tensor]], Any]
+) -> dict[str, np.ndarray]:
+    """What the task of a pipeline predicts of `features`, in their order; those of like length share a batch."""
+    batched = features.select_columns([name for name in pipe.task.batched if name in features.column_names])
+    collate = pipe.task.collator(pipe.tokenizer, training=False)
+    order = np.argsort(features["length"], kind="stable")
+    found: dict[str, np.ndarray] = {}
+    for places in np.split(order, range(batch_size, len(order), batch_size)):
+        batch = collate([batched[i] for i in places.tolist()])
+        batch = {name: tensor.to(pipe.model.device) for name, tensor in batch.items()}
+        inputs = {name: tensor for name, tensor in batch.items() if name not in pipe.task.scoring_only}
+        for name, tensor in pipe.task.predict(compute(inputs), batch).items():
+            values = tensor.cpu().numpy()
+            found.setdefault(name, np.zeros((len(order), *values.shape[1:]), values.dtype))[places] = values
+    return found
 
 
 def _texts(text: str | list[str]) -> list[str]:
