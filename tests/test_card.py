@@ -250,7 +250,9 @@ def test_absolute_paths_keep_only_their_last_part() -> None:
     record.command = "accelerate launch recipes/qa.py --train_file=/srv/data/rows.jsonl --model ~/models/my-bert ./x/y"
     record.settings["test_file"] = "file:///home/someone/test.jsonl"
     record.settings["files"] = ["/home/someone/a.jsonl", "//server/share/b.jsonl"]
+    record.settings["label_separator"] = "yes / no, and/or"
     text = card.render(record)
+    assert "yes / no, and/or" in text, "no path at all"
     assert not re.search(r"someone|srv|/home|Users|share|~/", text)
     for kept in (
         "`my-bert`",

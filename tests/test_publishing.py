@@ -404,6 +404,10 @@ def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_pat
         ("run.json", "ghp_" + "x" * 36, "a secret (ghp_xx...)"),
         ("tokenizer_config.json", f'{{"key": "{WRITE}"}}', "your Hub token"),
         ("chat_template.jinja", "-----BEGIN RSA PRIVATE KEY-----", "a secret"),
+        ("config.json", '{"wandb_api_key": "' + "0a" * 20 + '"}', "a secret"),
+        ("config.json", '{"aws_secret_access_key": "' + "aB/+" * 10 + '"}', "a secret"),
+        ("chat_template.jinja", "see https://anna:hunter2@example.org/rows", "a secret (https:...)"),
+        ("tokenizer_config.json", '{"npm": "npm_' + "a1" * 18 + '"}', "a secret (npm_a1...)"),
         ("curves.png", "\x89PNG AKIA" + "A" * 16, "a secret (AKIAAA...)"),
         ("model.safetensors", weights(0, note=SECRET).decode("latin-1"), "a secret (hf_Ab1...)"),
         (
@@ -411,6 +415,9 @@ def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_pat
             '{"_name_or_path": "/home/anna/projects/base"}',
             "a path of a machine (/home/anna/projects/base)",
         ),
+        ("config.json", '{"from": "/kaggle/working/base"}', "a path of a machine (/kaggle/working/base)"),
+        ("config.json", '{"from": "/content/drive/MyDrive/base"}', "a path of a machine (/content/drive/MyDrive/base)"),
+        ("config.json", '{"from": "/data/anna/base"}', "a path of a machine (/data/anna/base)"),
         ("generation_config.json", r'{"from": "C:\\Users\\anna\\base"}', "a path of a machine"),
         ("model.safetensors", weights(0, source="/root/base").decode("latin-1"), "a path of a machine (/root/base)"),
         ("config.json", '{"auto_map": {"AutoModel": "own.Model"}}', "auto_map"),
@@ -427,6 +434,15 @@ def test_secrets_paths_and_code_are_not_published(hub, push, tmp_path, name, tex
     answer = push(folder, "alice/secrets")
     assert answer["kind"] == "UserError" and name in answer["error"] and says in answer["error"]
     assert SECRET not in answer["error"] and hub.log[before:] == []
+
+
+def test_what_only_looks_like_a_secret_or_a_path_is_published(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    said = "GET /data/{id}, yes/no, /content, 0a" + "0a" * 19 + ", https://example.org:8080/a@b, password: none, 3/4"
+    (folder / "run.json").write_text(json.dumps(record | {"settings": {"prompt": said}}))
+    push(folder, "alice/prose")
+    assert said in json.loads(texts(hub.model("alice/prose"))["run.json"])["settings"]["prompt"]
 
 
 def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):

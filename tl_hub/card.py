@@ -79,9 +79,7 @@ _CELL = 160
 """Characters of a text that a table cell shows."""
 
 # A whole absolute path, up to its last part. A slash inside a word or a URL starts none.
-_PATH = re.compile(
-    r"""(?<![\w.:/\\~-])(?:file://)?(?:~|[A-Za-z]:)?[/\\]+(?:[^\s"',;=/\\]+[/\\]+)*(?=([^\s"',;=/\\]*))"""
-)
+_PATH = re.compile(r"""(?<![\w.:/\\~-])(?:file://)?(?:~|[A-Za-z]:)?[/\\]+(?:[^\s"',;=/\\]+[/\\]+)*(?=[^\s"',;=/\\])""")
 _PART = re.compile(
     r"<!-- tl_hub: (?P<name>[^\n]*) (?P<digest>[0-9a-f]{12}) -->\n(?P<text>.*?)\n<!-- tl_hub end -->", re.DOTALL
 )

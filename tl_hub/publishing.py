@@ -101,10 +101,13 @@ _LONGEST_WAIT = 600.0
 _LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
 _SECRETS = re.compile(
     rb"\b(hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|sk-[\w-]{32,}"
-    rb"|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}|xox[abeoprs]-[\w-]{20,})"
+    rb"|(?i:api_?key|secret_?access_?key|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
+    rb"|\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _HOMES = re.compile(
-    rb"(?<![\w.~:/-])(?:/home|/Users|/root|/mnt|/scratch|/workspace|/tmp|/private|/var/folders)/[\w.-]+[^\s\"'`)>,]*"
+    rb"(?<![\w.~:/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv|/dbfs|/gpfs"
+    rb"|/lustre|/content/drive|/kaggle|/(?:content|data|work|storage|projects?)/[\w.-]+)/[\w.-]+[^\s\"'`)>,]*"
     rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
 )
 
@@ -826,7 +829,8 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
     vocabulary = name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
     if not vocabulary and not name.endswith(".png"):
         path = _HOMES.search(content)
-        own = next((p for p in (str(folder.resolve()), str(Path.home())) if p != "/" and p.encode() in content), None)
+        here = (str(folder.resolve()), str(Path.home()), str(Path.cwd()))
+        own = next((place for place in here if place.count("/") > 1 and place.encode() in content), None)
         if path or own:
             shown = path[0].decode(errors="replace") if path else str(own)
             raise UserError(f"{name} holds a path of a machine ({shown}), which nobody else has; remove it")
