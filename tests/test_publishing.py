@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import socket
 import struct
 import subprocess
@@ -607,30 +608,34 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, recipe, tmp_pat
     ):
         assert refused.returncode == 2 and says in refused.stderr and not folder.exists(), refused.stderr
     hub.fail("POST .*/commit/", 403, count=1)
-    flags += [
-        "--license",
-        "mit",
-        "--max_steps",
-        "2",
-        "--train_rows",
-        "16",
-        "--validation_rows",
-        "8",
-        "--test_rows",
-        "8",
-    ]
-    run = recipe("sentiment_finetune", *flags, **own)
+    rows = ["--train_rows", "16", "--validation_rows", "8", "--test_rows", "8"]
+    few = ["--license", "mit", "--max_steps", "2", *rows]
+    run = recipe("sentiment_finetune", *flags, *few, "--push_revision", "dev", "--tag", "v1", **own)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
-    assert run.stderr.splitlines()[-1].endswith(f"later: tl-hub push {folder} alice/recipe")
+    said, command = run.stderr.splitlines()[-1].split("later: ")
+    assert command == f"tl-hub push {folder} alice/recipe --revision dev --tag v1"
     later = subprocess.run(
-        [sys.executable, "-m", "tl_hub.command", "push", folder, "alice/recipe"],
+        [sys.executable, "-m", "tl_hub.command", *shlex.split(command)[1:]],
         env={**os.environ, **own},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
-    assert texts(hub.model("alice/recipe"))["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    repo, weights = hub.model("alice/recipe"), (folder / "model.safetensors").read_bytes()
+    assert texts(repo, "dev")["model.safetensors"] == weights == texts(repo, "v1")["model.safetensors"]
+    assert "model.safetensors" not in texts(repo)
+
+    other = ["--output_dir", str(tmp_path / "other"), *few, "--push_to"]
+    for asked, says in (
+        (["alice/recipe", "--tag", "v1"], "--tag v1: alice/recipe has that tag"),
+        (["bob/none", "--create_pr"], "bob/none does not exist"),
+    ):
+        refused = recipe("sentiment_finetune", *other, *asked, **own)
+        assert refused.returncode == 2 and says in refused.stderr and not (tmp_path / "other").exists(), refused.stderr
+    proposed = recipe("sentiment_finetune", *other, "alice/recipe", "--create_pr", **own)
+    assert proposed.returncode == 0 and "/discussions/1 at " in proposed.stdout, proposed.stderr
+    assert "model.safetensors" in texts(repo, "refs/pr/1") and "model.safetensors" not in texts(repo)
 
 
 def test_a_run_pushed_after_each_epoch_is_finished_on_another_machine(hub, recipe, checkpoint_folders, tmp_path):

@@ -52,6 +52,10 @@ class RunConfig:
     push_to: str | None = flag(None, "owner/name on the Hub to publish the result as, private unless --public")
     push_base: str | None = flag(None, "owner/name to publish the base as, where it is only here")
     push_every: int | None = flag(None, "also push the best weights and the training state, after every N epochs")
+    push_revision: str | None = flag(None, "branch to publish to, made if it is not there; main if none")
+    create_pr: bool = flag(False, "publish as a pull request, to a repository of others too")
+    tag: str | None = flag(None, "name for the published commit")
+    collection: str | None = flag(None, "slug of a collection for the result, or title of one's own, made if not there")
     public: bool = flag(False, "a repository that --push_to makes is visible to everybody")
     dry_run: bool = flag(False, "say at the end what --push_to would send, and send nothing")
     check: bool = flag(False, "check data, model, time and memory on the longest batch, then stop before training")
@@ -82,9 +86,14 @@ class RunConfig:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if isinstance(self.resume, str) and not self.resume.startswith("hub:"):
             raise UserError(f"--resume {self.resume}: give --resume alone, or --resume hub:owner/name")
-        for name in ("push_base", "push_every", "public", "dry_run"):
+        for name in ("push_base", "push_every", "push_revision", "create_pr", "tag", "collection", "public", "dry_run"):
             if getattr(self, name) and not self.push_to:
                 raise UserError(f"--{name} needs --push_to owner/name")
+        for name in ("push_revision", "push_every"):
+            if self.create_pr and getattr(self, name):
+                raise UserError(
+                    f"--create_pr and --{name} exclude each other; a pull request is made once, against main"
+                )
         for name in ("public", "dry_run"):
             if self.push_every and getattr(self, name):
                 raise UserError(f"--push_every and --{name} exclude each other; a training state is private")

@@ -117,7 +117,8 @@ def pusher(
                 folder = Path(scratch, Path(run.output_dir).name)
                 save(folder, method, model, tokenizer)
                 record_of(run, task, method, base, rows, history, None, model, accelerator).save(folder)
-                publishing.publish(folder, run.push_to, push_base=run.push_base, patience=patience, say=tqdm.write)
+                where: dict[str, Any] = {"push_base": run.push_base, "revision": run.push_revision}
+                publishing.publish(folder, run.push_to, **where, patience=patience, say=tqdm.write)
             publishing.push_state(run.output_dir, run.push_to, RESUMED, patience=patience, say=tqdm.write)
         except (UserError, RunStopped) as error:
             tqdm.write(f"epoch {len(history.epochs)} is not published: {error}")
@@ -128,15 +129,22 @@ def pusher(
 def _push(run: RunConfig, folder: Path) -> None:
     assert run.push_to is not None
     print(f"\npublishing {folder} as {run.push_to} ...", flush=True)
+    where: dict[str, Any] = {
+        "revision": run.push_revision,
+        "create_pr": run.create_pr,
+        "tag": run.tag,
+        "collection": run.collection,
+        "push_base": run.push_base,
+    }
     try:
-        done = publishing.publish(
-            folder, run.push_to, private=not run.public, push_base=run.push_base, dry_run=run.dry_run
-        )
+        done = publishing.publish(folder, run.push_to, private=not run.public, dry_run=run.dry_run, **where)
         if run.push_every:
             publishing.drop_state(run.push_to)
     except (UserError, RunStopped) as error:
-        base = f" --push_base {run.push_base}" if run.push_base else ""
-        later = f"tl-hub push {folder} {run.push_to}{base}{' --public' if run.public else ''}"
+        words = ["tl-hub", "push", str(folder), run.push_to]
+        for name, value in (where | {"public": run.public}).items():
+            words += [f"--{name}"] * bool(value) + [value] * isinstance(value, str)
+        later = shlex.join(words)
         raise RunStopped(f"the run is complete in {folder}, but not published: {error}; later: {later}", 1) from error
     print("nothing was sent" if run.dry_run else done.summary())
 
@@ -180,6 +188,10 @@ def record_of(
         "push_to",
         "push_base",
         "push_every",
+        "push_revision",
+        "create_pr",
+        "tag",
+        "collection",
         "public",
         "dry_run",
         *getattr(method, "unused", ()),

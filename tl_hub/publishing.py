@@ -227,7 +227,7 @@ def publish(
         _scan(card.FILE, content.card.encode(), folder)
         exists = hub.exists()
         if not exists and create_pr:
-            raise UserError(f"{repo} does not exist, so no pull request can be made; push without --create_pr")
+            raise UserError(PULL_NEEDS_REPO.format(repo=repo))
         branch = revision or "main"
         if dry_run:
             plan = hub.plan(hub.refs().get(branch) or hub.refs()["main"] if exists else None, content)
@@ -267,22 +267,34 @@ def publish(
 
 
 def check_rights(
-    repo: str, patience: Patience = Patience(), say: Callable[[str], None] = print, *, private: bool = False
+    repo: str,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = print,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    tag: str | None = None,
 ) -> None:
     """Ask the Hub whether this token may write there, before anything is trained.
 
     Args:
         private: whether the repository, if it is there, must be private.
+        create_pr: whether a pull request is to be made, which needs a repository but no right to write to it.
+        tag: name that the commit is to get.
 
     Raises:
-        UserError: no token, one that is not valid or may not write there, not a name for a repository, or one that
-            everybody can see.
+        UserError: no token, one that is not valid or may not write there, not a name for a repository, one that
+            everybody can see or is not there, or a tag that is taken.
         RunStopped: the Hub cannot be reached.
     """
     with _timeouts():
         hub = _Repository(repo, patience, say)
-        hub.check_rights(create_pr=False)
+        hub.check_rights(create_pr)
         hub.check_free()
+        if create_pr and not hub.exists():
+            raise UserError(PULL_NEEDS_REPO.format(repo=repo))
+        if tag and hub.exists() and tag in hub.refs(tags=True):
+            raise UserError(f"--tag {tag}: {repo} has that tag; give another name")
         if private and hub.exists() and not hub.private():
             raise UserError(f"{repo} is public, and a training state is not for everybody; push to a private one")
 
@@ -370,6 +382,7 @@ def drop_state(repo: str, *, patience: Patience = Patience(), say: Callable[[str
         hub.ask(f"remove the branch {STATE_BRANCH}", remove)
 
 
+PULL_NEEDS_REPO = "{repo} does not exist, so no pull request can be made; push without --create_pr"
 BASE_ONLY_HERE = (
     "the base {base} is not on the Hub, and the result is of no use without it; --push_base owner/name publishes the"
     " base first, a --model that is on the Hub needs none of this, and --merge makes a result that stands alone"

@@ -122,7 +122,8 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
             raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
         if run.push_every and getattr(method, "kind", None) == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
-        publishing.check_rights(run.push_to, private=run.push_every is not None)
+        private = run.push_every is not None
+        publishing.check_rights(run.push_to, private=private, create_pr=run.create_pr, tag=run.tag)
         if run.push_base:
             publishing.check_rights(run.push_base)
 
