@@ -14,6 +14,7 @@ from huggingface_hub import constants
 import tl_hub
 from tests.hub_server import WRITE, HubServer
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
 TEXT = "The rooms were clean, and we did not want to leave."
@@ -71,6 +72,10 @@ def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monk
             monkeypatch.setattr(sys, "argv", [f"sentiment_{kind}.py", *given])
             runpy.run_path(str(ROOT / "recipes" / f"sentiment_{kind}.py"))["main"]()
             expected[f"alice/{folder.name}"] = list(tl_hub.pipeline(folder)(TEXT)["scores"].values())
+            checked = RunRecord.load(folder).verification
+            assert checked["result"] == checked["pipeline_output"]["label"], (
+                "by the card's stock calls and its pipeline"
+            )
             (folder / "probe.safetensors").unlink()  # so that the push starts no process of its own to load it
             base = {"push_base": f"alice/base-{family}"} if kind == "adapter" else {}
             pushes.append({"folder": str(folder), "repo": f"alice/{folder.name}", **base})

@@ -127,7 +127,7 @@ def render(
         curves, confusion, layers: the folder holds the picture of that name.
     """
     record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
-    body = _template().render(
+    body = _template("card.md").render(
         record=record,
         curves=curves,
         confusion=confusion,
@@ -147,7 +147,7 @@ def render(
         history=_history(record),
         decision=_settings(record.decision),
         cost=_cost(record),
-        snippet=snippet(record, repo, revision),
+        snippet=snippet(record, repo, revision) + (call_snippet(record) or ""),
         # An adapter names its base: where that is not on the Hub, the adapter is not published.
         adapter_snippet=adapter_snippet(record, repo, revision)
         if record.kind == "merged" and (repo is None or (record.base and record.base.source == "hub"))
@@ -160,7 +160,7 @@ def render(
 
 
 @functools.cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -169,8 +169,10 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(text=_text, code=_code, figure=_figure, without_folders=_without_folders)
-    return environment.get_template("card.md")
+    environment.filters.update(
+        text=_text, code=_code, figure=_figure, literal=_literal, without_folders=_without_folders
+    )
+    return environment.get_template(name)
 
 
 def merge(generated: str, there: str) -> tuple[str, list[str]]:
@@ -343,14 +345,41 @@ def reads(record: RunRecord) -> tuple[str, ...]:
     return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
 
 
-def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
-    """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
+def _shown(record: RunRecord) -> dict[str, str] | None:
+    """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
     names = reads(record)
     rows = [row for row in record.examples if all(row.get(name) for name in names)]
     if not names or not rows:
         return None
     row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
-    arguments = [f"    {name}={_wrapped(row[name])},\n" for name in names]
+    return {name: row[name] for name in names}
+
+
+def call_snippet(record: RunRecord) -> str | None:
+    """Python that goes on with `snippet` by stock calls and defines `result`, of the row the record shows.
+
+    None where there is no such row, or where few lines cannot read it as it was trained: GPT-2's prompts of
+    summarization and translation, XLNet's order of prediction, sentences chosen from a text.
+    """
+    shown = _shown(record)
+    stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
+    stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
+    stock |= record.pipeline_tag == "text-generation" and _model_type(record) == "gpt2"
+    head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
+    if shown is None or not (stock or (head and len(shown) == 1)):
+        return None
+    prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
+    texts = [_wrapped(prefix + text) for text in shown.values()]
+    longest = record.settings.get("max_length") or record.settings.get("max_source_length")
+    return _template("call.txt").render(record=record, texts=texts, longest=longest)
+
+
+def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
+    """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
+    shown = _shown(record)
+    if shown is None:
+        return None
+    arguments = [f"    {name}={_wrapped(text)},\n" for name, text in shown.items()]
     code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_place(repo, revision)})(\n{''.join(arguments)})\n"
     output = (record.verification or {}).get("pipeline_output")
     if output:

@@ -77,8 +77,8 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
 
     Returns:
         `loaded_by` (the loaders that were tried), the `max_difference` of the logits where the folder has a probe and,
-        for tasks that have one, the `pipeline_output` of the card's example and whether it is the `same_output` as the
-        card states.
+        where the card has an example, the `result` of stock calls, the `pipeline_output`, and whether they are the
+        `same_output` as the card states.
 
     Raises:
         RunStopped: a loader failed, gives other logits (names the parameters that differ) or another output.
@@ -228,15 +228,16 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     report: dict[str, Any] = {"loaded_by": [name for name in loaders if name != "the card's snippet"]}
     if expected:
         report["max_difference"] = worst
-    usage = card.pipeline_snippet(record, None)
-    if usage:
-        exec(usage, namespace)
-        report["pipeline_output"] = namespace["answer"]
-        stated = (record.verification or {}).get("pipeline_output")
-        if stated is not None and not _same(namespace["answer"], stated):
-            return {"error": f"the pipeline answers {namespace['answer']}, and the card states {stated}"}
-        if stated is not None:
-            report["same_output"] = True
+    usage = {"result": card.call_snippet(record), "pipeline_output": card.pipeline_snippet(record, None)}
+    for name, code in usage.items():
+        if code:
+            exec(code, namespace)
+            found = report[name] = namespace["result" if name == "result" else "answer"]
+            stated = (record.verification or {}).get(name)
+            if stated is not None and not _same(found, stated):
+                return {"error": f"the card's example gives {found}, and the card states {stated}"}
+            if stated is not None:
+                report["same_output"] = True
     return report
 
 

@@ -259,6 +259,7 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoi
     record = RunRecord.load(tmp_path / "run")
     assert record.verification["max_difference"] <= 1e-5
     assert any("overlapping windows" in note for note in record.data.notes)
+    assert isinstance(record.verification["result"], str), "by the card's stock calls"
     answers = tl_hub.pipeline(tmp_path / "run")(rows["question"][:] * 2, rows["context"][:] * 2, batch_size=2)
     assert [answer["answer"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
     # Who loads the published tokenizer asks the model what it was trained on, segment ids included.

@@ -48,6 +48,7 @@ class SequenceToSequence(Task):
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "prompt", "target")
 
+    prefix: str | None = flag(None, "text before the input; by default the one T5 was trained with")
     max_source_length: int = flag(512, "tokens of the input, prefix included; longer ones are cut")
     max_target_length: int = flag(64, "tokens of the output, in training and at most generated")
     beams: int = flag(4, "hypotheses kept in beam search; 1 is greedy")
@@ -89,6 +90,7 @@ class SequenceToSequence(Task):
         """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""
         model_type = model.config.model_type
         before, after = self.frame(model_type)
+        self.prefix = before  # so that the record tells it
         start, end = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after))
         end = [tokenizer.eos_token_id] if model_type == "t5" else end
         window = getattr(model.config, "max_position_embeddings", None) or 0  # T5 has no limit
@@ -217,7 +219,6 @@ class Summarization(SequenceToSequence):
 
     text_column: str = flag("text", "column with the text")
     summary_column: str = flag("summary", "column with the summary, or a list of several")
-    prefix: str | None = flag(None, "text before the input; by default T5's own, and nothing for GPT-2")
 
     def frame(self, model_type: str) -> tuple[str, str]:
         prefix = ("summarize:" if model_type == "t5" else "") if self.prefix is None else self.prefix.rstrip()
@@ -273,7 +274,6 @@ class Translation(SequenceToSequence):
     translation_column: str = flag("translation", "column with {code: text, code: text}")
     source_column: str | None = flag(None, "column with the source, where the languages have columns of their own")
     target_column: str | None = flag(None, "column with the translation, or a list of several, likewise")
-    prefix: str | None = flag(None, "text before the input; by default the one T5 was trained with")
 
     def __post_init__(self) -> None:
         super().__post_init__()
