@@ -5,6 +5,7 @@
 adapts the embedded BERT to the embedded texts. The family's own objective is used: masked tokens (BERT), the next
 token (GPT-2), spans that were taken out (T5), tokens in a random order (XLNet). Then:
 
+    accelerate launch recipes/continued_pretraining_finetune.py --preset imdb
     accelerate launch recipes/continued_pretraining_finetune.py --model tiny:gpt2 --train_file my_texts.jsonl
 
 The result is a checkpoint to give as `--model` to the other recipes. The card compares the loss with the one before.
@@ -21,9 +22,19 @@ RUN = RunConfig(output_dir="runs/continued_pretraining_finetune", epochs=5, batc
 OBJECTIVE = Pretraining(max_length=256, random_length=False)
 METHOD = FineTune()
 
+PRESETS = {
+    "imdb": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "stanfordnlp/imdb",
+        "output_dir": "runs/imdb_continued_pretraining_finetune",
+        "epochs": 3,
+        "learning_rate": 5e-5,
+    }
+}
+
 
 def main() -> None:
-    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
+    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, presets=PRESETS, doc=__doc__)
     accelerator = training.start(run, method)
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)

@@ -29,7 +29,14 @@ PRESETS = {
         "output_dir": "runs/squad_adapter",
         "epochs": 2,
         "learning_rate": 5e-4,
-    }
+    },
+    "squad_v2": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "rajpurkar/squad_v2",
+        "output_dir": "runs/squad_v2_adapter",
+        "epochs": 2,
+        "learning_rate": 5e-4,
+    },
 }
 
 

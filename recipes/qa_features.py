@@ -33,7 +33,14 @@ PRESETS = {
         "output_dir": "runs/squad_features",
         "epochs": 2,
         "learning_rate": 1e-3,
-    }
+    },
+    "squad_v2": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "rajpurkar/squad_v2",
+        "output_dir": "runs/squad_v2_features",
+        "epochs": 2,
+        "learning_rate": 1e-3,
+    },
 }
 
 

@@ -29,7 +29,14 @@ PRESETS = {
         "output_dir": "runs/squad_finetune",
         "epochs": 2,
         "learning_rate": 5e-5,
-    }
+    },
+    "squad_v2": {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "rajpurkar/squad_v2",
+        "output_dir": "runs/squad_v2_finetune",
+        "epochs": 2,
+        "learning_rate": 5e-5,
+    },
 }
 
 
