@@ -366,11 +366,28 @@ def test_rows_sorted_by_class_are_named_as_a_reason(tmp_path):
         load(tmp_path, limit=3, train=["a"] * 5 + ["b"] * 5, validation=["a"])
 
 
+def test_blank_texts_are_left_out():
+    """With their labels; the others are counted as they stood in the user's file."""
+    rows = [{"text": "a", "label": "x"}, {"text": " ", "label": None}, {"text": "b", "label": "y"}]
+    assert Classification().check(Dataset.from_list(rows)).to_list() == [rows[0], rows[2]]
+    with pytest.raises(UserError, match="1 rows have no label .the first is row 3"):
+        Classification().check(Dataset.from_list([*rows, {"text": "c", "label": None}]))
+    pairs = [{"text": "a", "two": two, "label": "x"} for two in ("b", None)]
+    assert Classification(text_pair_column="two").check(Dataset.from_list(pairs)).to_list() == [
+        {"text": "a", "text_pair": "b", "label": "x"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        ([{"text": " ", "label": 1}], {}, "1 rows have no text in text .the first is row 0"),
-        ([{"text": "a", "label": 1, "two": None}], {"text_pair_column": "two"}, "1 rows have no text in two"),
+        ([{"text": " ", "label": 1}], {}, "none of the 1 rows has a text in text$"),
+        (
+            [{"text": "a", "label": 1, "two": None}],
+            {"text_pair_column": "two"},
+            "none of the 1 .* text in text and two",
+        ),
+        ([{"text": 3, "label": 1}], {}, "row 0: text is 3; it must be a text"),
         ([{"text": "a", "label": 1}], {"text_pair_column": "two"}, "no column 'two'.*--text_pair_column"),
         ([{"sentence": "a", "label": 1}], {}, "no column 'text'.*has sentence, label.*--text_column"),
     ],

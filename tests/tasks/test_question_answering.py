@@ -205,6 +205,25 @@ def test_long_contexts_and_cut_questions_are_counted(checkpoints):
     assert task.notes(task.encode(rows, tokenizer, model)) == [
         "1 of 3 contexts were read in overlapping windows",
         "1 of 3 questions were longer than 64 tokens and were cut",
+        "2 of 3 questions have no answer in their context",
+    ]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_answers_that_are_too_long_are_counted(family, checkpoints):
+    model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+    task = QuestionAnswering(max_length=128, doc_stride=32, max_answer_length=10)
+    task.adapt(tokenizer, model)
+    context = "It rains, and it rains. " * 40
+    some = len(tokenizer("It rains, and it rains. " * 2, add_special_tokens=False)["input_ids"])
+    assert 10 < some < 128 - 64, "a window holds them, and they are longer than what is looked for"
+    long, longest = (("It rains, and it rains. " * times).strip() for times in (2, 39))
+    rows = questions([("What?", context, answer) for answer in ("", "It", long, longest, longest)])
+    notes = task.notes(task.encode(rows, tokenizer, model))
+    assert notes[1:] == [
+        "1 of 5 questions have no answer in their context",
+        "2 of 4 answers stand whole in no window and count as no answer in training; a larger --doc_stride would help",
+        "1 of 4 answers have more than 10 tokens, the most that is looked for; a larger --max_answer_length would help",
     ]
 
 
@@ -295,13 +314,26 @@ def test_the_answer_comes_from_the_best_window():
             {"question": "q", "context": "abc", "answers": {"text": ["c"], "answer_start": [0]}},
             "1 of 2 rows.*row 1.*'c'",
         ),
-        ({"question": "", "context": "abc", "answers": {"text": [], "answer_start": []}}, "lack a question"),
+        (
+            {"question": "q", "context": "abc", "answers": {"text": ["b"], "answer_start": []}},
+            "row 1: answers is .*of equal length",
+        ),
     ],
 )
 def test_wrong_rows_are_counted_and_shown(row, message):
     good = {"question": "q", "context": "abc", "answers": {"text": ["b"], "answer_start": [1]}}
     with pytest.raises(UserError, match=message):
         QuestionAnswering().check(Dataset.from_list([good, row]))
+
+
+def test_blank_rows_are_left_out_and_others_refused():
+    no_answer = {"text": [], "answer_start": []}
+    rows = [{"question": q, "context": c, "answers": no_answer} for q, c in [("q", "c"), (" ", "c"), ("q", None)]]
+    assert QuestionAnswering().check(Dataset.from_list(rows))["question"][:] == ["q"]
+    with pytest.raises(UserError, match="none of the 2 rows has both a question and a context"):
+        QuestionAnswering().check(Dataset.from_list(rows[1:]))
+    with pytest.raises(UserError, match="row 0: context is 3; it must be a text"):
+        QuestionAnswering().check(Dataset.from_list([{"question": "q", "context": 3, "answers": no_answer}]))
 
 
 def test_own_column_names():

@@ -84,10 +84,21 @@ class Classification(Task):
         return config | ({} if self._pad_token_id is None else {"pad_token_id": self._pad_token_id})
 
     def check(self, rows: Dataset) -> Dataset:
-        columns = {"text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column}
-        rows = select_columns(rows, {name: column for name, column in columns.items() if column})
+        given = {"text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column}
+        columns = {name: column for name, column in given.items() if column}
+        rows = select_columns(rows, columns)
         kind = rows.features["label"]
         names = getattr(getattr(kind, "feature", kind), "names", None)
+        texts = [name for name in ("text", "text_pair") if name in rows.column_names]
+        kept = list(range(len(rows)))
+        for name in texts:
+            column = rows[name][:]
+            wrong = [i for i in kept if column[i] is not None and not isinstance(column[i], str)]
+            if wrong:
+                raise UserError(f"row {wrong[0]}: {columns[name]} is {column[wrong[0]]!r}; it must be a text")
+            kept = [i for i in kept if column[i] and column[i].strip()]  # public data have blank rows
+        if not kept:
+            raise UserError(f"none of the {len(rows)} rows has a text in {' and '.join(columns[n] for n in texts)}")
         values = list(rows["label"])
         if self.label_separator:
             wrong = [i for i, value in enumerate(values) if value is not None and not isinstance(value, str)]
@@ -100,7 +111,8 @@ class Classification(Task):
             values = [part and [label.strip() for label in part if label.strip()] for part in parts]
         several = next((isinstance(value, list) for value in values if value is not None), False)
         labels: list[Any] = []
-        for i, value in enumerate(values):
+        for i in kept:
+            value = values[i]
             if value is not None and isinstance(value, list) != several:
                 raise UserError(f"row {i}: {self.label_column} is {value!r}; give a list in every row or in none")
             if several and value is not None:
@@ -108,22 +120,15 @@ class Classification(Task):
                 labels.append(None if None in inner else list(dict.fromkeys(inner)))
             else:
                 labels.append(_class_name(value, names, i, self.label_column))
-        missing = [i for i, label in enumerate(labels) if label is None]
-        if len(missing) == len(rows):
+        missing = [i for i, label in zip(kept, labels, strict=True) if label is None]
+        if len(missing) == len(kept):
             return rows.select([])
         if missing:
             raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
-        texts = [name for name in ("text", "text_pair") if name in rows.column_names]
-        for name in texts:
-            empty = [i for i, text in enumerate(rows[name]) if not isinstance(text, str) or not text.strip()]
-            if empty:
-                raise UserError(
-                    f"{len(empty)} rows have no text in {columns[name]} (the first is row {empty[0]}); remove them"
-                )
         self._names = names or self._names
         label_kind = List(Value("string")) if several else Value("string")
         return Dataset.from_dict(
-            {**{name: list(rows[name]) for name in texts}, "label": labels},
+            {**rows.select(kept).select_columns(texts).to_dict(), "label": labels},
             features=Features({**{name: Value("string") for name in texts}, "label": label_kind}),
         )
 

@@ -78,26 +78,27 @@ class QuestionAnswering(Task):
     def check(self, rows: Dataset) -> Dataset:
         names = {name: getattr(self, f"{name}_column") for name in ("question", "context", "answers")}
         rows = select_columns(rows, names)
-        checked, wrong, empty = [], [], []
+        checked, wrong = [], []
         for i, row in enumerate(rows):
+            texts = {names[name]: row[name] for name in ("question", "context")}
+            for name, text in texts.items():
+                if text is not None and not isinstance(text, str):
+                    raise UserError(f"row {i}: {name} is {text!r}; it must be a text")
+            if not all(text and text.strip() for text in texts.values()):
+                continue  # blank rows, as public data have
             row = {**row, "answers": _answers(row["answers"], i, names["answers"])}
-            if not all(isinstance(row[name], str) and row[name].strip() for name in ("question", "context")):
-                empty.append(i)
-                continue
             for text, start in zip(*row["answers"].values(), strict=True):
                 if row["context"][start : start + len(text)] != text:
                     found = row["context"][start : start + len(text)]
                     wrong.append(f"row {i}: {text!r} is not at {start}, which has {found!r}")
                     break
             checked.append(row)
-        if empty:
-            raise UserError(
-                f"{len(empty)} rows lack a question or a context (the first is row {empty[0]}); remove them"
-            )
         if wrong:
             raise UserError(
                 f"{len(wrong)} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong[:3])}"
             )
+        if not checked:
+            raise UserError(f"none of the {len(rows)} rows has both a {names['question']} and a {names['context']}")
         return Dataset.from_list(checked, features=_FEATURES)
 
     def input_of(self, row: dict[str, Any]) -> str:
@@ -165,13 +166,34 @@ class QuestionAnswering(Task):
         return features
 
     def notes(self, features: Dataset) -> list[str]:
-        """Contexts that took several windows, and questions that were cut."""
+        """Contexts that took several windows, questions that were cut or have no answer, answers that are too long."""
         windows_of = Counter(features["row"])
         long = sum(count > 1 for count in windows_of.values())
         cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
         notes = [f"{long:,} of {len(windows_of):,} contexts were read in overlapping windows"] if long else []
         longest = f"were longer than {QUESTION_TOKENS} tokens and were cut"
-        return notes + ([f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else [])
+        notes += [f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else []
+        answers: dict[int, int] = {}  # tokens of the answer of each row that has one; 0 if no window holds it
+        columns = (features[name] for name in ("row", "answered", "start_positions", "end_positions", "null_position"))
+        for row, answered, start, end, null in zip(*columns, strict=True):
+            if answered:
+                answers[row] = max(answers.get(row, 0), end - start + 1 if start != null else 0)
+        silent = len(windows_of) - len(answers)
+        lost = sum(length == 0 for length in answers.values())
+        too_long = sum(length > self.max_answer_length for length in answers.values())
+        if silent:
+            notes.append(f"{silent:,} of {len(windows_of):,} questions have no answer in their context")
+        if lost:
+            notes.append(
+                f"{lost:,} of {len(answers):,} answers stand whole in no window and count as no answer in training; a "
+                "larger --doc_stride would help"
+            )
+        if too_long:
+            notes.append(
+                f"{too_long:,} of {len(answers):,} answers have more than {self.max_answer_length} tokens, the most "
+                "that is looked for; a larger --max_answer_length would help"
+            )
+        return notes
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
         def collate(features: list[dict[str, Any]]) -> Any:
@@ -242,8 +264,8 @@ def windows(
     Returns:
         Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
         token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
-        `start_positions` and `end_positions` (if `answers`), `row` (from `indices`), `length` and `cut` (the question
-        is not whole).
+        `start_positions`, `end_positions` and `answered` (the row has an answer; if `answers`), `row` (from
+        `indices`), `length` and `cut` (the question is not whole).
     """
     questions = [question.strip() for question in questions]
     shortened = [_shortened(tokenizer, question) for question in questions]
@@ -262,6 +284,7 @@ def windows(
     }
     starts: list[int] = []
     ends: list[int] = []
+    answered: list[bool] = []
     for i, (ids, sample) in enumerate(zip(encoded["input_ids"], encoded["overflow_to_sample_mapping"], strict=True)):
         parts = encoded.sequence_ids(i)
         first = parts.index(1) if 1 in parts else len(parts)
@@ -280,8 +303,9 @@ def windows(
             start, end = _token_span(offsets[first:last], answers[sample])
             starts.append(null if start is None else first + start)
             ends.append(null if end is None else first + end)
+            answered.append(bool(answers[sample]["text"]))
     if answers is not None:
-        out |= {"start_positions": starts, "end_positions": ends}
+        out |= {"start_positions": starts, "end_positions": ends, "answered": answered}
     return {
         "input_ids": encoded["input_ids"],
         **({"token_type_ids": encoded["token_type_ids"]} if segments else {}),
