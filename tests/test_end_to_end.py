@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 import tl_hub
 from tests.hub_server import WRITE, HubServer
+from tl_hub import verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.record import RunRecord
 
@@ -93,6 +94,46 @@ def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monk
         assert len(scores) == (2 if "adapter" in repo else 1)
         for given in scores:
             assert given == pytest.approx(expected[repo], abs=1e-4), repo  # folded heads add in another order
+
+
+RUNS = {
+    "pretraining-xlnet": ["--layers", "1", "--hidden_size", "32", "--heads", "2", "--intermediate_size", "64",
+                          "--vocab_size", "300", "--max_length", "32", "--max_steps", "2"],
+    "qa_features-gpt2": ["--max_steps", "2"],
+    "qa_features-t5": ["--max_steps", "2"],
+    "summarization_features-t5": [],
+    "summarization_features-xlnet": [],
+}  # fmt: skip
+LOAD_BACK = """
+import json, os, sys
+from tl_hub import verification
+from tl_hub.record import RunRecord
+found = {}
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    found[folder] = verification._load_back(RunRecord.load("."))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.usefixtures("load_back_here")
+def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    rows = ["--train_rows", "24", "--validation_rows", "6", "--test_rows", "6"]
+    for name, flags in RUNS.items():
+        recipe, family = name.split("-")
+        base = ["--model_type", family] if recipe == "pretraining" else ["--model", str(checkpoint_folders(family))]
+        given = [*base, *rows, *flags, "--output_dir", str(tmp_path / name)]
+        monkeypatch.setattr(sys, "argv", [f"{recipe}.py", *given])
+        runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"))["main"]()
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_BACK, *(str(tmp_path / name) for name in RUNS)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for folder, report in json.loads(done.stdout.splitlines()[-1]).items():
+        assert report.get("error") is None and report["max_difference"] <= verification.TOLERANCE, folder
+        assert ("pipeline_output" in report) == ("features" in folder), "what a card shows an answer of"
 
 
 def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path):
