@@ -194,7 +194,7 @@ def test_a_token_left_over_is_no_block(checkpoints: Any) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
 def test_a_row_alone_gives_what_it_gives_in_a_padded_batch(family: str, checkpoints: Any) -> None:
-    """The other two objectives have blocks of one length; those of GPT-2 are compared above."""
+    """The other two objectives have blocks of one length; GPT-2's are compared above, what XLNet is asked below."""
     task = OBJECTIVES[family](max_length=24)
     model, tokenizer = checkpoints(family, task.auto_class)
     _, batch = batch_of(task, tokenizer, model)
@@ -205,6 +205,21 @@ def test_a_row_alone_gives_what_it_gives_in_a_padded_batch(family: str, checkpoi
         labels = batch["labels"][row : row + 1]
         labels = labels[labels != -100][None] if family == "t5" else labels[:, :length]
         alone = {"input_ids": batch["input_ids"][row : row + 1, :length], "labels": labels}
+        found = losses(task, model, alone)
+        assert torch.isclose(found["loss"][0], sums["loss"][row], rtol=1e-5)
+        assert found["tokens"][0] == sums["tokens"][row]
+
+
+def test_a_permuted_row_alone_gives_what_it_gives_beside_rows_that_are_asked_more(checkpoints: Any) -> None:
+    task = PermutationLanguageModeling(max_length=32)
+    model, tokenizer = checkpoints("xlnet", task.auto_class)
+    _, batch = batch_of(task, tokenizer, model)
+    sums = losses(task, model, batch)
+    asked = batch["labels"] != -100
+    assert len(set(asked.sum(1).tolist())) > 1, "rows are asked for different numbers of tokens"
+    for row, kept in enumerate(asked):
+        alone = {name: batch[name][row : row + 1] for name in ("input_ids", "perm_mask")}
+        alone |= {name: batch[name][row : row + 1, kept] for name in ("target_mapping", "labels")}
         found = losses(task, model, alone)
         assert torch.isclose(found["loss"][0], sums["loss"][row], rtol=1e-5)
         assert found["tokens"][0] == sums["tokens"][row]

@@ -134,6 +134,18 @@ def test_a_seed_gives_the_same_texts(family: str, loaded: Any) -> None:
     assert torch.equal(torch.get_rng_state(), state), "the random numbers of training go on undisturbed"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_goes_on_as_it_does_beside_longer_ones(family: str, loaded: Any) -> None:
+    """The likeliest token each time, so that chance has no part."""
+    model, tokenizer = loaded(family)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # or it would say the same after every text
+    together = TASK.continued(model, tokenizer, TEXTS, 6, 1e-6, seed=0)
+    assert together == [TASK.continued(model, tokenizer, [text], 6, 1e-6, seed=0)[0] for text in TEXTS]
+    assert len(set(together)) > 1
+
+
 def test_variety_by_brute_force() -> None:
     texts = ["a b a b a b".split(), "c".split(), [], "a b c d".split()]
     for n in (1, 2, 3):
