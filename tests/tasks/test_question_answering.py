@@ -223,7 +223,7 @@ def test_answers_that_are_too_long_are_counted(family, checkpoints):
     assert notes[1:] == [
         "1 of 5 questions have no answer in their context",
         "2 of 4 answers stand whole in no window and count as no answer in training; a larger --doc_stride would help",
-        "1 of 4 answers have more than 10 tokens, the most that is looked for; a larger --max_answer_length would help",
+        "1 of 4 answers have more than 10 tokens, the most that is looked for; a larger --max_answer_length finds them",
     ]
 
 

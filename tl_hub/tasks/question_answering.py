@@ -180,7 +180,7 @@ class QuestionAnswering(Task):
                 answers[row] = max(answers.get(row, 0), end - start + 1 if start != null else 0)
         silent = len(windows_of) - len(answers)
         lost = sum(length == 0 for length in answers.values())
-        too_long = sum(length > self.max_answer_length for length in answers.values())
+        too_long = sum(length > (self.max_answer_length or LONGEST_ANSWER) for length in answers.values())
         if silent:
             notes.append(f"{silent:,} of {len(windows_of):,} questions have no answer in their context")
         if lost:
@@ -191,7 +191,7 @@ class QuestionAnswering(Task):
         if too_long:
             notes.append(
                 f"{too_long:,} of {len(answers):,} answers have more than {self.max_answer_length} tokens, the most "
-                "that is looked for; a larger --max_answer_length would help"
+                "that is looked for; a larger --max_answer_length finds them"
             )
         return notes
 
