@@ -146,8 +146,8 @@ class SequenceToSequence(Task):
         references = sum(features["references"])
         if references > len(features):
             found.append(
-                f"{len(features):,} texts have {references:,} references: the first of each is the one that is trained "
-                "on, and all of a text count in its score"
+                f"{len(features):,} texts have {references:,} references, all of which count in a score; training "
+                "takes the first of each"
             )
         unknown = sum(features["unknown"])
         if unknown:
