@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hub_server import READ, WRITE, HubServer, Repo
+from tests.hub_server import FINE, READ, WRITE, HubServer, Repo
 from tl_hub import card, publishing, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -472,6 +472,7 @@ def test_a_link_is_not_followed(push, tmp_path):
 def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, tmp_path):
     folder = write_run(tmp_path / "run")
     cases = [(READ, "alice/x", "may only read"), (None, "alice/x", "`hf auth login`"), ("hf_old", "alice/x", "(401")]
+    cases += [(FINE, "alice/x", "may not write to alice/x; give it the right to write to repositories of alice")]
     for token, repo, says in cases:
         pusher = Pusher(hub.url, token, tmp_path / "home")
         answer = pusher(folder, repo)
@@ -488,6 +489,10 @@ def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, t
     assert ("model", "alice/x") not in hub.repos
     push(folder, "acme/theirs")
     assert holds(hub.model("acme/theirs"), folder)
+    pusher = Pusher(hub.url, FINE, tmp_path / "home")
+    assert "error" not in pusher(folder, "acme/fine")
+    pusher.close()
+    assert holds(hub.model("acme/fine"), folder)
 
 
 def test_a_name_that_another_model_has_is_refused(hub, push, tmp_path):

@@ -539,7 +539,8 @@ class _Repository:
             raise UserError(f"there is no token to write to {self.id}; `hf auth login` sets one, and so does HF_TOKEN")
         who = self.ask("ask whose the token is", self.api.whoami)
         self.user = who["name"]
-        if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        token = who.get("auth", {}).get("accessToken", {})
+        if token.get("role") == "read":
             raise UserError(
                 f"the token of {self.user} may only read; make one that may write at"
                 " https://huggingface.co/settings/tokens, and give it to `hf auth login`"
@@ -547,6 +548,14 @@ class _Repository:
         places = [self.user, *(org["name"] for org in who.get("orgs", []) if org.get("roleInOrg") != "read")]
         if not create_pr and self.id.split("/")[0] not in places:
             raise UserError(f"{self.user} may not write to {self.id}; give a name under {' or '.join(places)}")
+        scopes = token.get("fineGrained", {}).get("scoped")
+        if scopes is not None and not create_pr:
+            writable = {scope["entity"].get("name") for scope in scopes if "repo.write" in scope["permissions"]}
+            if not writable & {self.id, self.id.split("/")[0]}:
+                raise UserError(
+                    f"the token may not write to {self.id}; give it the right to write to repositories of"
+                    f" {self.id.split('/')[0]} at https://huggingface.co/settings/tokens, or use another"
+                )
         if self.exists():
             if not create_pr:
                 self.ask(f"ask for the right to write to {self.id}", lambda: self.api.auth_check(self.id, write=True))

@@ -29,7 +29,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 WRITE, READ = "hf_alice_may_write", "hf_alice_may_read"
-ACCOUNTS = {WRITE: ("alice", "write"), READ: ("alice", "read"), "hf_bob_may_write": ("bob", "write")}
+FINE = "hf_alice_may_write_for_acme"
+ACCOUNTS: dict[str, tuple[Any, ...]] = {
+    WRITE: ("alice", "write"),
+    READ: ("alice", "read"),
+    FINE: ("alice", "fineGrained", ("acme",)),
+    "hf_bob_may_write": ("bob", "write"),
+}
 ORGANIZATIONS = {"acme": {"alice"}}
 LFS = re.compile(r"\.(safetensors|bin|pt|png|parquet|gz)$")
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(?<![.-])")
@@ -219,6 +225,12 @@ class HubServer:
 class Caller:
     name: str | None
     role: str
+    scopes: tuple[str, ...] = ()
+    """Namespaces and repositories that a fine-grained token may write to."""
+
+    def may_write(self, owner: str, id: str) -> bool:
+        allowed = self.role == "write" or bool({owner, id} & {*self.scopes})
+        return allowed and owner in self.places
 
     @property
     def places(self) -> set[str]:
@@ -261,10 +273,10 @@ def _failure(fault: Fault) -> Response:
 
 def _repo(hub: HubServer, call: Call, write: bool = False) -> Repo:
     repo = hub.repos.get((call.kind, call.parts["id"]))
-    owner = call.parts["id"].split("/")[0] in call.who.places
-    if repo is None or (repo.private and not owner):
+    owner = call.parts["id"].split("/")[0]
+    if repo is None or (repo.private and owner not in call.who.places):
         raise Refused(404 if call.who.name else 401, "Repository not found", "RepoNotFound")
-    if write and not (owner and call.who.role == "write"):
+    if write and not call.who.may_write(owner, call.parts["id"]):
         raise Refused(403, "You do not have the rights to write to this repository")
     return repo
 
@@ -276,7 +288,12 @@ def whoami(hub: HubServer, call: Call) -> Response:
     if call.who.name is None:
         raise Refused(401, "Invalid username or password.")
     orgs = [{"name": name, "roleInOrg": "write"} for name in sorted(call.who.places - {call.who.name})]
-    auth = {"accessToken": {"displayName": "test", "role": call.who.role}}
+    token: dict[str, Any] = {"displayName": "test", "role": call.who.role}
+    if call.who.role == "fineGrained":
+        may = ["repo.content.read", "repo.write"]
+        scoped = [{"entity": {"type": "org", "name": name}, "permissions": may} for name in call.who.scopes]
+        token["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
+    auth = {"accessToken": token}
     return JSONResponse({"type": "user", "name": call.who.name, "fullname": "", "orgs": orgs, "auth": auth})
 
 
@@ -284,7 +301,7 @@ def create(hub: HubServer, call: Call) -> Response:
     owner, name = call.json.get("organization") or call.who.name, call.json["name"]
     if call.who.name is None:
         raise Refused(401, "Invalid username or password.")
-    if owner not in call.who.places or call.who.role != "write":
+    if not call.who.may_write(owner, f"{owner}/{name}"):
         raise Refused(403, f"You don't have the rights to create a model under the namespace {owner!r}")
     if not NAME.fullmatch(name):
         raise Refused(400, f"Invalid repository name {name!r}")
