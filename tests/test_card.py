@@ -408,6 +408,8 @@ def test_metadata_of_a_person_and_of_the_run() -> None:
     there = "---\nlicense: mit\nlanguage:\n- no\n- en\nbase_model: other/model\ndate: 2024-01-02\nyes: no\n---\n"
     text, notes = card.merge(new, there)
     assert [note for note in notes if "license mit" in note and "apache-2.0" in note]
+    assert [note for note in notes if "base_model other/model; replaced by the run's google-bert" in note]
+    assert not any("language" in note or "date" in note for note in notes), "these stay"
     data = data_of(text).to_dict()
     assert (data["license"], data["base_model"]) == ("apache-2.0", "google-bert/bert-base-uncased")
     assert data["language"] == ["no", "en"], "Norwegian, not false"

@@ -563,6 +563,10 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     assert holds(hub.model("alice/merged"), merged)
     assert not any(path.startswith("adapter") for path in texts(hub.model("alice/merged")))
     assert "adapter/" not in texts(hub.model("alice/merged"))["README.md"].decode()
+    other = adapter_run(tmp_path / "other", "alice/base", "hub")
+    (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/another", "revision": null}')
+    answer = push(other, "alice/other")
+    assert "names the base alice/another, and run.json alice/base" in answer["error"], answer
     gone = push(adapter_run(tmp_path / "run", "alice/no-such-base", "hub"), "alice/other")
     assert "alice/no-such-base is not on the Hub" in gone["error"] and ("model", "alice/other") not in hub.repos
 

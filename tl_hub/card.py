@@ -196,9 +196,14 @@ def merge(generated: str, there: str) -> tuple[str, list[str]]:
 
     notes = []
     (ours, body), (theirs, old) = _split(generated), _split(there)
-    for key in ("license", "language"):
-        if ours.get(key) and theirs.get(key) and ours[key] != theirs[key]:
-            notes.append(f"the card on the Hub says {key} {theirs[key]}; replaced by the run's {ours[key]}")
+    for key in ("license", "language", *_MEASURED):
+        said, known = theirs.get(key), ours.get(key)
+        if not said or said == known or key in ("metrics", "model-index"):
+            continue
+        if known:
+            notes.append(f"the card on the Hub says {key} {said}; replaced by the run's {known}")
+        elif key in _MEASURED:
+            notes.append(f"the card on the Hub says {key} {said}; left out, as the run has none")
     head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in _MEASURED}
     tags = [tag for tag in theirs.get("tags") or [] if isinstance(tag, str)]
     head["tags"] = list(dict.fromkeys([*ours.get("tags", []), *tags]))

@@ -221,6 +221,7 @@ def publish(
             files |= rewritten
         elif run.base and run.base.source == "hub":
             hub.check_base(run.base)
+            _check_named(run.base, files)
         pictures = {name: f"{name}.png" in files for name in ("curves", "confusion", "layers")}
         elsewhere = None if revision == "main" else revision
         content = _Content(title, card.render(run, repo, elsewhere, **pictures), files)
@@ -255,8 +256,10 @@ def publish(
             except RunStopped as stop:
                 if not plan.changed:
                     raise
-                hub.revert(branch, plan)
-                raise RunStopped(f"{stop}; the commit was undone and {repo} is as it was before", exit_code=1) from stop
+                end = f"the commit was undone and {repo} is as it was before"
+                if not hub.revert(branch, plan):
+                    end = f"{branch} has moved on since, so the commit is still there: see {hub.url}/commits/{branch}"
+                raise RunStopped(f"{stop}; {end}", exit_code=1) from stop
         if number:
             hub.open(number)
         if tag and plan.head:
@@ -732,12 +735,15 @@ class _Repository:
             )
         )
 
-    def revert(self, branch: str, plan: _Plan) -> None:
-        """Make a commit that undoes another."""
+    def revert(self, branch: str, plan: _Plan) -> bool:
+        """Make a commit that undoes another, if that is still the last one: whether it is undone."""
         assert plan.parent is not None
+        undone = False
 
         def make() -> None:
+            nonlocal undone
             if self.refs()[branch] == plan.head:
+                undone = True  # even if the answer is lost
                 self.api.create_commit(
                     self.id,
                     [
@@ -752,6 +758,7 @@ class _Repository:
                 )
 
         self.ask(f"undo the commit {plan.head}", make)
+        return undone
 
 
 _FAILURES = (
@@ -822,6 +829,18 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
         if name not in _REWRITTEN or not base_only_here(run):
             _scan(name, data, folder)
     return files
+
+
+def _check_named(base: BaseModel, files: dict[str, bytes | Path]) -> None:
+    """PEFT loads what the adapter's own configuration names, and a reader goes by the card.
+
+    Raises:
+        UserError: they name different bases.
+    """
+    for name in ("adapter_config.json", "adapter/adapter_config.json"):
+        named = json.loads(_bytes(files[name])).get("base_model_name_or_path") if name in files else base.id
+        if named != base.id:
+            raise UserError(f"{name} names the base {named}, and run.json {base.id}; correct the one that is wrong")
 
 
 _REWRITTEN = ("adapter_config.json", "config.json")
