@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
-from tl_hub import data, finish, training, verification
+from tl_hub import data, evaluation, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.inference import MaskFillingPipeline, SpanFillingPipeline
@@ -459,6 +459,10 @@ def test_every_cell_trains_and_loads_back(
     assert all(metric.low < metric.value < metric.high for metric in record.metrics)
     assert record.tables["Measured on"][0]["predicted tokens"] > 10
     assert "| Texts | Windows | Predicted tokens |" in (tmp_path / "run" / "README.md").read_text()
+
+    report = evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path))
+    assert report["same_rows"] and {figure["name"] for figure in report["metrics"]} == {"loss", "perplexity"}
+    assert all(figure["found"] == pytest.approx(figure["claimed"], rel=1e-4) for figure in report["metrics"])
 
     ask = tl_hub.pipeline(tmp_path / "run")
     gaps = {"bert": "[MASK]", "gpt2": "", "t5": "<extra_id_0>", "xlnet": "<mask>"}
