@@ -139,8 +139,7 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
         assert calls == [] and again.seconds == 0 < first.seconds
         reads = [
             lambda: extracted(encoder, tokenizer, encoded.select([1, 0, 2])),
-            lambda: extracted(encoder, tokenizer, encoded, layers=(1,)),
-            lambda: extracted(encoder, tokenizer, encoded, poolings=("mean",)),
+            lambda: extracted(encoder, tokenizer, encoded.select([0, 1])),
         ]
         for read in reads:
             calls.clear()
@@ -161,12 +160,41 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
         hook.remove()
 
 
+def test_what_an_entry_has_among_others_is_not_read_again(encoders, cache):
+    encoder, tokenizer, encoded = encoders("bert")
+    alone = extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max",)).of([1], "max")
+    shutil.rmtree(cache)
+    extracted(encoder, tokenizer, encoded, layers=(0, 1), poolings=("mean", "max"))
+    reads = []
+    with encoder.register_forward_hook(lambda *_: reads.append(1)):
+        found = extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max",))
+        np.testing.assert_allclose(found.of([1], "max"), alone, atol=1e-3)
+        assert reads == [] and found.seconds == 0
+        extracted(encoder, tokenizer, encoded, layers=(1, 2), poolings=("max",))
+        extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max", "last"))
+        assert len(reads) == 2 and len(features.cache_entries()) == 3
+        # Of two that have it the smaller is used: the entry of one layer, which the other's use does not renew.
+        for entry in features.cache_entries():
+            os.utime(cache / entry.key, (time.time() - 9999 + len(entry.layers),) * 2)
+        extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max",))
+    assert len(reads) == 2 and features.cache_entries()[0].layers in ((1,), (1, 2))
+
+
+def test_a_stream_has_the_vectors_of_its_rows_and_leaves_no_other_file(encoders, cache):
+    encoder, tokenizer, encoded = encoders("bert")
+    truth = extracted(encoder, tokenizer, encoded).values
+    shutil.rmtree(cache)
+    for stream in (encoded.to_iterable_dataset(), iter(encoded.to_list())):
+        np.testing.assert_array_equal(extracted(encoder, tokenizer, stream).values, truth)
+    assert len(features.cache_entries()) == len(list(cache.iterdir())) == 1
+    with pytest.raises(UserError, match="there are no rows to read"):
+        extracted(encoder, tokenizer, iter([]))
+
+
 def test_two_token_ids_in_one_row_are_not_one_in_each_of_two(encoders):
     encoder = encoders("gpt2")[0]
     rows = [{"input_ids": [[5, 6], [7]], "length": [2, 1]}, {"input_ids": [[5], [6, 7]], "length": [1, 2]}]
-    keys = {
-        features._key(encoder, encoder.named_parameters(), Dataset.from_dict(row), [0], ["mean"], False) for row in rows
-    }
+    keys = {features._key(encoder, encoder.named_parameters(), Dataset.from_dict(row), False) for row in rows}
     assert len(keys) == 2
 
 
@@ -261,7 +289,8 @@ Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path):
+@pytest.mark.parametrize("stream", [False, True])
+def test_memory_does_not_grow_with_the_rows(stream, tmp_path):
     """In a process of its own: what it holds after many more rows, files that are mapped left out.
 
     The length of each row is known, 8 bytes, and ordered; its ids and vectors would be 128 and 64 bytes in arrays.
@@ -283,7 +312,8 @@ def collate(batch):
     ids = torch.tensor([row["input_ids"] for row in batch])
     return {{"input_ids": ids, "attention_mask": torch.ones_like(ids)}}
 for count in (1_000, 4_000, {last}):
-    data = Dataset.from_generator(rows, gen_kwargs={{"count": count}}, cache_dir={str(tmp_path)!r})
+    data = rows(count) if {stream} else Dataset.from_generator(
+        rows, gen_kwargs={{"count": count}}, cache_dir={str(tmp_path)!r})
     found = features.extract(encoder, data, collate, (0, 1), ("mean", "max"), 24_000, False)
     assert found.values.shape == (2, 2, count, 8)
     print(count, re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,7 +176,7 @@ def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[i
 
 def extract(
     encoder: Any,
-    features: Dataset,
+    features: Dataset | Iterable[dict[str, Any]],
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     layers: Sequence[int],
     poolings: Sequence[str],
@@ -187,13 +188,22 @@ def extract(
     Processes share the work and write into one file. An entry comes into being whole, by a rename, so that a writer
     that dies leaves none and of two writers one wins.
 
+    Memory holds the lengths of all rows and no more of them, where they are on the disk. Those of a stream (an
+    `IterableDataset`, a generator) are put there first and removed in the end.
+
     Args:
-        features: encoded rows: `length`, and the columns that `collate` makes a batch of.
+        features: encoded rows: `length`, and the columns that `collate` makes a batch of. The same in each process.
         tokens: in a batch, padding included.
 
+    Returns:
+        The vectors of these layers and poolings, and of others where the cache has them together.
+
     Raises:
-        UserError: the disk has no room for the vectors, or the cache cannot be written to.
+        UserError: no rows, the disk has no room for the vectors, or the cache cannot be written to.
     """
+    if not isinstance(features, Dataset):
+        with _stored(features) as rows:
+            return extract(encoder, rows, collate, layers, poolings, tokens, bf16)
     encoder = encoder.to(PartialState().device)
     shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
 
@@ -202,9 +212,8 @@ def extract(
             for places, batch in _read(features, collate, tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
 
-    key = _key(encoder, encoder.named_parameters(), features, layers, poolings, bf16)
-    values, seconds = _kept(key, shape, _facts(encoder, features, layers, poolings), read)
-    return Vectors(values, tuple(layers), tuple(poolings), seconds)
+    key = _key(encoder, encoder.named_parameters(), features, bf16)
+    return _kept(key, shape, _facts(encoder, features, layers, poolings), read)
 
 
 @torch.no_grad()
@@ -243,10 +252,11 @@ def extract_tokens(
         finally:
             hook.remove()
 
-    layers, poolings = [model.config.num_hidden_layers], ["tokens"]
-    key = _key(model, frozen, features, layers, poolings, bf16)
+    top = getattr(model.config, "num_decoder_layers", None) or model.config.num_hidden_layers
+    key = _key(model, frozen, features, bf16)
     shape = (int(ends[-1]), model.config.hidden_size)
-    return _kept(key, shape, _facts(model, features, layers, poolings), read)
+    vectors = _kept(key, shape, _facts(model, features, [top], ["tokens"]), read)
+    return vectors.values, vectors.seconds
 
 
 def cache_folder() -> Path:
@@ -257,13 +267,16 @@ def cache_entries() -> list[CacheEntry]:
     """What the cache holds, the entry last used first."""
     found = []
     for path in cache_folder().glob(f"*/{_ENTRY}"):
-        # Not one that is still being written, or of which a removal was interrupted.
-        if "." not in path.parent.name and (path.parent / _VECTORS).is_file():
+        if "." in path.parent.name:
+            continue  # still being written, or about to be removed
+        try:
             facts = json.loads(path.read_text())
             used = datetime.fromtimestamp(path.parent.stat().st_mtime, UTC)
             size = (path.parent / _VECTORS).stat().st_size
-            layers, poolings = tuple(facts.pop("layers")), tuple(facts.pop("poolings"))
-            found.append(CacheEntry(path.parent.name, **facts, layers=layers, poolings=poolings, size=size, used=used))
+        except FileNotFoundError:
+            continue  # removed meanwhile, or a removal was interrupted
+        layers, poolings = tuple(facts.pop("layers")), tuple(facts.pop("poolings"))
+        found.append(CacheEntry(path.parent.name, **facts, layers=layers, poolings=poolings, size=size, used=used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
@@ -278,6 +291,26 @@ def prune(days: float = 30.0) -> list[CacheEntry]:
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
     return old
+
+
+@contextmanager
+def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
+    """A stream as a data set that is mapped from the disk, for a while.
+
+    Raises:
+        UserError: no rows, or the cache cannot be written to.
+    """
+    stream = iter(rows)
+    first = next(stream, None)
+    if first is None:
+        raise UserError("there are no rows to read; a generator gives its rows only once")
+    scratch = _new("stream")
+    try:
+        # The fingerprint names the file. By default it is a hash of the generator, which has none.
+        every = itertools.chain([first], stream)
+        yield Dataset.from_generator(lambda: every, cache_dir=str(scratch), fingerprint="stream")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _lengths(features: Dataset) -> np.ndarray:
@@ -298,22 +331,26 @@ def _read(
             bar.update(len(places) * state.num_processes)
 
 
-def _kept(
-    key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable[[np.memmap], None]
-) -> tuple[np.ndarray, float]:
-    """The vectors of an entry, which `read` makes where there is none yet, and the seconds that it took."""
+def _kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable[[np.memmap], None]) -> Vectors:
+    """The vectors of an entry that has what is asked for, which `read` makes where there is none yet."""
     state = PartialState()
-    folder = cache_folder() / key
-    shared: list[str | None] = [None]
+    layers, poolings = facts["layers"], facts["poolings"]
+    kinds = xxhash.xxh3_64_hexdigest(json.dumps([layers, poolings]).encode())
+    shared: list[tuple[str, list[int], list[str], str | None]] = [(f"{key}-{kinds}", layers, poolings, None)]
     if state.is_main_process:
-        if (folder / _VECTORS).is_file():
-            os.utime(folder)
+        have = [e for e in cache_entries() if e.key.startswith(f"{key}-") and set(layers) <= set(e.layers)]
+        held = min((e for e in have if set(poolings) <= set(e.poolings)), key=lambda e: e.size, default=None)
+        if held:
+            os.utime(cache_folder() / held.key)
+            shared = [(held.key, list(held.layers), list(held.poolings), None)]
         else:
-            shared = [str(_reserved(folder, shape))]
+            shared = [(f"{key}-{kinds}", layers, poolings, str(_reserved(f"{key}-{kinds}", shape)))]
     broadcast_object_list(shared)
+    name, layers, poolings, reserved = shared[0]
+    folder = cache_folder() / name
     start = time.perf_counter()
-    if shared[0] is not None:
-        new = Path(shared[0])
+    if reserved is not None:
+        new = Path(reserved)
         try:
             values = np.load(new / _VECTORS, mmap_mode="r+")
             read(values)
@@ -325,8 +362,8 @@ def _kept(
             if state.is_main_process:
                 shutil.rmtree(new, ignore_errors=True)
         state.wait_for_everyone()
-    seconds = time.perf_counter() - start if shared[0] is not None else 0.0
-    return np.load(folder / _VECTORS, mmap_mode="r"), seconds
+    seconds = time.perf_counter() - start if reserved is not None else 0.0
+    return Vectors(np.load(folder / _VECTORS, mmap_mode="r"), tuple(layers), tuple(poolings), seconds)
 
 
 def _first(state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -361,16 +398,16 @@ def _key(
     model: Any,
     parameters: Iterable[tuple[str, torch.nn.Parameter]],
     features: Dataset,
-    layers: Sequence[int],
-    poolings: Sequence[str],
     bf16: bool,
 ) -> str:
-    """128-bit hash of all that the vectors depend on. The token ids stand for the texts, the tokenizer and the windows.
+    """128-bit hash of all that the vectors of a layer and pooling depend on.
+
+    The token ids stand for the texts, the tokenizer and the windows.
 
     The weights are hashed anew each time: XXH3 is as fast as memory, and no other sign of a change is as sure.
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNREAD}
-    facts = [VERSION, config, list(layers), list(poolings), bf16, torch.__version__]
+    facts = [VERSION, config, bf16, torch.__version__]
     digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, parameter in sorted(parameters):
         digest.update(f"{name} {tuple(parameter.shape)}".encode())
@@ -383,26 +420,37 @@ def _key(
     return digest.hexdigest()
 
 
-def _reserved(folder: Path, shape: tuple[int, ...]) -> Path:
-    """A new folder beside `folder` with a file for the vectors, of full size.
+def _reserved(name: str, shape: tuple[int, ...]) -> Path:
+    """A new folder in the cache with a file for the vectors, of full size.
 
     Raises:
         UserError: no room, or no right to write.
     """
     needed = 2 * int(np.prod(shape))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-        if free < needed:
-            raise UserError(
-                f"the vectors need {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free in {folder.parent}; "
-                "name one --layer and --pooling, give fewer rows, or set TL_HUB_CACHE to a folder on another disk"
-            )
-        new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-        np.lib.format.open_memmap(new / _VECTORS, mode="w+", dtype=np.float16, shape=shape)
-    except PermissionError as error:
-        raise UserError(f"{folder.parent} cannot be written to; set TL_HUB_CACHE to another folder") from error
+    new = _new(name)
+    free = shutil.disk_usage(new).free
+    if free < needed:
+        new.rmdir()
+        raise UserError(
+            f"the vectors need {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free in {new.parent}; "
+            "name one --layer and --pooling, give fewer rows, or set TL_HUB_CACHE to a folder on another disk"
+        )
+    np.lib.format.open_memmap(new / _VECTORS, mode="w+", dtype=np.float16, shape=shape)
     return new
+
+
+def _new(name: str) -> Path:
+    """A new folder in the cache, whose name is `name`, a dot and more: it is not an entry.
+
+    Raises:
+        UserError: no right to write.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder))
+    except PermissionError as error:
+        raise UserError(f"{folder} cannot be written to; set TL_HUB_CACHE to another folder") from error
 
 
 def _facts(model: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:
