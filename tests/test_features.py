@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from tl_hub import features, heads
+from tl_hub import feature_model, features, heads
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.feature_model import FeatureModel
@@ -172,12 +172,7 @@ def test_what_an_entry_has_among_others_is_not_read_again(encoders, cache):
         assert reads == [] and found.seconds == 0
         extracted(encoder, tokenizer, encoded, layers=(1, 2), poolings=("max",))
         extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max", "last"))
-        assert len(reads) == 2 and len(features.cache_entries()) == 3
-        # Of two that have it the smaller is used: the entry of one layer, which the other's use does not renew.
-        for entry in features.cache_entries():
-            os.utime(cache / entry.key, (time.time() - 9999 + len(entry.layers),) * 2)
-        extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max",))
-    assert len(reads) == 2 and features.cache_entries()[0].layers in ((1,), (1, 2))
+    assert len(reads) == 2 and len(features.cache_entries()) == 3
 
 
 def test_a_stream_has_the_vectors_of_its_rows_and_leaves_no_other_file(encoders, cache):
@@ -500,6 +495,9 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(
     np.testing.assert_allclose(loaded.predict_proba(texts), model.predict_proba(texts), atol=1e-6)
     one_by_one = np.concatenate([loaded.embed([text]) for text in texts])
     np.testing.assert_allclose(one_by_one, model.embed(texts, batch_size=4), atol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_model, "_CHUNK", 4)
+        np.testing.assert_allclose(one_by_one, model.embed(texts), atol=1e-5)
     stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family)).eval()
     inputs = loaded.tokenizer(texts[0], return_tensors="pt", return_token_type_ids=family in ("bert", "xlnet"))
     with torch.no_grad():
@@ -573,6 +571,11 @@ def test_another_base_is_refused(fitted, checkpoint_folders, tmp_path):
     base.save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="trained on bert with weights .* its head is of no use"):
         FeatureModel.from_pretrained(tmp_path / "head", base=tmp_path / "other")
+    state = load_file(tmp_path / "other" / "model.safetensors")
+    save_file({name: tensor for name, tensor in state.items() if "layer.1" not in name}, tmp_path / "part.safetensors")
+    (tmp_path / "part.safetensors").replace(tmp_path / "other" / "model.safetensors")
+    with pytest.raises(UserError, match="its head is of no use"):
+        FeatureModel.from_pretrained(tmp_path / "head", base=tmp_path / "other")
     config = json.loads((tmp_path / "head" / "config.json").read_text())
     config["base"]["path"] = str(tmp_path / "gone")
     (tmp_path / "head" / "config.json").write_text(json.dumps(config))
@@ -586,6 +589,24 @@ def test_another_base_is_refused(fitted, checkpoint_folders, tmp_path):
         model.predict(["a"], ["b"])
     with pytest.raises(UserError, match="is a local folder, without which nobody can load"):
         model.push_to_hub("someone/head")
+
+
+def test_nothing_is_reported_of_the_head_that_a_base_has_and_a_feature_model_leaves(
+    fitted, checkpoint_folders, tmp_path, caplog
+):
+    """The base is a masked language model, whose head is read by nobody here and which has no pooler."""
+    transformers.BertForMaskedLM.from_pretrained(checkpoint_folders("bert")).save_pretrained(tmp_path / "base")
+    fitted("bert").model_.save_pretrained(tmp_path / "head")
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    try:
+        caplog.clear()
+        FeatureModel.from_pretrained(tmp_path / "head", base=tmp_path / "base")
+        assert "LOAD REPORT" not in caplog.text
+        transformers.AutoModel.from_pretrained(tmp_path / "base")
+        assert "LOAD REPORT" in caplog.text, "the level is as it was"
+    finally:
+        transformers.logging.set_verbosity(verbosity)
 
 
 FOLDS = [
@@ -611,6 +632,9 @@ def test_a_folded_model_is_a_stock_one_with_the_same_logits(family, pooling, lay
     assert expected.std() > 0.05
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert list(stock.config.id2label.values()) == ["0", "1", "2"]
+    with torch.no_grad():
+        half = stock.half()(**batch).logits.float()
+    torch.testing.assert_close(half, expected, atol=0.02 * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A light head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from tl_hub.tasks.extractive_summarization import in_document
 
 HEAD = "head.safetensors"
 
-_TANH_SCALE = 2.0**-20
-"""tanh(x) is x in float32 where |x| is this small, and multiplying by a power of two loses no digit."""
+_TANH_SCALE = 2.0**-14
+"""Tanh changes values up to 30 times this small by a millionth at most, and a power of two costs no digit. Were it much
+smaller, float16 would lose digits of the vectors, and the weights that are divided by it would be too large for it."""
+_CHUNK = 1000
+"""Texts whose token ids are in memory at once."""
 
 
 class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
@@ -38,7 +42,8 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         encoder: the base, from `features.encoder_of`.
         config: `base` (`id`, `source`, `revision`, `path` of a local one, `sha256` of the weights), `layers`,
             `pooling`, `labels`, `multi_label`, `pairs` (of texts are read), `in_document` (sentences are read, see
-            `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows.
+            `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows; `threshold`, the
+            probability from which a label of a multi-label model is given (0.5 if there is none).
         tensors: `weight` and `bias` of the head, (classes, dimensions) and (classes,); of its hidden layer, if it has
             one, `hidden.weight` and `hidden.bias`; `mix`, (layers,), where the layers are summed up with these weights.
     """
@@ -96,11 +101,12 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         return expit(logits) if self.settings["multi_label"] else softmax(logits, axis=1)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> list[Any]:
-        """The label of each text; of a multi-label model a list of those whose probability is at least a half."""
+        """The label of each text; of a multi-label model a list of those whose probability reaches the threshold."""
         labels = self.settings["labels"]
         probabilities = self.predict_proba(texts, pairs, batch_size)
         if self.settings["multi_label"]:
-            return [[labels[i] for i in np.flatnonzero(row >= 0.5)] for row in probabilities]
+            threshold = self.settings.get("threshold", 0.5)
+            return [[labels[i] for i in np.flatnonzero(row >= threshold)] for row in probabilities]
         return [labels[i] for i in probabilities.argmax(1)]
 
     def folded(self) -> Any:
@@ -130,9 +136,11 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         base.load_state_dict({n: own[n] for n in base.state_dict() if n in own}, strict=False)
         with torch.no_grad():
             if config.model_type == "bert":
-                base.pooler.dense.weight.copy_(_TANH_SCALE * torch.eye(weight.size(1)))
+                largest = weight.abs().amax(0) / torch.finfo(torch.float16).max
+                scale = largest.log2().ceil().exp2().clamp(min=_TANH_SCALE)
+                base.pooler.dense.weight.copy_(scale.diag())
                 base.pooler.dense.bias.zero_()
-                model.classifier.weight.copy_(weight / _TANH_SCALE)
+                model.classifier.weight.copy_(weight / scale)
                 model.classifier.bias.copy_(bias)
             elif config.model_type == "gpt2":
                 model.score.weight.copy_(weight)
@@ -167,18 +175,23 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             return np.empty((0, dimensions), dtype=np.float32), np.empty(0, dtype=int)
         max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]
         segments = ARCHITECTURES[self.config.model_type].token_type_ids
-        second = None if pairs is None else list(pairs)
-        columns = windows(self.tokenizer, list(texts), second, max_length, doc_stride, segments)
-        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
-        vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
-        for places in batches(columns["length"], batch_size * max_length):
-            batch = self.tokenizer.pad(
-                {name: [columns[name][place] for place in places] for name in names},
-                pad_to_multiple_of=PAD_TO,
-                return_tensors="pt",
-            )
-            vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
-        return vectors, np.asarray(columns["row"])
+        found, rows = [], []
+        for start in range(0, len(texts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            second = None if pairs is None else list(pairs[part])
+            columns = windows(self.tokenizer, list(texts[part]), second, max_length, doc_stride, segments)
+            names = [name for name in ("input_ids", "token_type_ids") if name in columns]
+            vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
+            for places in batches(columns["length"], batch_size * max_length):
+                batch = self.tokenizer.pad(
+                    {name: [columns[name][place] for place in places] for name in names},
+                    pad_to_multiple_of=PAD_TO,
+                    return_tensors="pt",
+                )
+                vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
+            found.append(vectors)
+            rows.append(start + np.asarray(columns["row"]))
+        return np.concatenate(found), np.concatenate(rows)
 
     def _pooled(self, inputs: Any) -> torch.Tensor:
         vectors = pooled(self.encoder, dict(inputs), self.settings["layers"], [self.settings["pooling"]])
@@ -246,6 +259,17 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
     return layer
 
 
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Load a base without transformers' table of the heads that are left away or made anew, as is meant."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
 def check_foldable(model_type: str, layers: Sequence[int], pooling: str, depth: int) -> None:
     """Whether a class of transformers has a head that reads these vectors.
 
@@ -278,9 +302,10 @@ def _base(model_id: str, base: dict[str, Any], folder: str | Path | None, fetch:
             )
     options = {**fetch, "revision": base["revision"]} if folder is None and base["source"] == "hub" else {}
     try:
-        model = transformers.AutoModel.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
-        )
+        with without_report():  # a weight that is missing and read changes the hash below
+            model = transformers.AutoModel.from_pretrained(
+                place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+            )
     except (OSError, ValueError) as error:
         raise UserError(f"{model_id}: its base {base['id']} cannot be loaded ({str(error).splitlines()[0]})") from error
     encoder = encoder_of(model)

@@ -6,7 +6,7 @@ vectors as they are. Examples are rows of `vectors` (examples, dimensions), `tar
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,19 +82,25 @@ def folds_of(targets: np.ndarray, folds: int, seed: int, groups: np.ndarray | No
 
 def cross_validate(
     kind: Kind,
-    vectors: np.ndarray,
+    vectors: np.ndarray | Callable[[np.ndarray], np.ndarray],
     targets: np.ndarray,
     folds: np.ndarray,
     strengths: Sequence[float] = STRENGTHS,
     multi_label: bool = False,
     balanced: bool = False,
 ) -> Validated:
-    """Fit on all folds but one and look at that one, for each fold and strength."""
+    """Fit on all folds but one and look at that one, for each fold and strength.
+
+    Args:
+        vectors: or what gives those of all examples, where they too are learned, from the examples that a fold is
+            fitted on, bool (examples,).
+    """
     logits = np.empty((len(strengths), *targets.shape))
     for fold in np.unique(folds):
         out = folds == fold
-        for i, head in enumerate(_fit(kind, vectors[~out], targets[~out], strengths, multi_label, balanced)):
-            logits[i, out] = head(vectors[out])
+        x = vectors(~out) if callable(vectors) else vectors
+        for i, head in enumerate(_fit(kind, x[~out], targets[~out], strengths, multi_label, balanced)):
+            logits[i, out] = head(x[out])
     if multi_label:
         quality = np.array([average_precision_score(targets, each, average="micro") for each in logits])
     else:

@@ -14,11 +14,14 @@ import transformers
 from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, features, finish, samples, training, verification
+from tl_hub import data, features, finish, heads, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
@@ -28,6 +31,7 @@ from tl_hub.methods.feature_extraction import FeatureExtraction, HeadOnly
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import sentences
 from tl_hub.record import RunRecord
+from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base
@@ -337,6 +341,12 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     assert isinstance(answer["label"], list) and set(answer["scores"]) == {"good", "new"}
     model = tl_hub.FeatureModel.from_pretrained(tmp_path / "run")
     assert model.predict_proba(["text 1"], ["other 1"])[0] == pytest.approx(list(answer["scores"].values()), abs=1e-5)
+    texts, others = [row["text"] for row in rows], [row["text_pair"] for row in rows]
+    given = model.predict(texts, others)
+    assert given == [each["label"] for each in tl_hub.pipeline(tmp_path / "run")(texts, others)]
+    assert given != [["good", "new"]] * len(rows) and given != [[]] * len(rows)
+    model.settings["threshold"] = 0.5
+    assert given != model.predict(texts, others), "another threshold was chosen than a half"
 
 
 def test_a_mix_of_layers_under_a_hidden_layer(features_run, tmp_path):
@@ -352,8 +362,38 @@ def test_a_mix_of_layers_under_a_hidden_layer(features_run, tmp_path):
         assert answer["scores"][row["predicted"]] == pytest.approx(row["probability"], abs=0.02)
 
 
+def test_a_mix_is_judged_on_rows_that_it_was_not_learned_from(checkpoints):
+    """Each figure of the table against mixes and scikit-learn's ridge regression, fold by fold."""
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=90)
+    values = random.normal(size=(3, 3, 90, 32)) + 0.5 * np.eye(3, 32)[labels]
+    vectors = features.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
+    task = Classification()
+    rows = Dataset.from_dict({"text": ["a"] * 90, "label": [CLASSES[label] for label in labels]})
+    task.learn({"train": rows})
+    split = Split(rows, Dataset.from_dict({"row": range(90)}))
+    method = FeatureExtraction(layer="mix", cv=3, head="prototypes")
+    chosen = method.choose(checkpoints("bert", AUTO)[0], vectors, split, task, seed=0)
+    targets = task.targets(rows)
+    folds = heads.folds_of(targets, 3, 0)
+    for pooling in vectors.poolings:
+        each = np.stack([vectors.of([layer], pooling) for layer in vectors.layers])
+        right = {strength: 0 for strength in heads.STRENGTHS[2:5]}
+        for out in (folds == fold for fold in range(3)):
+            x = np.tensordot(heads.scalar_mix(each[:, ~out], targets[~out]), each, 1)
+            for strength in right:
+                stock = make_pipeline(StandardScaler(), Ridge(alpha=strength * (~out).sum()))
+                guess = stock.fit(x[~out], 2.0 * targets[~out]).predict(x[out]).argmax(1)
+                right[strength] += int((guess == targets[out].argmax(1)).sum())
+        assert chosen.sweep[0][pooling] == pytest.approx(100 * max(right.values()) / 90, abs=0.01)
+    assert chosen.mix is not None
+    every = np.stack([vectors.of([layer], chosen.pooling) for layer in vectors.layers])
+    np.testing.assert_allclose(chosen.mix, heads.scalar_mix(every, targets), rtol=1e-4)
+
+
 def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
-    record, _ = features_run("document_classification", "xlnet", DOCUMENTS, SHORT, {"fold": True})
+    folded = {"fold": True, "pooling": "last"}
+    record, _ = features_run("document_classification", "xlnet", DOCUMENTS, SHORT, folded)
     assert record.auto_class == "AutoModelForSequenceClassification"
     assert record.verification["loaded_by"] == ["transformers"] and not (tmp_path / "run" / "head.safetensors").exists()
     assert record.verification["max_difference"] <= verification.TOLERANCE
@@ -414,7 +454,11 @@ def test_few_texts_do_not_choose_a_layer(checkpoints):
     assert FeatureExtraction(pooling="max").candidates(encoder, 499) == ([(0, 1, 2)], ("max",))
     assert FeatureExtraction().candidates(encoder, 500) == (every, ("mean", "last", "max"))
     assert FeatureExtraction(layer="sweep").candidates(encoder, 8) == (every, ("mean", "last", "max"))
-    assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(2,)], ("last",))  # all that can be folded
+    assert FeatureExtraction(fold=True, pooling="last").candidates(encoder, 8) == ([(2,)], ("last",))  # all that can be
+    with pytest.raises(UserError, match="for gpt2 reads the last token.*leave --fold away.*mean"):
+        FeatureExtraction(fold=True).candidates(encoder, 8)
+    encoder = features.encoder_of(checkpoints("bert", AUTO)[0])
+    assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(1,), (2,)], ("first",))
 
 
 STORIES = {

@@ -1,6 +1,7 @@
 """Feature extraction: the pretrained model is a fixed function of the text; only a head is trained."""
 
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -25,7 +26,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
 from tl_hub.errors import RunStopped, UserError
-from tl_hub.feature_model import FeatureModel, check_foldable
+from tl_hub.feature_model import FeatureModel, check_foldable, without_report
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
 from tl_hub.tasks.base import Score
@@ -55,6 +56,7 @@ class Chosen:
         mix: weights with which the layers are summed up; None where they stand side by side.
         sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
         metric: what the quality is, in per cent.
+        decision: what inference needs beside the head, such as a threshold, once it is chosen.
     """
 
     layers: tuple[int, ...]
@@ -64,6 +66,7 @@ class Chosen:
     mix: np.ndarray | None
     sweep: list[dict[str, Any]]
     metric: str
+    decision: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -110,7 +113,10 @@ class FeatureExtraction:
     head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many")
     strength: float | None = flag(None, "penalty on the head's squared weights, for each example; chosen if none")
     cv: int = flag(5, "parts of the training rows in cross-validation")
-    fold: bool = flag(False, "write a whole model of transformers' own class, where it can compute the same")
+    fold: bool = flag(
+        False,
+        "write a whole model of transformers' own class; for one layer's first token of BERT, last of GPT-2 and XLNet",
+    )
 
     def __post_init__(self) -> None:
         if self.layer not in ("auto", "sweep", "last4", "mix") and not self.layer.isdecimal():
@@ -143,8 +149,13 @@ class FeatureExtraction:
                 raise UserError(f"--layer is {self.layer}; the model has {depth} layers")
             layers = [(int(self.layer),)]
         if self.fold:
+            if self.pooling == "sweep" and model_type in ("gpt2", "xlnet"):
+                raise UserError(
+                    f"--fold: transformers' classifier for {model_type} reads the last token, of which frozen vectors "
+                    "tell little; leave --fold away, whose default takes the mean of all tokens, or give --pooling last"
+                )
             if self.pooling == "sweep":
-                poolings = poolings[1:2]  # of the special token, which transformers' heads read
+                poolings = ("first",)  # all that BERT's head reads
             if self.layer in ("auto", "sweep"):
                 layers = layers[-1:] if model_type == "gpt2" else layers[1:]
             check_foldable(model_type, layers[0], poolings[0], depth)
@@ -211,7 +222,7 @@ class FeatureExtraction:
                 _draw(folder, chosen)
         history = History(rows=len(data.splits["train"].rows))
         history.seconds = vectors["train"].seconds + time.perf_counter() - start
-        history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
+        chosen.decision = history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
         return chosen, history
 
     def score(self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, history: History) -> Score:
@@ -240,6 +251,8 @@ class FeatureExtraction:
             "max_length": task.max_length,
             "doc_stride": 0 if sentences else task.doc_stride,
         }
+        if "threshold" in chosen.decision:
+            config["threshold"] = chosen.decision["threshold"]
         tensors = {"weight": chosen.head.weight, "bias": chosen.head.bias}
         if chosen.head.hidden is not None:
             tensors |= {"hidden.weight": chosen.head.hidden[0], "hidden.bias": chosen.head.hidden[1]}
@@ -261,13 +274,16 @@ class FeatureExtraction:
         balanced = getattr(task, "class_weights", "none") == "balanced"
         few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_SWEEP_ROWS])
 
-        def mixed(group: tuple[int, ...], pooling: str) -> np.ndarray:
-            each = [task.examples(vectors.of([layer], pooling), split.features)[few] for layer in group]
+        def mixed(pooling: str, fitted: np.ndarray) -> np.ndarray:
+            each = [task.examples(vectors.of([layer], pooling), split.features)[fitted] for layer in layers[0]]
             # A sentence's own vector comes first; what its document adds to it is no sum over layers.
             hidden = vectors.values.shape[-1]
-            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[few], task.multi_label)
+            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[fitted], task.multi_label)
 
-        mixes = {p: mixed(layers[0], p) if self.layer == "mix" else None for p in poolings}
+        def examples(group: tuple[int, ...], pooling: str, fitted: np.ndarray) -> np.ndarray:
+            mix = mixed(pooling, few[fitted]) if self.layer == "mix" else None
+            return task.examples(vectors.of(group, pooling, mix), split.features)[few]
+
         best = layers[0], poolings[0]
         sweep: list[dict[str, Any]] = []
         if len(layers) * len(poolings) > 1:
@@ -275,7 +291,9 @@ class FeatureExtraction:
             for group in layers:
                 line: dict[str, Any] = {"layer": "+".join(map(str, group))}
                 for pooling in poolings:
-                    x = task.examples(vectors.of(group, pooling, mixes[pooling]), split.features)[few]
+                    read = functools.partial(examples, group, pooling)
+                    # A mix is learned without the rows that it is judged on.
+                    x = read if self.layer == "mix" else read(np.arange(len(few)))
                     found = heads.cross_validate(
                         "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
                         balanced and not task.multi_label,
@@ -284,7 +302,7 @@ class FeatureExtraction:
                     if found.quality.max() > highest:
                         best, highest = (group, pooling), found.quality.max()
                 sweep.append(line)
-        mix = mixes[best[1]]
+        mix = mixed(best[1], few) if self.layer == "mix" else None
         x = task.examples(vectors.of(*best, mix), split.features)
         strengths = STRENGTHS if self.strength is None else (self.strength,)
         head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
@@ -330,17 +348,33 @@ class HeadOnly:
 
     That is the head, and BERT's pooler where the checkpoint has none. It is for heads that read the vector of every
     token, such as the one that answers questions.
+
+    Raises:
+        UserError: a setting is out of its range.
     """
 
     name: ClassVar[str] = "feature extraction"
     kind: ClassVar[str] = "feature-extraction"
 
+    layer: int | None = flag(
+        None, "layer whose vectors the head reads, from 1 on; those above it are cut off; the top one if none"
+    )
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and self.layer < 1:
+            raise UserError(f"--layer is {self.layer}; it must be at least 1")
+
     def wrap(self, model: Any, base: Base) -> Any:
-        """Freeze all of `model` but its new parameters. All of it is saved.
+        """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.
+
+        T5's head reads its decoder, whose layers are meant; the model's final norm stays where there is one.
 
         Raises:
-            UserError: the checkpoint has the whole head already, so that nothing would be trained.
+            UserError: the model has no such layer; or the checkpoint has the whole head already, so that nothing would
+                be trained.
         """
+        if self.layer is not None:
+            _cut(model, self.layer)
         if not base.fresh:
             raise UserError(
                 f"--model {base.id} has a trained head for this task, so feature extraction would train nothing; "
@@ -409,6 +443,22 @@ class HeadOnly:
             del model.forward
         history.seconds += seconds
         return history
+
+
+def _cut(model: Any, layer: int) -> None:
+    """Leave the lowest layers of what the head reads, and say so in the configuration.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    decoder = model.config.model_type == "t5"
+    holder, _, name = ARCHITECTURES[model.config.model_type].blocks.rpartition(".")
+    parent = (model.base_model.decoder if decoder else model.base_model).get_submodule(holder)
+    blocks = getattr(parent, name)
+    if layer > len(blocks):
+        raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
+    setattr(parent, name, blocks[:layer])
+    setattr(model.config, "num_decoder_layers" if decoder else "num_hidden_layers", layer)
 
 
 def _digest(columns: Iterable[Any]) -> bytes:
@@ -502,7 +552,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         # Numbers of the classes: their names may be of any type, and must come back as they are.
         rows = task.check(Dataset.from_dict({"text": list(X), "label": places.tolist()}))
         task.learn({"train": rows})
-        model, tokenizer, base = training.load_model(run, task)
+        with without_report():
+            model, tokenizer, base = training.load_model(run, task)
         encoded = task.encode(rows, tokenizer, model)
         split = Split(rows, encoded)
         layers, poolings = method.candidates(features.encoder_of(model), len(rows))
