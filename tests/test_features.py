@@ -284,6 +284,63 @@ Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
 
 
+def test_processes_that_write_one_entry_at_once_and_one_that_is_killed(encoders, checkpoint_folders, cache, tmp_path):
+    """Both read all before either publishes. What the killed one had written is no entry, and is pruned in time."""
+    encoder, tokenizer, encoded = encoders("bert")
+    alone = extracted(encoder, tokenizer, encoded, layers=(2,)).values
+    shutil.rmtree(cache)
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys, time, transformers
+from pathlib import Path
+from datasets import Dataset
+from tl_hub import features
+from tl_hub.tasks.classification import Classification
+own, others = sys.argv[1], sys.argv[2:]
+folder, task = {str(checkpoint_folders("bert"))!r}, Classification(max_length=64, doc_stride=16)
+model, tokenizer = transformers.AutoModel.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+encoded = task.encode(Dataset.from_dict({{"text": {TEXTS!r}}}), tokenizer, model)
+collate = task.collator(tokenizer, False)
+reads = []
+def waits(rows):
+    reads.append(rows)
+    if len(reads) == 2:  # the first batch is written
+        Path(__file__).with_name(own).touch()
+        while not all(Path(__file__).with_name(other).exists() for other in others):
+            time.sleep(0.02)
+    return collate(rows)
+found = features.extract(features.encoder_of(model), encoded, waits, (2,), features.POOLINGS, 16, False)
+Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
+""")
+
+    def start(*words):
+        process = subprocess.Popen([sys.executable, program, *words], stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    processes: list[subprocess.Popen] = []
+    try:
+        killed, *both = start("killed", "never"), start("one", "other"), start("other", "one")
+        for process in both:
+            assert process.wait(timeout=240) == 0, process.stderr.read()
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        killed.kill()
+        killed.wait()
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert {(tmp_path / f"{name}.done").read_text() for name in ("one", "other")} == {"3"}, "each read all three"
+    (entry,) = features.cache_entries()
+    np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
+    (left,) = (path for path in cache.iterdir() if path.name != entry.key)
+    assert (left / "vectors.npy").exists() and features.prune() == [] and left.exists()
+    os.utime(left, (time.time() - 2 * 86400,) * 2)
+    assert features.prune() == [] and [path.name for path in cache.iterdir()] == [entry.key]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_memory_does_not_grow_with_the_rows(stream, tmp_path):
     """In a process of its own: what it holds after many more rows, files that are mapped left out.

@@ -571,6 +571,82 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     assert "alice/no-such-base is not on the Hub" in gone["error"] and ("model", "alice/other") not in hub.repos
 
 
+HEADS = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch, transformers
+import tl_hub
+from tl_hub import publishing
+from tl_hub.errors import UserError
+folder, base, facts = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+texts, classes = ["The Danube flows.", "The Danube ends.", "The Nile flows.", "The Nile ends."] * 2, [0, 1, 0, 1] * 2
+def refused(call, words):
+    try:
+        call()
+    except UserError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+def same(one, other):
+    np.testing.assert_allclose(one.predict_proba(texts), other.predict_proba(texts), atol=1e-6)
+    np.testing.assert_allclose(one.embed(texts), other.embed(texts), atol=1e-5)
+def run(name, model, source):
+    facts["base"] |= {"id": model.settings["base"]["id"], "source": source}
+    model.save_pretrained(folder / name)
+    (folder / name / "README.md").unlink()
+    (folder / name / "run.json").write_text(json.dumps(facts))
+    return folder / name
+options = {"layer": "1", "pooling": "mean", "cv": 2, "max_length": 64, "doc_stride": 16, "bf16": False}
+local = tl_hub.FeatureClassifier(base, **options).fit(texts, classes).model_
+refused(lambda: local.push_to_hub("alice/refused"), "is a local folder")
+refused(lambda: publishing.publish(run("local", local, "local"), "alice/head"), "--push_base")
+publishing.publish(folder / "local", "alice/head", push_base="alice/head-base")
+there = tl_hub.FeatureModel.from_pretrained("alice/head")
+same(there, local)
+assert there.settings["base"]["id"] == "alice/head-base" and "path" not in there.settings["base"]
+there.push_to_hub("alice/mixin", private=True)
+same(tl_hub.FeatureModel.from_pretrained("alice/mixin"), local)
+embedded = tl_hub.FeatureClassifier("tiny:bert", **options).fit(texts, classes).model_
+said = []
+publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head", push_base="alice/no-base", say=said.append)
+assert any("alice/no-base is not needed" in line for line in said), said
+same(tl_hub.FeatureModel.from_pretrained("alice/tiny-head"), embedded)
+# The base's main branch goes on; the head keeps to its own revision, and refuses what stands there now.
+other = transformers.AutoModel.from_pretrained(base)
+with torch.no_grad():
+    other.encoder.layer[0].output.dense.bias[0] += 1e-3
+other.push_to_hub("alice/head-base")
+same(tl_hub.FeatureModel.from_pretrained("alice/head"), local)
+other.save_pretrained(folder / "other")
+refused(lambda: tl_hub.FeatureModel.from_pretrained("alice/head", base=folder / "other"), "its head is of no use")
+refused(lambda: tl_hub.FeatureModel.from_pretrained("alice/head-base"), "holds no FeatureModel")
+print("all")
+"""
+
+
+def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(hub, checkpoint_folders, tmp_path):
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    own |= {"HF_HOME": str(tmp_path / "home"), "TL_HUB_CACHE": str(tmp_path / "cache")}
+    facts = json.loads((write_run(tmp_path / "facts") / "run.json").read_text())
+    facts |= {"kind": "feature-extraction", "auto_class": "FeatureModel", "method": {"name": "feature extraction"}}
+    facts["base"] = {"model_type": "bert", "license": "apache-2.0"}
+    arguments = [str(tmp_path), str(checkpoint_folders("bert")), json.dumps(facts)]
+    process = subprocess.run(
+        [sys.executable, "-c", HEADS, *arguments],
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert process.stdout.endswith("all\n"), process.stderr
+    assert {"head.safetensors", "config.json", "tokenizer.json", "run.json"} <= set(texts(hub.model("alice/head")))
+    assert "model.safetensors" not in texts(hub.model("alice/head")), "the base is not in it"
+    assert {"head.safetensors", "config.json", "README.md"} <= set(texts(hub.model("alice/mixin")))
+    assert ("model", "alice/refused") not in hub.repos and ("model", "alice/no-base") not in hub.repos
+    for name in ("head", "head-base", "mixin", "tiny-head"):
+        assert not any(str(tmp_path).encode() in text for text in texts(hub.model(f"alice/{name}")).values()), name
+
+
 def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, checkpoints):
     """A real model with its probe: first right, then with weights that are not those the probe was made with."""
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")

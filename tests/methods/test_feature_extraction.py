@@ -162,6 +162,32 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(fami
         torch.testing.assert_close(model.eval()(**batch).start_logits, stock(**batch).start_logits)
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_head_for_spans_on_a_lower_layer_is_a_stock_model_without_those_above(family, checkpoints, tmp_path):
+    model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+    base = Base("a", "local", model_type=family, fresh=("qa_outputs.bias", "qa_outputs.weight"))
+    batch = tokenizer(["Where?"], ["The river flows to the sea."], return_tensors="pt")
+    stack = model.decoder if family == "t5" else model.base_model
+    norm = {"gpt2": "ln_f", "t5": "final_layer_norm"}.get(family)
+    seen = []
+    second = stack.get_submodule(ARCHITECTURES[family].blocks)[1]
+    with torch.no_grad(), second.register_forward_pre_hook(lambda module, args: seen.append(args[0])):
+        model.eval()(**batch)
+        state = seen[0].transpose(0, 1) if ARCHITECTURES[family].time_major else seen[0]
+        expected = model.qa_outputs(getattr(stack, norm)(state) if norm else state)
+    for layer, message in ((3, "--layer is 3; the model has 2 layers"), (0, "--layer is 0")):
+        with pytest.raises(UserError, match=message):
+            HeadOnly(layer=layer).wrap(model, base)
+    before = sum(p.numel() for p in model.parameters())
+    model = HeadOnly(layer=1).wrap(model, base)
+    model.save_pretrained(tmp_path)
+    stock, report = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and sum(p.numel() for p in stock.parameters()) < before
+    with torch.no_grad():
+        found = stock.eval()(**batch)
+    torch.testing.assert_close(torch.stack([found.start_logits, found.end_logits], 2), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", HEADS)
 def test_rates_fall_from_the_head_to_the_embeddings(family, checkpoints):
     model, _ = checkpoints(family, AUTO)
