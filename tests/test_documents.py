@@ -210,6 +210,16 @@ def test_paths_in_the_text_are_there(name):
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
+def test_python_about_frozen_vectors_runs(monkeypatch, tmp_path):
+    (code,) = (code for code in blocks("README.md", "python") if "FeatureClassifier" in code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    assert namespace["vectors"].shape[0] == 4 and namespace["probabilities"].shape == (4, 2)
+    assert (namespace["pipeline"].predict(namespace["texts"]) == namespace["labels"]).all()
+
+
 def test_python_in_the_documents_compiles_and_imports_what_is_there():
     for path in DOCUMENTS:
         for code in blocks(path.relative_to(ROOT).as_posix(), "python"):

@@ -21,6 +21,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
 from tl_hub import feature_model, features, heads
 from tl_hub.architectures import ARCHITECTURES
@@ -424,16 +425,40 @@ def test_prototypes_are_the_nearest_centroids_and_scaled_to_the_lowest_loss():
     assert min(losses, key=losses.get) == scale
 
 
-@pytest.mark.parametrize("case", ["two", "three", "several", "one"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_heads_for_several_labels_are_those_of_sklearn_label_by_label(balanced):
+    vectors, _, targets = classes()
+    targets[:, 1] |= targets[:, 0]
+    targets[20:, 2] = False  # a rare label
+    folds = heads.folds_of(targets, 4, 0)
+    head, strength = heads.fit("logistic", vectors, targets, folds, multi_label=True, balanced=balanced)
+    for label, target in enumerate(targets.T):
+        solver = LogisticRegression(
+            C=1 / (strength * len(vectors)), max_iter=300, class_weight="balanced" if balanced else None
+        )
+        stock = make_pipeline(StandardScaler(), solver).fit(vectors, target)
+        np.testing.assert_allclose(head(vectors)[:, label], stock.decision_function(vectors), atol=1e-6)
+    if not balanced:
+        head, strength = heads.fit("ridge", vectors, targets, folds, multi_label=True)
+        stock = make_pipeline(StandardScaler(), Ridge(alpha=strength * len(vectors))).fit(vectors, 2.0 * targets - 1)
+        scaled = head(vectors) / stock.predict(vectors)
+        assert scaled.min() > 0
+        np.testing.assert_allclose(scaled, scaled[0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["two", "three", "balanced", "several", "one"])
 def test_a_multi_layer_perceptron_is_that_of_a_standardising_pipeline(case):
     vectors, labels, targets = classes(count=2 if case == "two" else 3)
     multi_label = case in ("several", "one")
     if multi_label:
         targets = targets[:, :1] if case == "one" else targets | np.roll(targets, 1, axis=1)
-    head, strength = heads.fit("mlp", vectors, targets, heads.folds_of(targets, 3, 0), multi_label=multi_label)
+    options = {"multi_label": multi_label, "balanced": case == "balanced"}
+    head, strength = heads.fit("mlp", vectors, targets, heads.folds_of(targets, 3, 0), **options)
     solver = MLPClassifier((128,), alpha=strength * len(vectors), early_stopping=True, random_state=0)
     y = {"several": targets.astype(int), "one": targets[:, 0]}.get(case, labels)
-    stock = make_pipeline(StandardScaler(), solver).fit(vectors, y).predict_proba(vectors)
+    weights = compute_sample_weight("balanced", labels) if case == "balanced" else np.ones(len(vectors))
+    pipeline = make_pipeline(StandardScaler(), solver)
+    stock = pipeline.fit(vectors, y, mlpclassifier__sample_weight=weights).predict_proba(vectors)
     found = expit(head(vectors)) if multi_label else softmax(head(vectors), axis=1)
     np.testing.assert_allclose(found, stock[:, 1:] if case == "one" else stock, atol=1e-8)
 

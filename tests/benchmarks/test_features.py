@@ -2,8 +2,8 @@
 
     TL_HUB_BENCHMARKS=1 OMP_NUM_THREADS=1 pytest tests/benchmarks/test_features.py -s
 
-Seconds are of the processor, which other work on the machine has no part in. The bounds asserted are looser than the
-ratios reached, which are printed.
+Seconds are of the processor; other work on the machine has no part in them but for the caches and memory it takes. The
+bounds are those that extraction is to keep; the ratios reached are printed.
 """
 
 import gzip
@@ -97,12 +97,12 @@ def test_extraction_is_the_bare_forward_and_little_else(parts):
             for batch in batches:
                 encoder(**batch)
 
-    assert ratio("bare forward / extraction", bare, fresh(parts, [6])) > 0.75
+    assert ratio("bare forward / extraction", bare, fresh(parts, [6])) >= 0.9
 
 
 def test_all_layers_cost_little_more_than_the_last(parts):
     every = fresh(parts, range(7), ("mean", "first", "max"))
-    assert ratio("all layers, three poolings / last layer, one", every, fresh(parts, [6])) < 1.5
+    assert ratio("all layers, three poolings / last layer, one", every, fresh(parts, [6])) <= 1.3
 
 
 def test_a_second_run_reads_the_disk(parts):
@@ -111,7 +111,7 @@ def test_a_second_run_reads_the_disk(parts):
     def again():
         features.extract(encoder, encoded, collate, [6], ["mean"], TOKENS, training.computes_bf16())
 
-    assert ratio("first run / cached run", fresh(parts, [6]), again) > 15
+    assert ratio("first run / cached run", fresh(parts, [6]), again) >= 50
 
 
 @pytest.mark.parametrize("settings", [{}, {"bf16": True, "per_device_train_batch_size": 32}], ids=["default", "best"])
@@ -135,7 +135,7 @@ def test_a_head_from_one_pass_against_three_epochs_of_trainer(settings, folder, 
         targets = np.eye(len(names), dtype=bool)[classes]
         heads.fit("logistic", x, targets, heads.folds_of(targets, 5, 0))
 
-    assert ratio(f"three epochs of Trainer ({settings or 'default'}) / one pass and a head", loop, one_pass) > 2
+    assert ratio(f"three epochs of Trainer ({settings or 'default'}) / one pass and a head", loop, one_pass) >= 5
 
 
 def test_sentence_transformers(folder, rows, parts):
@@ -158,4 +158,4 @@ def test_sentence_transformers(folder, rows, parts):
         lambda: other.encode(texts, batch_size=32, show_progress_bar=False),
         fresh((encoder, few, collate), [6]),
     )
-    assert speed > 1.2
+    assert speed >= 1.5
