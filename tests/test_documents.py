@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from tl_hub import cli, samples, verification
+from tl_hub import card, cli, samples, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.methods.feature_extraction import FeatureExtraction
@@ -218,6 +218,13 @@ def test_python_about_frozen_vectors_runs(monkeypatch, tmp_path):
     exec(code, namespace)
     assert namespace["vectors"].shape[0] == 4 and namespace["probabilities"].shape == (4, 2)
     assert (namespace["pipeline"].predict(namespace["texts"]) == namespace["labels"]).all()
+
+
+def test_a_record_written_by_hand_is_enough_for_a_card(tmp_path):
+    (facts,) = blocks("README.md", "json")
+    (tmp_path / "run.json").write_text(facts)
+    text = card.write(tmp_path, "alice/reviews").read_text()
+    assert "91.5" in text and 'from_pretrained("alice/reviews")' in text and "license: mit" in text
 
 
 def test_python_in_the_documents_compiles_and_imports_what_is_there():
