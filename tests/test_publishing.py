@@ -193,8 +193,10 @@ def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     again = push(folder, "alice/first")
     assert (again["sent"], again["revision"]) == ([], answer["revision"]) and len(repo.history("main")) == 2
-    push(folder, "alice/open", private=False)
+    told = "note: alice/open is public, and stays so: everybody can see what is sent"
+    assert told not in push(folder, "alice/open", private=False)["said"]
     assert not hub.model("alice/open").private
+    assert told in push(folder, "alice/open")["said"] and told not in push(folder, "alice/open", private=False)["said"]
 
 
 def test_a_dry_run_tells_and_changes_nothing(hub, push, tmp_path):

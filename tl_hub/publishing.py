@@ -229,6 +229,8 @@ def publish(
         exists = hub.exists()
         if not exists and create_pr:
             raise UserError(PULL_NEEDS_REPO.format(repo=repo))
+        if exists and private and hub.public:
+            say(f"note: {repo} is public, and stays so: everybody can see what is sent")
         branch = revision or "main"
         if dry_run:
             plan = hub.plan(hub.refs().get(branch) or hub.refs()["main"] if exists else None, content)
@@ -298,7 +300,7 @@ def check_rights(
             raise UserError(PULL_NEEDS_REPO.format(repo=repo))
         if tag and hub.exists() and tag in hub.refs(tags=True):
             raise UserError(f"--tag {tag}: {repo} has that tag; give another name")
-        if private and hub.exists() and not hub.private():
+        if private and hub.exists() and hub.public:
             raise UserError(f"{repo} is public, and a training state is not for everybody; push to a private one")
 
 
@@ -329,7 +331,7 @@ def push_state(
         _scan(name, data, folder)
     with _timeouts():
         hub = _Repository(repo, patience, say)
-        if not hub.private():
+        if hub.exists() and hub.public:
             raise UserError(f"{repo} is public, and a training state is not for everybody; push to a private one")
         hub.branch(STATE_BRANCH)
         head = hub.send(STATE_BRANCH, _Content("Training state", "", files, keep_card=True)).head
@@ -483,6 +485,7 @@ class _Repository:
         self.api = HfApi()
         self.url = f"{constants.ENDPOINT}/{id}"
         self.user = ""
+        self.public = False
 
     def ask(self, doing: str, call: Callable[[], _T]) -> _T:
         """The answer of a call that may be made twice."""
@@ -583,10 +586,18 @@ class _Repository:
         self.ask(f"look for the base {base.id}", look)
 
     def exists(self) -> bool:
-        return self.ask(f"look for {self.id}", lambda: self.api.repo_exists(self.id))
+        """Whether it is there; if so, `public` tells whether everybody can see it."""
 
-    def private(self) -> bool:
-        return bool(self.ask(f"look at {self.id}", lambda: self.api.model_info(self.id)).private)
+        def look() -> bool:
+            try:
+                self.public = not self.api.model_info(self.id).private
+            except GatedRepoError:
+                self.public = False
+            except RepositoryNotFoundError:
+                return False
+            return True
+
+        return self.ask(f"look for {self.id}", look)
 
     def create(self, private: bool) -> None:
         def make() -> None:
