@@ -141,7 +141,8 @@ def tiny(tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, settings: An
             if script.stem == "pretraining":
                 words += "--layers 1 --hidden_size 32 --intermediate_size 32 --vocab_size 600".split()
             elif not run.model.startswith("tiny:"):
-                words += ["--model", str(stand_in(task, next(name for name in ARCHITECTURES if name in run.model)))]
+                family = next((name for name in ARCHITECTURES if name in run.model), "bert")  # a run folder
+                words += ["--model", str(stand_in(task, family))]
             words += "--train_rows 16 --validation_rows 4 --test_rows 4 --batch_size 4".split()
             # A head on frozen vectors is not trained in steps, but for that of the answers to questions.
             words += [] if isinstance(method, FeatureExtraction) else ["--max_steps", "2"]

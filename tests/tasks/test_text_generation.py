@@ -160,7 +160,8 @@ def test_variety_by_brute_force() -> None:
 def test_samples_go_on_from_held_out_texts(loaded: Any) -> None:
     model, tokenizer = loaded("gpt2")
     long = Dataset.from_dict({"text": [" ".join(TEXTS)] * 2 + TEXTS})
-    score = TASK.score({"loss": np.ones(1), "tokens": np.ones(1)}, long, long, None)
+    each = np.ones(len(long))
+    score = TASK.score({"loss": each, "tokens": each}, long, long.add_column("row", list(range(len(long)))), None)
     TASK.add_samples(score, model, tokenizer, long, seed=0)
     shown = score.predictions[0]
     ids = tokenizer(" ".join(TEXTS))["input_ids"]
