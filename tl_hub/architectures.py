@@ -13,6 +13,7 @@ class Architecture:
 
     Attributes:
         lora_targets: names of the linear layers that take a low-rank update; heads are never among them.
+        lora_parameters: ends of the names of parameters that take one too, where the attention has no linear layers.
         keys_and_values: regular expression for the end of the names of the projections to keys and values; None where
             they are no modules.
         attention_output: regular expression for the modules whose output the attention adds to its input.
@@ -43,6 +44,7 @@ class Architecture:
     padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
     time_major: bool = False
+    lora_parameters: tuple[str, ...] = ()
     prompt_tasks: dict[str, str] = field(default_factory=dict)
     prefix_tasks: dict[str, str] = field(default_factory=dict)
 
@@ -98,6 +100,7 @@ ARCHITECTURES = {
         # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap, and the
         # dropout of what the attention gives.
         lora_targets=("layer_1", "layer_2"),
+        lora_parameters=("rel_attn.q", "rel_attn.k", "rel_attn.v", "rel_attn.o"),
         keys_and_values=None,
         attention_output=r"rel_attn\.dropout",
         feed_forward_output=r"ff\.layer_2",

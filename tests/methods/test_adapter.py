@@ -221,6 +221,27 @@ def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, fami
     assert ("transformers" in facts) == (name in TRANSFORMERS_LOADS)
 
 
+def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
+    model, base = load("xlnet", ANSWERS)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    wrapped = Adapter(rank=2).wrap(model, base)
+    added = {name: p for name, p in wrapped.named_parameters() if "lora_B" in name}
+    with torch.no_grad():
+        for parameter in added.values():
+            parameter.fill_(0.1)
+    after = dict(wrapped.merge_and_unload().named_parameters())
+    moved = {name.partition("layer.0.")[2] for name in before if (after[name] != before[name]).any()}
+    expected = {f"rel_attn.{name}" for name in "qkvo"} | {"ff.layer_1.weight", "ff.layer_2.weight"}
+    assert moved - {""} == expected
+    wide = before["transformer.layer.0.rel_attn.q"]
+    trained = sum(p.numel() for n, p in wrapped.named_parameters() if "layer.0.rel_attn.lora" in n)
+    assert trained <= wide.numel(), "an update is smaller than what it updates"
+    # DoRA and dropout are not to be had there: the feed-forward layers alone.
+    for settings in ({"method": "dora"}, {"dropout": 0.1}):
+        wrapped = Adapter(rank=2, **settings).wrap(*load("xlnet", ANSWERS))
+        assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
+
+
 @pytest.mark.parametrize(
     "imports",
     [

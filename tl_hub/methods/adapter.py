@@ -29,9 +29,11 @@ _MERGEABLE = ("lora", "dora", "ia3")
 class Adapter:
     """One of six ways to adapt a model by few weights.
 
-    lora: low-rank updates of all linear layers (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1).
+    lora: low-rank updates of all linear layers (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1). XLNet's
+        attention has none; each of its tensors (width, heads, head width) takes updates of rank 1, one for each index
+        of the first axis.
     dora: the same for the direction of each weight column, whose length is trained apart (Liu et al. 2024,
-        https://arxiv.org/abs/2402.09353, section 4).
+        https://arxiv.org/abs/2402.09353, section 4). Of XLNet, as with dropout, only the feed-forward layers.
     ia3: factors for keys, values and the inner feed-forward states (Liu et al. 2022,
         https://arxiv.org/abs/2205.05638, section 3.3). GPT-2's queries, which share a projection with them, have
         factors too; of XLNet, whose attention is no module, only the feed-forward states have.
@@ -126,7 +128,7 @@ class Adapter:
         """PEFT's configuration of the method for `model`, by the method's own settings `given`."""
         architecture = ARCHITECTURES[model.config.model_type]
         if self.method in ("lora", "dora"):
-            return LoraConfig(
+            config = LoraConfig(
                 r=given["rank"],
                 lora_alpha=given["alpha"],
                 lora_dropout=given["dropout"],
@@ -134,6 +136,15 @@ class Adapter:
                 target_modules=list(architecture.lora_targets),
                 fan_in_fan_out=architecture.fan_in_fan_out,
             )
+            # PEFT has neither DoRA nor dropout for parameters that are no module's.
+            if architecture.lora_parameters and self.method == "lora" and not given["dropout"]:
+                config.target_parameters = list(architecture.lora_parameters)
+                # A parameter of (width, heads, head width) has an update for each index of its first axis: of rank 1,
+                # or there would be more to train than in the parameter itself.
+                config.rank_pattern = dict.fromkeys(architecture.lora_targets, given["rank"])
+                config.alpha_pattern = dict.fromkeys(architecture.lora_targets, given["alpha"])
+                config.r, config.lora_alpha = 1, given["alpha"] / given["rank"]
+            return config
         if self.method == "ia3":
             return IA3Config(
                 target_modules=_any_of(architecture.keys_and_values, architecture.feed_forward_output),
