@@ -15,3 +15,8 @@ class RunStopped(Exception):
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 characters, or the name of its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
