@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
+from safetensors import SafetensorError
 
 from tl_hub import cli
-from tl_hub.config import flag
+from tl_hub.config import RunConfig, flag
 from tl_hub.errors import RunStopped, UserError, first_line
 
 
@@ -22,6 +23,8 @@ class Run:
     schedule: Literal["linear", "cosine"] = flag("linear", "shape")
     keep_all: bool = flag(False, "keep everything")
     shuffle: bool = flag(True, "mix rows")
+    no_repeats: int = flag(0, "a name that starts with no")
+    cached: str | None = flag(None, "cached rows", shown="those of the last run")
 
 
 @dataclass(kw_only=True)
@@ -91,6 +94,9 @@ def test_nothing_given_leaves_the_recipes_own_settings(parse):
         (["--no-keep_all"], "keep_all", False),
         (["--no-shuffle"], "shuffle", False),
         (["--keep_all", "--no-keep-all"], "keep_all", False),
+        (["--no_keep_all"], "keep_all", False),
+        (["--no-repeats", "3"], "no_repeats", 3),
+        (["--no_repeats=3"], "no_repeats", 3),
         (["--epochs", "7", "--epochs", "8"], "epochs", 8),
     ],
 )
@@ -117,6 +123,16 @@ def test_a_preset_wins_over_the_recipe_and_reaches_every_part(parse):
 def test_a_flag_wins_over_the_preset_also_with_the_recipes_own_value(parse, order):
     """5 is the recipe's default: a parser that compares with the default would take the preset's 2."""
     assert parse(*order)[0].epochs == 5
+
+
+@pytest.mark.parametrize("given", [("--dataset", "sample:text"), ("--train-file=mine.jsonl",)])
+def test_other_rows_take_nothing_of_where_the_presets_are(monkeypatch, given):
+    """Or the configuration of the preset's data set would be asked of the rows given."""
+    preset = {"dataset": "alice/texts", "dataset_config": "raw", "dataset_revision": "v1", "train_rows": 9}
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--preset", "paper", *given])
+    (run,) = cli.parse(RunConfig(), doc="What it does.", presets={"paper": preset})
+    assert (run.dataset_config, run.dataset_revision, run.train_rows) == (None, None, 9)
+    assert (run.dataset, run.train_file) in [("sample:text", None), (None, "mine.jsonl")]
 
 
 def test_a_switch_wins_over_the_preset_in_both_directions(parse):
@@ -170,7 +186,10 @@ def test_help_shows_each_field_with_its_text_and_the_recipes_default(parse, caps
     assert "What it does." in shown
     for part in ("passes [5]", "peak rate, 100 % of it [5e-05]", "rows [none]", "shape [linear]", "rank [16]"):
         assert part in shown
+    assert "cached rows [those of the last run]" in shown
     assert "--keep_all, --no-keep_all" in shown and "--preset {paper}" in shown
+    assert shown.startswith("usage: recipe.py [flags] What it does.")
+    assert shown.index(" run: --epochs ") < shown.index(" task: --rank ")
 
 
 @pytest.mark.parametrize(
@@ -216,14 +235,24 @@ def test_success_is_exit_code_0(capsys):
     assert (left.value.code, capsys.readouterr()) == (0, ("done\n", ""))
 
 
-def test_a_full_disk_is_the_users_to_mend(capsys):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_the_users_to_mend(capsys, error):
     with pytest.raises(SystemExit) as left:
-        cli.run(fails(OSError(errno.ENOSPC, "No space left on device", "runs/x")))
+        cli.run(fails(error))
     shown = capsys.readouterr().err
-    assert left.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1 and "--resume" in shown
+    assert left.value.code == 2 and shown.startswith("error: the disk is full (") and shown.count("\n") == 1
+    assert "No space left on device" in shown and "is kept, and the same command with --resume" in shown
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "the disk is broken")])
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), OSError(errno.EIO, "the disk is broken"), SafetensorError("invalid header")]
+)
 def test_a_bug_keeps_its_traceback(error):
     """What is nobody's mistake but ours must not be dressed up as one line."""
     with pytest.raises(type(error)):

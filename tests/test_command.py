@@ -1,7 +1,9 @@
 """The tl-hub command: quick to start, one line for a mistake, JSON for scripts, and a folder that is checked."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 import tl_hub
 from tests.hub_server import WRITE, HubServer
 from tl_hub import command as command_module
-from tl_hub import verification
+from tl_hub import evaluation, verification
+from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -149,7 +152,21 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     assert all(metric["holds"] and metric["found"] == pytest.approx(metric["claimed"]) for metric in report["metrics"])
 
     refused = command("verify", run, "--metrics")
-    assert refused.returncode == 2 and "give --train_file" in refused.stderr and refused.stderr.count("\n") == 1
+    assert refused.returncode == 2 and "give --test_file" in refused.stderr and refused.stderr.count("\n") == 1
+    with pytest.raises(UserError, match="has training rows only, which are not measured; give --test_file"):
+        evaluation.remeasure(run, train_file=files[1])
+    assert evaluation.remeasure(run, test_file=files[3]) == {k: report[k] for k in ("same_rows", "metrics")}
+
+    # A run without test rows, measured on rows that are some to another one.
+    record = RunRecord.load(run)
+    claims = [dataclasses.replace(metric, split="validation") for metric in record.metrics]
+    shutil.copytree(run, tmp_path / "validated")
+    splits = {name: part for name, part in record.data.splits.items() if name != "test"}
+    facts = dataclasses.replace(record.data, splits=splits)
+    dataclasses.replace(record, metrics=claims, data=facts).save(tmp_path / "validated")
+    elsewhere = evaluation.remeasure(tmp_path / "validated", train_file=files[1], test_file=files[3])
+    assert elsewhere["same_rows"] is False and {metric["holds"] for metric in elsewhere["metrics"]} == {None}
+    assert [metric["found"] for metric in elsewhere["metrics"]] == [metric["found"] for metric in report["metrics"]]
 
     record = RunRecord.load(run)
     record.metrics[0].value, record.metrics[0].low, record.metrics[0].high = 101.0, 100.5, 101.5

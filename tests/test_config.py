@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -78,14 +79,21 @@ def test_an_empty_value_is_not_taken_for_none(name):
         ({"create_pr": True}, ("--create_pr", "--push_to")),
         ({"push_to": "a/b", "create_pr": True, "push_every": 1}, ("--create_pr", "--push_every")),
         ({"push_to": "a/b", "create_pr": True, "push_revision": "dev"}, ("--create_pr", "--push_revision")),
-        ({"validation_file": "a.jsonl"}, ("--validation_file", "--train_file")),
-        ({"test_file": "a.jsonl"}, ("--test_file", "--train_file")),
-        ({"dataset": "squad", "test_file": "a.jsonl"}, ("--test_file", "--train_file")),
+        ({"dataset": "squad", "test_file": "a.jsonl"}, ("--dataset", "--test_file")),
     ],
 )
 def test_settings_that_exclude_or_need_each_other(settings, named):
     message = refused(RunConfig, **settings)
     assert [name for name in named if name not in message] == []
+
+
+def test_no_path_or_name_of_ones_own_is_recorded():
+    """The record is published. What may be any text is of the Hub or of the result; other recorded settings are not."""
+    free = {"revision", "dataset_config", "dataset_revision", "license", "language"}
+    hints = get_type_hints(RunConfig)
+    recorded = {field.name for field in dataclasses.fields(RunConfig) if field.metadata["recorded"]}
+    assert {name for name in recorded if str in (hints[name], *get_args(hints[name]))} == free
+    assert {"seed", "batch_size", "learning_rate", "train_rows"} <= recorded
 
 
 def test_files_that_go_together():

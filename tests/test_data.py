@@ -302,6 +302,25 @@ def test_files_by_flag_keep_their_roles_and_only_their_names(tmp_path):
     assert (loaded.source, loaded.kind, loaded.revision) == ("a.jsonl, b.jsonl, c.jsonl", "local", None)
 
 
+@pytest.mark.parametrize("name", ["validation_file", "test_file"])
+def test_rows_to_measure_on_need_training_rows_only_where_there_is_training(tmp_path, name):
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    run = RunConfig(**{name: str(path)})
+    with pytest.raises(UserError, match=f"--{name} needs --train_file"):
+        data.load(run, QuestionAnswering())
+    loaded = data.load(run, QuestionAnswering(), training=False)
+    assert list(loaded.splits) == [name.removesuffix("_file")] == [loaded.final]
+    assert loaded.splits[loaded.final].rows.to_list() == ROWS and not loaded.held_out
+
+
+@pytest.mark.parametrize("name", ["dataset_config", "dataset_revision"])
+def test_settings_of_hub_data_sets_are_refused_for_other_rows(tmp_path, name):
+    path = write(tmp_path / "train.jsonl", ROWS)
+    for source in ({}, {"dataset": "sample:qa"}, {"dataset": str(tmp_path)}, {"train_file": str(path)}):
+        with pytest.raises(UserError, match=f"--{name} is for data sets on the Hub"):
+            data.load(RunConfig(**source, **{name: "main"}), QuestionAnswering())
+
+
 def test_the_embedded_rows_are_the_default():
     loaded = data.load(RunConfig(), QuestionAnswering())
     assert (loaded.source, loaded.kind) == ("sample:qa", "embedded")

@@ -185,7 +185,7 @@ def test_every_family_and_method_trains_and_saves_its_head(
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2,
     )  # fmt: skip
     task = dataclasses.replace(recipe["TASK"], max_length=64, doc_stride=16)
-    accelerator = training.start(run)
+    accelerator = training.start(run, recipe["METHOD"])
     data_rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(data_rows, task, tokenizer, model)
@@ -214,7 +214,7 @@ def test_every_family_and_method_trains_and_saves_its_head(
     alone = ask(rows[6]["text"])
     assert alone["scores"] == pytest.approx(answers[6]["scores"], abs=1e-5) and set(alone["scores"]) == set(CLASSES)
     assert sum(alone["scores"].values()) == pytest.approx(1) and alone["score"] == max(alone["scores"].values())
-    with pytest.raises(UserError, match="leave text_pair away"):
+    with pytest.raises(UserError, match="omit text_pair"):
         ask("a", "b")
 
 

@@ -1,7 +1,9 @@
 """The gradient loop against an uninterrupted run, a plain loop and the stock schedules."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -10,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from tl_hub import data, training
+from tl_hub import data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.fine_tune import FineTune
+from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 TASK = QuestionAnswering(max_length=128, doc_stride=32)
@@ -26,17 +29,18 @@ TASK = QuestionAnswering(max_length=128, doc_stride=32)
 def run(tmp_path, checkpoint_folders) -> RunConfig:
     return RunConfig(
         output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), train_rows=40, validation_rows=8,
-        epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32",
+        test_rows=16, epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32",
     )  # fmt: skip
 
 
 def go(run: RunConfig, method=None, before=None, family_patch=None):
     """What a recipe does up to the end of training."""
-    accelerator = training.start(run)
+    method = method or FineTune()
+    accelerator = training.start(run, method)
     rows = data.load(run, TASK)
     model, tokenizer, base = training.load_model(run, TASK)
     data.encode(rows, TASK, tokenizer, model)
-    model = (method or FineTune()).wrap(model, base)
+    model = method.wrap(model, base)
     if before:
         before(model, rows)
     history = training.train(model, rows, TASK, tokenizer, run, accelerator)
@@ -155,7 +159,7 @@ def test_the_best_epoch_is_kept_and_its_figures_are_the_models(run):
     model, history, rows = go(run)
     scores = [entry["f1"] for entry in history.epochs]
     assert history.epochs[history.best_epoch - 1]["f1"] == max(scores)
-    accelerator = training.start(replace(run, overwrite=True))
+    accelerator = training.start(replace(run, overwrite=True), FineTune())
     _, tokenizer, _ = training.load_model(run, TASK)
     score = training.evaluate(model, rows.splits["validation"], TASK, tokenizer, run, accelerator, history.decision)
     assert score.metrics["f1"].mean() == pytest.approx(max(scores))
@@ -208,7 +212,7 @@ def test_every_fresh_parameter_of_an_adapter_is_trained_and_the_base_is_not(run,
 
 def test_evaluation_does_not_depend_on_the_batch_size(run):
     model, history, rows = go(replace(run, epochs=1))
-    accelerator = training.start(replace(run, overwrite=True))
+    accelerator = training.start(replace(run, overwrite=True), FineTune())
     _, tokenizer, _ = training.load_model(run, TASK)
     answers = [
         training.evaluate(
@@ -230,7 +234,127 @@ def test_evaluation_does_not_depend_on_the_batch_size(run):
 def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
-        training.start(RunConfig(output_dir=str(tmp_path), **flags))
+        training.start(RunConfig(output_dir=str(tmp_path), **flags), FineTune())
+
+
+def test_an_output_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "notes").write_text("")
+    for place in ("notes", "notes/run", "notes/a/run"):
+        with pytest.raises(UserError, match=rf"{place}: .*notes is a file; give a folder"):
+            training.start(RunConfig(output_dir=str(tmp_path / place)), FineTune())
+
+
+@pytest.mark.parametrize("name", ["model", "dataset", "train_file", "test_file"])
+def test_overwriting_what_the_run_reads_is_refused(tmp_path, name):
+    place = tmp_path / "run" / "own"
+    place.parent.mkdir()
+    (place.parent / "log.jsonl").write_text("")
+    (place.mkdir if name in ("model", "dataset") else place.touch)()
+    flags = {"output_dir": str(tmp_path / "run"), "overwrite": True}
+    with pytest.raises(UserError, match=f"--{name} .*own is in .*run, which --overwrite replaces"):
+        training.start(RunConfig(**flags, **{name: str(place)}), FineTune())
+    if name in ("model", "dataset"):  # the folder itself, by another path
+        with pytest.raises(UserError, match=f"--{name}"):
+            training.start(RunConfig(**flags, **{name: str(place / "..")}), FineTune())
+    training.start(RunConfig(**flags, **{name: str(tmp_path / "elsewhere")}), FineTune())
+
+
+def test_overwriting_leaves_what_no_run_writes(run, tmp_path):
+    """Also to a check, which writes nothing, a used folder is no hindrance."""
+    folder = Path(run.output_dir)
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "adapter").mkdir()
+    left = [
+        "log.jsonl",
+        "run.json",
+        "README.md",
+        "model.safetensors",
+        "adapter/adapter_config.json",
+        "probe.safetensors",
+    ]
+    for name in [*left, "notes.txt"]:
+        (folder / name).write_text("{}")
+    training.start(replace(run, check=True), FineTune())
+    assert (folder / "run.json").is_file()
+    go(replace(run, overwrite=True, max_steps=1))
+    assert (folder / "notes.txt").read_text() == "{}"
+    assert {path.name for path in folder.iterdir()} == {
+        "notes.txt", "log.jsonl", "checkpoint", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_a_base_is_known_by_the_weights_that_are_read(run, checkpoint_folders, tmp_path):
+    """A run folder holds other safetensors too, and an adapter's folder holds no model."""
+    base = tmp_path / "base"
+    shutil.copytree(checkpoint_folders("bert"), base)
+    digest = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+    save_file({"logits": torch.zeros(2)}, base / "probe.safetensors")
+    _, _, found = training.load_model(replace(run, model=str(base)), TASK)
+    assert finish.base_facts(found).weights_sha256 == digest
+    model = transformers.AutoModel.from_pretrained(base)
+    (base / "model.safetensors").unlink()
+    model.save_pretrained(base, max_shard_size="50KB")
+    parts = sorted(json.loads((base / "model.safetensors.index.json").read_text())["weight_map"].values())
+    assert [file.name for file in training.weight_files(base)] == sorted(set(parts)) and len(set(parts)) > 1
+    with pytest.raises(UserError, match="--revision is for models on the Hub; --model .* is local"):
+        training.load_model(replace(run, model=str(base), revision="main"), TASK)
+    (base / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds an adapter, which cannot be trained further; train it with --merge"):
+        training.load_model(replace(run, model=str(base)), TASK)
+
+
+def test_settings_that_a_method_does_not_read_are_refused(run):
+    with pytest.raises(UserError, match=r"--model has no effect with this method \(from scratch\); omit it"):
+        training.start(run, FromScratch())
+
+
+def test_only_the_same_run_is_gone_on_with(run):
+    interrupt_after(run, 2)
+    with pytest.raises(RunStopped):
+        go(run)
+    for other, says in [
+        ({"batch_size": 8}, "--batch_size 4, not 8"),
+        ({"accumulation": 2}, "--accumulation 1, not 2"),
+        ({"seed": 1}, "--seed 0, not 1"),
+        ({"train_rows": 39}, "other training rows"),
+    ]:
+        with pytest.raises(UserError, match=f"--resume: .* was saved with {says}; give the same as before"):
+            go(replace(run, resume=True, **other))
+    path = Path(run.output_dir) / "checkpoint" / "history.json"
+    history = json.loads(path.read_text())
+    assert history.pop("same")
+    path.write_text(json.dumps(history))  # as an older version wrote it
+    _, history, _ = go(replace(run, resume=True, learning_rate=1e-4, max_steps=12))
+    assert history.step == 12
+
+
+def test_a_kill_while_the_state_is_replaced_leaves_one(run, tmp_path, monkeypatch):
+    """Between the two renamings of the second state; the first one is gone on with, to the same weights."""
+    run = replace(run, train_rows=12)
+    whole, _, _ = go(replace(run, output_dir=str(tmp_path / "whole")))
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name == "checkpoint.new" and target.parent.joinpath("log.jsonl").read_text().count("\n") == 6:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as within, pytest.raises(KeyboardInterrupt):
+        within.setattr(Path, "rename", killed)
+        go(run)
+    assert not (Path(run.output_dir) / "checkpoint").exists()
+    resumed, history, _ = go(replace(run, resume=True))
+    expected = weights(whole)
+    assert history.step == 6 and all(torch.equal(p, expected[name]) for name, p in weights(resumed).items())
+    assert not any(Path(run.output_dir).glob("checkpoint.*"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.1, "about 1 minute"), (61, "about 2 minutes"), (5400, "about 90 minutes"), (7200, "about 2.0 hours")],
+)
+def test_a_time_is_told_in_words(seconds, said):
+    assert training._about(seconds) == said
 
 
 def test_a_disk_too_small_is_refused_before_training(run, monkeypatch):

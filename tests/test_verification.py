@@ -40,7 +40,7 @@ def folders(tmp_path_factory, checkpoint_folders):
                 batch_size=8, learning_rate=1e-2,
             )  # fmt: skip
             AcceleratorState._reset_state(reset_partial_state=True)
-            accelerator = training.start(run)
+            accelerator = training.start(run, method)
             rows = data.load(run, TASK)
             model, tokenizer, base = training.load_model(run, TASK)
             data.encode(rows, TASK, tokenizer, model)

@@ -7,10 +7,14 @@ import errno
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from tl_hub.errors import RunStopped, UserError
+from safetensors import SafetensorError
+
+from tl_hub.errors import RunStopped, UserError, first_line
+
+_GROUPS = ("run", "task", "method")
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +25,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, ...]:
-    """Read the command line into copies of `settings` (dataclass instances, whose values are the defaults).
+    """Read the command line into copies of `settings`: dataclass instances, whose values are the defaults.
+
+    They are those of the run, the task and the method, in this order.
 
     A flag given by hand wins over the preset, the preset over the recipe's own default. Where `--method` names another
     method, what the recipe and the preset set for theirs falls away. `--a-b` and `--a_b` are one.
@@ -30,30 +36,37 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
     """
     presets = presets or {}
-    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    # argparse's own usage is one of all flags, 27 lines that push the description off the screen.
+    parser = Parser(
+        usage="%(prog)s [flags]",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     if presets:
         parser.add_argument(
             "--preset",
             choices=list(presets),
             help="a public model and data set with settings for them; flags still win",
         )
-    for instance in settings:
-        group = parser.add_argument_group(type(instance).__name__)
+    for place, instance in enumerate(settings):
+        group = parser.add_argument_group(_GROUPS[place])
         hints = typing.get_type_hints(type(instance))
         for field in dataclasses.fields(instance):
             _add_flag(group, field, hints[field.name], getattr(instance, field.name))
 
-    known, unknown = parser.parse_known_args([_underscored(token) for token in sys.argv[1:]])
+    flags = [option for action in parser._actions for option in action.option_strings]
+    known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
     if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
         hint = f"; did you mean {near[0]}?" if near else " (--help lists the flags)"
         raise UserError(f"unknown flag or value {unknown[0]}{hint}")
 
     given = {name: value for name, value in vars(known).items() if value is not None}
     preset = presets[given.pop("preset")] if "preset" in given else {}
-    if "train_file" in given:
-        preset = {name: value for name, value in preset.items() if name != "dataset"}  # own rows replace the preset's
+    # What says where the preset's rows are is nothing to other rows.
+    if given.keys() & {"dataset", "train_file"}:
+        preset = {name: value for name, value in preset.items() if not name.startswith("dataset")}
     return tuple(_replaced(instance, preset, given) for instance in settings)
 
 
@@ -74,10 +87,15 @@ def run(main: Callable[[], None]) -> NoReturn:
         _leave(f"error: {error}", 2)
     except RunStopped as stop:
         _leave(str(stop), stop.exit_code)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except (OSError, SafetensorError) as error:
+        # safetensors has a class of its own for what it cannot write, and the number in the text only.
+        if getattr(error, "errno", None) != errno.ENOSPC and f"(os error {errno.ENOSPC})" not in str(error):
             raise
-        _leave(f"error: {error}; free some space, then give the same command with --resume", 2)
+        _leave(
+            f"error: the disk is full ({first_line(error)}); free some space. A training state that was saved before "
+            "is kept, and the same command with --resume goes on from it",
+            2,
+        )
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     sys.exit(0)
@@ -88,18 +106,22 @@ def _leave(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _underscored(token: str) -> str:
+def _underscored(token: str, flags: Sequence[str]) -> str:
     if not token.startswith("--"):
         return token
     name, equals, value = token.partition("=")
-    negation = "--no-" if name.startswith("--no-") else "--"
-    return negation + name.removeprefix(negation).replace("-", "_") + equals + value
+    flag = "--" + name[2:].replace("-", "_")
+    if flag not in flags:  # a negation, unless the flag's own name starts with no
+        flag = flag.replace("--no_", "--no-", 1)
+    return flag + equals + value
 
 
 def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> None:
     # None as argparse's default tells "not given" from "given the default": a preset must not beat a flag.
-    shown = "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
-    text = f"{field.metadata.get('help', '')} [{shown}]".replace("%", "%%")
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    if default is None:
+        shown = field.metadata["shown"] or "none"
+    text = f"{field.metadata['help']} [{shown}]".replace("%", "%%")
     options: dict[str, Any] = {"default": None, "help": text}
     if hint == bool | str:
         options |= {"nargs": "?", "const": True}

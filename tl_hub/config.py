@@ -8,9 +8,27 @@ from typing import Any, Literal
 from tl_hub.errors import UserError
 
 
-def flag(default: Any, help: str) -> Any:
-    """A dataclass field that is also a flag: its default, and what `--help` says of it."""
-    return field(default=default, metadata={"help": help})
+def flag(
+    default: Any,
+    help: str,
+    *,
+    shown: str | None = None,
+    recorded: bool = True,
+    measured_with: bool = False,
+    needs: str | None = None,
+) -> Any:
+    """A dataclass field that is also a flag.
+
+    Args:
+        default: value where the flag is not given.
+        help: what `--help` says of it.
+        shown: what stands for a default of None in `--help`.
+        recorded: whether the run record, which is published, holds the value. Paths and names of one's own are not.
+        measured_with: whether figures that are measured anew depend on it.
+        needs: name of the field without which this one has no effect.
+    """
+    about = {"help": help, "shown": shown, "recorded": recorded, "measured_with": measured_with, "needs": needs}
+    return field(default=default, metadata=about)
 
 
 @dataclass(kw_only=True)
@@ -21,50 +39,101 @@ class RunConfig:
         UserError: a number is out of its range, or two settings exclude each other.
     """
 
-    output_dir: str = flag("runs/run", "the run folder: weights, card, log and record are written here")
-    model: str = flag("tiny:bert", "tiny:bert (embedded), a Hub id, or a folder with config and safetensors weights")
-    revision: str | None = flag(None, "branch, tag or commit of the model on the Hub")
-    dataset: str | None = flag(None, "sample:<task> (embedded), a Hub data set id, or a folder of data files")
-    dataset_config: str | None = flag(None, "configuration of the Hub data set, where it has several")
-    dataset_revision: str | None = flag(None, "branch, tag or commit of the data set on the Hub")
-    train_file: str | None = flag(None, "your own rows: .json, .jsonl, .jsonl.gz, .csv or .parquet")
-    validation_file: str | None = flag(None, "rows that choose the best epoch; a tenth of the training rows if none")
-    test_file: str | None = flag(None, "rows that the reported numbers come from; the validation rows if none")
-    train_rows: int | None = flag(None, "use only the first N training rows")
-    validation_rows: int | None = flag(None, "use only the first N validation rows")
-    test_rows: int | None = flag(None, "use only the first N test rows")
+    output_dir: str = flag(
+        "runs/run", "the run folder: weights, model card, log and record are written here", recorded=False
+    )
+    model: str = flag(
+        "tiny:bert",
+        "tiny:bert (embedded), a Hub id, or a folder with a configuration and safetensors weights",
+        recorded=False,
+    )
+    revision: str | None = flag(None, "branch, tag or commit of the model on the Hub", shown="main")
+    dataset: str | None = flag(
+        None,
+        "sample:<task> (embedded), a Hub data set id, or a folder of data files",
+        shown="the task's embedded sample",
+        recorded=False,
+    )
+    dataset_config: str | None = flag(None, "configuration of the Hub data set, if it has several", measured_with=True)
+    dataset_revision: str | None = flag(None, "branch, tag or commit of the data set on the Hub", shown="main")
+    train_file: str | None = flag(
+        None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv or .parquet", recorded=False
+    )
+    validation_file: str | None = flag(
+        None, "rows used to choose the best epoch", shown="a tenth of the training rows", recorded=False
+    )
+    test_file: str | None = flag(
+        None, "rows the reported figures are measured on", shown="the validation rows", recorded=False
+    )
+    train_rows: int | None = flag(None, "use only the first N training rows", shown="all", measured_with=True)
+    validation_rows: int | None = flag(None, "use only the first N validation rows", shown="all", measured_with=True)
+    test_rows: int | None = flag(None, "use only the first N test rows", shown="all", measured_with=True)
     epochs: int = flag(3, "passes over the training rows")
-    max_steps: int | None = flag(None, "stop after N optimizer steps, whatever the epochs")
-    batch_size: int = flag(16, "rows in a batch, on each process")
+    max_steps: int | None = flag(None, "stop after N optimizer steps at the latest", shown="no limit")
+    batch_size: int = flag(16, "rows in a batch, on each process", measured_with=True)
     accumulation: int = flag(1, "batches whose gradients are added up before an optimizer step")
     learning_rate: float = flag(5e-5, "peak learning rate of AdamW")
-    warmup: float = flag(0.1, "share of the steps in which the rate rises from 0 to its peak")
-    schedule: Literal["linear", "cosine", "constant"] = flag("linear", "how the rate falls after the warm-up")
-    weight_decay: float = flag(0.01, "AdamW's decay, on weight matrices only")
+    warmup: float = flag(0.1, "share of the steps during which the learning rate rises from 0 to its peak")
+    schedule: Literal["linear", "cosine", "constant"] = flag("linear", "how the learning rate falls after the warm-up")
+    weight_decay: float = flag(0.01, "AdamW's weight decay, applied to weight matrices only")
     max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
-    precision: Literal["auto", "fp32", "bf16"] = flag("auto", "auto is bf16 where the hardware computes in it")
-    seed: int = flag(0, "of initialisation, order of rows and dropout")
-    checkpoint_minutes: float = flag(10, "the training state is saved this often, and after each epoch")
-    resume: bool | str = flag(False, "go on with the interrupted run in output_dir; hub:owner/name: with one pushed")
-    overwrite: bool = flag(False, "replace another run in output_dir")
-    license: str | None = flag(None, "license of the result, as the Hub names it; the base model's if not given")
-    language: str | None = flag(None, "language of the texts, an ISO 639 code; several with commas, such as en,ko")
-    push_to: str | None = flag(None, "owner/name on the Hub to publish the result as, private unless --public")
-    push_base: str | None = flag(None, "owner/name to publish the base as, where it is only here")
-    push_every: int | None = flag(None, "also push the best weights and the training state, after every N epochs")
-    push_revision: str | None = flag(None, "branch to publish to, made if it is not there; main if none")
-    create_pr: bool = flag(False, "publish as a pull request, to a repository of others too")
-    tag: str | None = flag(None, "name for the published commit")
-    collection: str | None = flag(None, "slug of a collection for the result, or title of one's own, made if not there")
-    public: bool = flag(False, "a repository that --push_to makes is visible to everybody")
-    dry_run: bool = flag(False, "say at the end what --push_to would send, and send nothing")
-    check: bool = flag(False, "check data, model, time and memory on the longest batch, then stop before training")
-    verbose: bool = flag(False, "let the libraries' own messages through")
+    precision: Literal["auto", "fp32", "bf16"] = flag("auto", "auto: bf16 if the hardware computes in it, or else fp32")
+    seed: int = flag(0, "seed for initialisation, row order and dropout", measured_with=True)
+    checkpoint_minutes: float = flag(10, "save the training state this often, besides after each epoch")
+    resume: bool | str = flag(
+        False,
+        "continue the interrupted run in output_dir; hub:owner/name continues one pushed with --push_every",
+        recorded=False,
+    )
+    overwrite: bool = flag(False, "replace the run in output_dir", recorded=False)
+    license: str | None = flag(None, "license of the result, as the Hub names it", shown="the base model's")
+    language: str | None = flag(
+        None, "language of the texts as an ISO 639 code; several separated by commas, such as en,ko"
+    )
+    push_to: str | None = flag(
+        None, "owner/name on the Hub to publish the result as; private unless --public", recorded=False
+    )
+    push_base: str | None = flag(
+        None,
+        "owner/name to publish the base model as, if it is a local or embedded one",
+        recorded=False,
+        needs="push_to",
+    )
+    push_every: int | None = flag(
+        None,
+        "also push the best weights and the training state after every N epochs",
+        shown="at the end only",
+        recorded=False,
+        needs="push_to",
+    )
+    push_revision: str | None = flag(
+        None, "branch to publish to, created if missing", shown="main", recorded=False, needs="push_to"
+    )
+    create_pr: bool = flag(
+        False, "publish as a pull request, which also works for repositories of others", recorded=False, needs="push_to"
+    )
+    tag: str | None = flag(None, "tag for the published commit", recorded=False, needs="push_to")
+    collection: str | None = flag(
+        None,
+        "slug of a collection, or a title (created under the repository's owner if missing)",
+        recorded=False,
+        needs="push_to",
+    )
+    public: bool = flag(
+        False, "make a repository that --push_to creates visible to everybody", recorded=False, needs="push_to"
+    )
+    dry_run: bool = flag(
+        False, "show at the end what --push_to would send, and send nothing", recorded=False, needs="push_to"
+    )
+    check: bool = flag(
+        False, "check data, model, time and memory on the longest batch, then stop before training", recorded=False
+    )
+    verbose: bool = flag(False, "show the libraries' own messages", recorded=False)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             if getattr(self, setting.name) == "":
-                raise UserError(f"--{setting.name} is empty; give a value or leave it away")
+                raise UserError(f"--{setting.name} is empty; give a value or omit it")
         counts = ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows")
         for name in (*counts, "push_every"):
             value = getattr(self, name)
@@ -86,9 +155,10 @@ class RunConfig:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if isinstance(self.resume, str) and not self.resume.startswith("hub:"):
             raise UserError(f"--resume {self.resume}: give --resume alone, or --resume hub:owner/name")
-        for name in ("push_base", "push_every", "push_revision", "create_pr", "tag", "collection", "public", "dry_run"):
-            if getattr(self, name) and not self.push_to:
-                raise UserError(f"--{name} needs --push_to owner/name")
+        for setting in fields(self):
+            needed = setting.metadata["needs"]
+            if needed and getattr(self, setting.name) and not getattr(self, needed):
+                raise UserError(f"--{setting.name} needs --{needed}")
         for name in ("push_revision", "push_every"):
             if self.create_pr and getattr(self, name):
                 raise UserError(
@@ -97,9 +167,6 @@ class RunConfig:
         for name in ("public", "dry_run"):
             if self.push_every and getattr(self, name):
                 raise UserError(f"--push_every and --{name} exclude each other; a training state is private")
-        if self.dataset and self.train_file:
-            raise UserError("--dataset and --train_file exclude each other; give one of them")
-        if not self.train_file:
-            for name in ("validation_file", "test_file"):
-                if getattr(self, name):
-                    raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
+        for name in ("train_file", "validation_file", "test_file"):
+            if self.dataset and getattr(self, name):
+                raise UserError(f"--dataset and --{name} exclude each other; a data set brings its own splits")

@@ -65,16 +65,23 @@ class Data:
         return "test" if "test" in self.splits else "validation"
 
 
-def load(run: RunConfig, task: "Task") -> Data:
+def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
     """Read the rows a run asks for and check every one before any training.
 
     Without validation rows a tenth of the training rows, drawn with the run's seed, is held out. Rows beyond
     `train_rows`, `validation_rows` and `test_rows` are left out after the check, and after rows of one text have been
     put together where the task measures them so.
 
+    Args:
+        training: False where rows are only measured, so that there need be no training rows.
+
     Raises:
-        UserError: nothing there, not readable, a column missing, or rows that the task refuses.
+        UserError: nothing there, not readable, a column missing, a setting without effect, or rows that the task
+            refuses.
     """
+    for name in ("validation_file", "test_file"):
+        if training and getattr(run, name) and not run.train_file:
+            raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
     data = _read(run, run.dataset or f"sample:{task.sample}")
     for name, split in data.splits.items():
         read = len(split.rows)
@@ -87,9 +94,9 @@ def load(run: RunConfig, task: "Task") -> Data:
     for name in [name for name, split in data.splits.items() if name != "train" and len(split.rows) == 0]:
         del data.splits[name]
         data.notes.append(f"The answers of the {name} split are hidden: it was left out.")
-    if "train" not in data.splits:
+    if training and "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
-    if "validation" not in data.splits:
+    if "validation" not in data.splits and (training or "test" not in data.splits):
         rows = data.splits["train"].rows
         if len(rows) < 10:
             raise UserError(f"{data.source} has {len(rows)} rows and no validation rows; give --validation_file")
@@ -108,7 +115,8 @@ def load(run: RunConfig, task: "Task") -> Data:
         if limit is not None and limit < len(split.rows):
             split.rows = split.rows.select(range(limit))
     try:
-        task.learn({name: split.rows for name, split in data.splits.items()})
+        learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
+        task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
     except UserError as error:
         if not data.held_out:
             raise
@@ -176,10 +184,13 @@ class LengthBuckets:
 
 
 def _read(run: RunConfig, name: str) -> Data:
-    if run.train_file:
-        files = {split: getattr(run, f"{split}_file") for split in SPLITS}
-        parts = {split: Split(_read_file(path)) for split, path in files.items() if path}
-        return Data(parts, ", ".join(Path(path).name for path in files.values() if path), "local")
+    files = {split: path for split in SPLITS if (path := getattr(run, f"{split}_file"))}
+    for setting in ("dataset_config", "dataset_revision"):
+        if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
+            raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
+    if files:
+        parts = {split: Split(_read_file(path)) for split, path in files.items()}
+        return Data(parts, ", ".join(Path(path).name for path in files.values()), "local")
     if name.startswith("sample:"):
         rows = samples.load(name.removeprefix("sample:"))
         parts = {split: Split(Dataset.from_list(part)) for split, part in rows.items()}

@@ -23,8 +23,9 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     """Load a run folder and the rows it was measured on, and compare each figure with the one on record.
 
     Args:
-        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes; the run's own data
-            where there are none and they are embedded or on the Hub.
+        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes, but that no training
+            rows are needed; the test rows are measured, or the validation rows where there are none. If nothing is
+            given, the run's own data, where they are embedded or on the Hub.
 
     Returns:
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
@@ -36,8 +37,10 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     """
     record = RunRecord.load(folder)
     given = [name for name, value in source.items() if value]
+    claimed = record.metrics[0].split if record.metrics else None
     if not given and record.data.source == "local":
-        raise UserError(f"the rows of {record.name} are in {record.data.id}; give --train_file and its like")
+        name = "train" if record.data.held_out and claimed == "validation" else (claimed or "test")
+        raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
     pipe = inference.pipeline(folder)
     task = pipe.task
     objective: type[LanguageModeling] | None = None
@@ -50,29 +53,38 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         task = objective(**{name: value for name, value in record.settings.items() if name in flags})
     if isinstance(task, ExtractiveSummarization):  # sentences are judged beside all others of their text
         raise UserError(f"{record.name} can only be measured by the recipe that made it")
-    kept = {field.name for field in fields(RunConfig)} - {"push_to", "max_steps"}
-    own = {} if given else {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
     settings = {name: value for name, value in record.settings.items() if name in kept}
-    run = RunConfig(**settings | own | {name: source[name] for name in given})
-    rows = data.load(run, task)
+    own: dict[str, str | None] = {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    if given:
+        own = {name: source[name] for name in given}
+    if own.get("dataset") != record.data.id:
+        settings.pop("dataset_config", None)
+    run = RunConfig(**settings | own)
+    rows = data.load(run, task, training=False)
+    if given and rows.held_out and not (record.data.held_out and claimed == "validation"):
+        raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
     if isinstance(task, Classification):
         names = list(pipe.model.config.id2label.values())
         if names[0] != "LABEL_0":  # else nobody named them
             if not set(task.labels) <= set(names):
                 raise UserError(f"the rows have the classes {', '.join(task.labels)}, the model {', '.join(names)}")
             task.labels = names  # in the order of the logits, which need not be that of the rows
-    data.encode(rows, task, pipe.tokenizer, pipe.model)
-    split = record.metrics[0].split if record.metrics else rows.final
+        elif len(task.labels) != len(names):
+            raise UserError(f"the rows have {len(task.labels)} classes, the model {len(names)}")
+    split = rows.final if given or claimed is None else claimed
     if split not in rows.splits:
         raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
+    rows.splits = {split: rows.splits[split]}
+    data.encode(rows, task, pipe.tokenizer, pipe.model)
     accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
     measured = rows.splits[split]
     score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
-    known = record.data.splits.get(split)
+    known = record.data.splits.get(claimed or split)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
     compared = []
     for claim in record.metrics:
-        if claim.name in score.metrics and claim.split == split:
+        if claim.name in score.metrics and claim.split == claimed:
             anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
             # A loop of one's own may state shares, not per cent.
             unit = 0.01 if record.command is None and claim.value <= 1 else 1.0

@@ -151,7 +151,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
                 if missed.abs().max() > 1e-5:
                     raise UserError(
                         "--fold: GPT-2's head has no bias, and these weights cannot give the one that this head needs, "
-                        "as where every row has a label; leave --fold away"
+                        "as where every row has a label; omit --fold"
                     )
                 base.ln_f.bias += shift.float()
             else:

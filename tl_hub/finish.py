@@ -174,28 +174,8 @@ def record_of(
 ) -> RunRecord:
     """The record of a run; without a `score`, of one under way, whose figures are those of the validation rows."""
     parameters = list(model.parameters())
-    local = {
-        "output_dir",
-        "model",
-        "dataset",
-        "train_file",
-        "validation_file",
-        "test_file",
-        "resume",
-        "overwrite",
-        "check",
-        "verbose",
-        "push_to",
-        "push_base",
-        "push_every",
-        "push_revision",
-        "create_pr",
-        "tag",
-        "collection",
-        "public",
-        "dry_run",
-        *getattr(method, "unused", ()),
-    }
+    # What the record, which is published, must not or need not hold.
+    left_out = {field.name for field in dataclasses.fields(run) if not field.metadata["recorded"]} | {*method.unused}
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
     return RunRecord(
         name=Path(run.output_dir).resolve().name,
@@ -226,7 +206,7 @@ def record_of(
         ]
         if score
         else _metrics_so_far(history, task, rows),
-        settings={name: value for name, value in settings.items() if name not in local and value is not None},
+        settings={name: value for name, value in settings.items() if name not in left_out and value is not None},
         command=_command(),
         history=history.epochs,
         best_epoch=history.best_epoch or None,

@@ -189,7 +189,7 @@ class TextClassificationPipeline:
         texts = _texts(text)
         columns = {"text": texts}
         if (text_pair is not None) != bool(self.task.text_pair_column):
-            trained = "pairs: give text_pair" if text_pair is None else "single texts: leave text_pair away"
+            trained = "pairs: give text_pair" if text_pair is None else "single texts: omit text_pair"
             raise UserError(f"the model was trained on {trained}")
         if text_pair is not None:
             columns["text_pair"] = _texts(text_pair)

@@ -33,7 +33,7 @@ from tl_hub.errors import UserError
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
 from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, validate
-from tl_hub.training import LOG, Base, peak_memory
+from tl_hub.training import LOG, Base, peak_memory, weight_files
 
 _TAGS = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -98,9 +98,7 @@ class RunFolder:
             raise UserError(f"{self.path} is a file or holds files; give a folder that is empty or not there yet")
         for name, value in self.settings.items():
             if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("hf_")):
-                raise UserError(
-                    f"settings[{name!r}] is a local path or a token, and settings are published; leave it away"
-                )
+                raise UserError(f"settings[{name!r}] is a local path or a token, and settings are published; omit it")
         license_of(self.license, None)
         # All that a model will add, but of any kind.
         known = self._record("fine-tuned", "AutoModel", self.pipeline_tag or "fill-mask", {"name": "fine-tuning"})
@@ -420,7 +418,7 @@ def _base(config: Any, revision: str | None) -> Base | None:
     folder = Path(config.name_or_path)
     if folder.is_dir():
         folder = folder.resolve()
-        weights = tuple(sorted(folder.glob("*.safetensors")))
+        weights = weight_files(folder)
         if folder.parent == Path(samples.__file__).resolve().parent:
             return Base(f"tiny:{folder.name}", "embedded", config.model_type, weights=weights)
         return Base(folder.name, "local", config.model_type, weights=weights)

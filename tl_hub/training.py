@@ -13,7 +13,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,17 +30,22 @@ from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import cpu, hub, publishing, samples
+from tl_hub import card, cpu, hub, publishing, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
-from tl_hub.data import Data, LengthBuckets, Split
+from tl_hub.data import Data, LengthBuckets, Split, fingerprint
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.licenses import license_of
 from tl_hub.tasks.base import Score, Task
 
+SOURCES = ("hub", "embedded", "local")
+"""Where a base may be looked for."""
 STATE = "checkpoint"
+_NEW, _OLD = STATE + ".new", STATE + ".old"
+"""A state that is being written, and the one before it, which is deleted when the new one is in its place."""
+_HISTORY = "history.json"
 LOG = "log.jsonl"
-RESUMED = (*publishing.TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/history.json")
+RESUMED = (*publishing.TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{_HISTORY}")
 """The files of a run folder that another machine needs to go on with a run."""
 
 
@@ -74,6 +79,7 @@ class History:
         best_epoch: number of the epoch whose weights are kept; 0 before the first evaluation.
         seconds: spent in optimizer steps and data, evaluations left out.
         rows: training rows (features) passed through the model.
+        same: what a run that goes on with it must have in common with it, by the names of the flags.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -83,44 +89,41 @@ class History:
     step: int = 0
     loss_sum: float = 0.0
     decision: dict[str, float] = field(default_factory=dict)
+    same: dict[str, Any] = field(default_factory=dict)
 
 
-def start(run: RunConfig, method: Any = None) -> Accelerator:
+def start(run: RunConfig, method: Any) -> Accelerator:
     """Check the run folder and the right to publish, quiet the libraries, use every core, seed everything.
 
-    Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells whether the result needs its
-    base, which must then be on the Hub to be published.
+    Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells which settings it does not
+    read, and where the base must be for others to load the result.
 
     Raises:
-        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; or the result could
-            not be published as `push_to`.
+        UserError: output_dir holds another run or what this one reads, cannot be written to, or has nothing to resume;
+            a setting has no effect; or the result could not be published as `push_to`.
         RunStopped: the Hub cannot be reached.
     """
+    refuse_unused(run, method)
     folder = Path(run.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder} is a file; give a folder")
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise UserError(f"--output_dir {folder}: {parent} is a file; give a folder")
     if isinstance(run.resume, str):
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"--output_dir {folder} holds a run; plain --resume goes on with that, or give another")
         with PartialState().local_main_process_first():
             if not folder.is_dir() or not any(folder.iterdir()):
                 publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
-    if run.resume and not (folder / STATE).is_dir():
-        raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
-    if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite):
-        raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
-    if run.overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / LOG).exists():
-        raise UserError(f"--overwrite: {folder} holds files but no run ({LOG} is missing); give another --output_dir")
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if run.resume and not any((folder / name / _HISTORY).is_file() for name in (STATE, _OLD)):
+        raise UserError(f"--resume: {folder} holds no interrupted run; omit --resume to start one")
+    if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.check):
+        _check_used(folder, run)
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
     if run.push_to:
-        here = run.model.startswith("tiny:") or Path(run.model).is_dir()
-        # An embedded base is everybody's who has tl_hub; an adapter's is looked for on the Hub by PEFT.
-        head = getattr(method, "fold", True) is False and not run.model.startswith("tiny:")
-        if here and not run.push_base and (head or getattr(method, "kind", None) == "adapter"):
+        if not run.push_base and _source(run.model) not in method.base_sources:
             raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
-        if run.push_every and getattr(method, "kind", None) == "merged":
+        if run.push_every and method.kind == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
         private = run.push_every is not None
         publishing.check_rights(run.push_to, private=private, create_pr=run.create_pr, tag=run.tag)
@@ -143,6 +146,42 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle on a CPU.
     torch.set_num_threads(max(1, cpu.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return accelerator
+
+
+def refuse_unused(settings: Any, method: Any) -> None:
+    """
+    Raises:
+        UserError: a setting of the run or the task is set that the method does not read.
+    """
+    for setting in fields(settings):
+        if setting.name in method.unused and getattr(settings, setting.name) != setting.default:
+            raise UserError(f"--{setting.name} has no effect with this method ({method.name}); omit it")
+
+
+def _check_used(folder: Path, run: RunConfig) -> None:
+    """
+    Raises:
+        UserError: a folder that holds files is not to be overwritten, or something would be lost with it.
+    """
+    if not run.overwrite:
+        raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
+    if not (folder / LOG).exists():
+        raise UserError(f"--overwrite: {folder} holds files but no run ({LOG} is missing); give another --output_dir")
+    for name in ("model", "dataset", "train_file", "validation_file", "test_file"):
+        path = getattr(run, name)
+        if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"--{name} {path} is in {folder}, which --overwrite replaces; give another --output_dir")
+
+
+def clear(folder: Path) -> None:
+    """Remove what another run left in a folder; the folder itself and files that no run writes stay."""
+    for name in (*publishing.ALLOWED, card.FILE, verification.PROBE, LOG):
+        for path in folder.glob(name):
+            path.unlink()
+            if path.parent != folder and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    for name in (STATE, _NEW, _OLD):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def family_of(run: RunConfig) -> str:
@@ -233,16 +272,18 @@ def train(
         print(f"note: {advice}", flush=True)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
     _check_space(folder, model)
+    # Of these the order of the batches is made. Rates and their schedule may change.
+    same: dict[str, Any] = {name: getattr(run, name) for name in ("batch_size", "accumulation", "seed")}
+    same |= {"num_processes": accelerator.num_processes, "train_rows": fingerprint(split.rows)}
     if run.resume:
-        history = keeper.load()
+        history = keeper.load(same)
     else:
         if accelerator.is_main_process:
-            if run.overwrite:
-                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
+            clear(folder)  # there is something only with --overwrite
             tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
         accelerator.wait_for_everyone()
-        history = History()
+        history = History(same=same)
     log = _Log(folder / LOG, history.step, accelerator.is_main_process)
     bar = tqdm(
         total=steps,
@@ -393,8 +434,8 @@ class _Keeper:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self, history: History) -> None:
-        """Replace the saved state; the old one stays until the new one is whole."""
-        new = self.folder.with_name(STATE + ".new")
+        """Replace the saved state; the old one stays until the new one is in its place."""
+        new, old = self.folder.with_name(_NEW), self.folder.with_name(_OLD)
         rank = self.accelerator.process_index
         if self.accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
@@ -408,7 +449,7 @@ class _Keeper:
                 for name, tensor in state.items()
             }
             safetensors.torch.save_file(moments, new / "optimizer.safetensors")
-            (new / "history.json").write_text(json.dumps(vars(history)))
+            (new / _HISTORY).write_text(json.dumps(vars(history)))
         self.accelerator.wait_for_everyone()
         states = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
@@ -416,16 +457,30 @@ class _Keeper:
         safetensors.torch.save_file(states, new / f"random_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            if self.folder.is_dir():
+                self.folder.rename(old)
             new.rename(self.folder)
+            shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-    def load(self) -> History:
+    def load(self, same: dict[str, Any]) -> History:
         """Put the saved state back, bit for bit.
 
         Raises:
-            UserError: the state was saved from another model or method, on fewer processes, or by another version.
+            UserError: the state was saved from another model or method, by a run that differs in what must be the
+                `same`, on fewer processes, or by another version.
         """
+        if self.accelerator.is_main_process and not self.folder.is_dir():
+            self.folder.with_name(_OLD).rename(self.folder)  # `save` was killed between its two renamings
+        self.accelerator.wait_for_everyone()
+        history = History(**json.loads((self.folder / _HISTORY).read_text()))
+        for name, value in same.items():
+            saved = history.same.get(name, value)  # there are none of another version
+            if saved != value:
+                other = "other training rows" if name == "train_rows" else f"--{name} {saved}, not {value}"
+                raise UserError(f"--resume: {self.folder} was saved with {other}; give the same as before")
+        history.same = same
         random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
         for file in (self.folder / "optimizer.safetensors", random):
             if not file.is_file():
@@ -447,7 +502,7 @@ class _Keeper:
         torch.set_rng_state(states["cpu"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"])
-        return History(**json.loads((self.folder / "history.json").read_text()))
+        return history
 
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
@@ -540,13 +595,15 @@ def _checked(
     rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
     return (
         f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters of {run.model} would be "
-        f"trained in {steps:,} steps, in about {_about(steps * run.accumulation * seconds)} if all batches were as the "
-        f"longest, without evaluations; it and the optimizer take {(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
+        f"trained in {steps:,} step{'s' * (steps != 1)}: at most {_about(steps * run.accumulation * seconds)} of "
+        "training (estimated from the longest batch), plus evaluations; it and the optimizer take "
+        f"{(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
     )
 
 
 def _about(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
+    minutes = math.ceil(seconds / 60)
+    return f"about {seconds / 3600:.1f} hours" if minutes > 90 else f"about {minutes} minute{'s' * (minutes != 1)}"
 
 
 def peak_memory() -> int:
@@ -646,15 +703,33 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
     return path, base, config
 
 
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that transformers reads a model's weights from; a run folder holds other safetensors beside them."""
+    whole = folder / "model.safetensors"
+    return (whole,) if whole.is_file() else tuple(sorted(folder.glob("model-*-of-*.safetensors")))
+
+
+def _source(model: str) -> Literal["hub", "embedded", "local"]:
+    return "embedded" if model.startswith("tiny:") else "local" if Path(model).is_dir() else "hub"
+
+
 def _locate(run: RunConfig) -> tuple[str, Base]:
-    if run.model.startswith("tiny:"):
+    source = _source(run.model)
+    if run.revision and source != "hub":
+        raise UserError(f"--revision is for models on the Hub; --model {run.model} is {source}, so omit --revision")
+    if source == "embedded":
         folder = samples.checkpoint(run.model.removeprefix("tiny:"))
-        return str(folder), Base(run.model, "embedded", weights=tuple(folder.glob("*.safetensors")))
-    folder = Path(run.model)
-    if folder.is_dir():
-        weights = tuple(sorted(folder.glob("*.safetensors")))
+        return str(folder), Base(run.model, source, weights=weight_files(folder))
+    if source == "local":
+        folder = Path(run.model).resolve()
+        if (folder / "adapter_config.json").exists():
+            raise UserError(
+                f"--model {run.model} holds an adapter, which cannot be trained further; train it with --merge, or "
+                "give a whole model"
+            )
+        weights = weight_files(folder)
         if not weights:
-            raise UserError(f"--model {run.model}: the folder holds no safetensors weights (*.safetensors)")
-        return str(folder.resolve()), Base(folder.resolve().name, "local", weights=weights)
+            raise UserError(f"--model {run.model}: the folder holds no safetensors weights (model.safetensors)")
+        return str(folder), Base(folder.name, source, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)

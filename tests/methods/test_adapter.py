@@ -463,7 +463,7 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
         batch_size=8, learning_rate=1e-2,
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, TASK)
     model, tokenizer, base = training.load_model(run, TASK)
     model = method.wrap(model, base)

@@ -133,7 +133,7 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(fami
         run = RunConfig(
             output_dir=str(tmp_path / name), epochs=2, batch_size=4, learning_rate=1e-2, precision="fp32", model="a"
         )
-        accelerator = training.start(run)
+        accelerator = training.start(run, HeadOnly())
         model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
         task.adapt(tokenizer, model)
         splits = {"train": rows[:9], "validation": rows[9:12]}
@@ -432,8 +432,8 @@ def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"run": {"learning_rate": 1e-3}}, "--learning_rate is for training by gradient"),
-        ({"task": {"label_smoothing": 0.1}}, "--label_smoothing is for training by gradient"),
+        ({"run": {"learning_rate": 1e-3}}, "--learning_rate has no effect with this method"),
+        ({"task": {"label_smoothing": 0.1}}, "--label_smoothing has no effect with this method"),
         ({"method": {"layer": "3"}}, "--layer is 3; the model has 2 layers"),
         (
             {"method": {"fold": True, "pooling": "mean"}},
@@ -481,7 +481,7 @@ def test_few_texts_do_not_choose_a_layer(checkpoints):
     assert FeatureExtraction().candidates(encoder, 500) == (every, ("mean", "last", "max"))
     assert FeatureExtraction(layer="sweep").candidates(encoder, 8) == (every, ("mean", "last", "max"))
     assert FeatureExtraction(fold=True, pooling="last").candidates(encoder, 8) == ([(2,)], ("last",))  # all that can be
-    with pytest.raises(UserError, match="for gpt2 reads the last token.*leave --fold away.*mean"):
+    with pytest.raises(UserError, match="for gpt2 reads the last token.*omit --fold.*mean"):
         FeatureExtraction(fold=True).candidates(encoder, 8)
     encoder = features.encoder_of(checkpoints("bert", AUTO)[0])
     assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(1,), (2,)], ("first",))

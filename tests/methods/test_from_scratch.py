@@ -106,7 +106,7 @@ def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     pieces = []
     for settings in (run, replace(run, resume=True, max_steps=2)):
         task = Pretraining(max_length=32).objective("bert")
-        accelerator = training.start(settings)
+        accelerator = training.start(settings, method)
         data_of_run = data.load(settings, task)
         model, tokenizer, _ = method.build(data_of_run.splits["train"].rows["text"], settings)
         data.encode(data_of_run, task, tokenizer, model)

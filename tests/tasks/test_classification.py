@@ -307,7 +307,7 @@ def test_labels_in_one_cell_of_a_table(tmp_path):
     rows = data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
     assert task.multi_label and task.labels == ["green", "red"]
     assert rows.splits["train"].rows["label"][:] == [["red", "green"], [], ["green"]]
-    with pytest.raises(UserError, match="row 0: label is 3, not a text; leave --label_separator away"):
+    with pytest.raises(UserError, match="row 0: label is 3, not a text; omit --label_separator"):
         task.check(Dataset.from_list([{"text": "a", "label": 3}]))
 
 

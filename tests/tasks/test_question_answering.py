@@ -267,7 +267,7 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoi
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
     task = dataclasses.replace(recipe["TASK"], max_length=128, doc_stride=32)
-    accelerator = training.start(run)
+    accelerator = training.start(run, recipe["METHOD"])
     split = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(split, task, tokenizer, model)

@@ -337,7 +337,7 @@ def test_every_cell_trains_and_loads_back(
         precision="fp32",
     )  # fmt: skip
     task = task_class(max_source_length=48, max_target_length=6, beams=2)
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     split = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
     data.encode(split, task, tokenizer, model)

@@ -225,7 +225,7 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = training.start(run)
+    accelerator = training.start(run, method)
     rows = data.load(run, TASK)
     model, tokenizer, base = training.load_model(run, TASK)
     data.encode(rows, TASK, tokenizer, model)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
@@ -10,7 +10,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.bottleneck import BottleneckConfig
-from tl_hub.training import Base
+from tl_hub.training import SOURCES, Base
 
 _LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "rate_factor": 1.0}
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -50,6 +50,8 @@ class Adapter:
     Raises:
         UserError: a setting is out of its range, or not one of the method's.
     """
+
+    unused: ClassVar[tuple[str, ...]] = ()
 
     method: Literal["lora", "dora", "ia3", "prompt", "prefix", "bottleneck"] = flag("lora", "what is added and trained")
     rank: int | None = flag(None, "lora, dora: rank r of the update B A; 16 if none")
@@ -96,6 +98,11 @@ class Adapter:
     def kind(self) -> str:
         """What the run folder will hold."""
         return "merged" if self.merge else "adapter"
+
+    @property
+    def base_sources(self) -> tuple[str, ...]:
+        """Where the base may be for others to load the result; PEFT looks for it on the Hub."""
+        return SOURCES if self.merge else ("hub",)
 
     def wrap(self, model: Any, base: Base) -> Any:
         """Freeze `model`, add the adapter, and make its new parts (the head) trainable and part of what is saved.

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -128,6 +127,11 @@ class FeatureExtraction:
         if self.fold and self.head == "mlp":
             raise UserError("--fold needs a linear head; --head mlp is none")
 
+    @property
+    def base_sources(self) -> tuple[str, ...]:
+        """Where the base may be for others to load the result; an embedded one is there for all who have tl_hub."""
+        return training.SOURCES if self.fold else ("hub", "embedded")
+
     def candidates(self, encoder: Any, texts: int) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
         """The layers (or several of them together) and the poolings to choose from by so many training texts.
 
@@ -152,7 +156,7 @@ class FeatureExtraction:
             if self.pooling == "sweep" and model_type in ("gpt2", "xlnet"):
                 raise UserError(
                     f"--fold: transformers' classifier for {model_type} reads the last token, of which frozen vectors "
-                    "tell little; leave --fold away, whose default takes the mean of all tokens, or give --pooling last"
+                    "tell little; omit --fold, whose default takes the mean of all tokens, or give --pooling last"
                 )
             if self.pooling == "sweep":
                 poolings = ("first",)  # all that BERT's head reads
@@ -170,12 +174,7 @@ class FeatureExtraction:
             UserError: a setting has no effect here, or does not fit the model.
             RunStopped: `run.check` asked for no more.
         """
-        for settings in (run, task):
-            for field in dataclasses.fields(settings):
-                if field.name in self.unused and getattr(settings, field.name) != field.default:
-                    raise UserError(
-                        f"--{field.name} is for training by gradient, which there is none of; leave it away"
-                    )
+        training.refuse_unused(task, self)
         if self.fold and isinstance(task, ExtractiveSummarization):
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
         if task.multi_label and self.head == "prototypes":
@@ -214,8 +213,8 @@ class FeatureExtraction:
             data.notes.append(f"The head was fitted on {_HEAD_ROWS:,} of the training rows, drawn by chance.")
         chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
         if accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)  # there only with --overwrite
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            training.clear(folder)  # there is something only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
             (folder / training.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
@@ -355,6 +354,8 @@ class HeadOnly:
 
     name: ClassVar[str] = "feature extraction"
     kind: ClassVar[str] = "feature-extraction"
+    unused: ClassVar[tuple[str, ...]] = ()
+    base_sources: ClassVar[tuple[str, ...]] = training.SOURCES
 
     layer: int | None = flag(
         None, "layer whose vectors the head reads, from 1 on; those above it are cut off; the top one if none"
@@ -402,7 +403,7 @@ class HeadOnly:
         if others:
             raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
         if run.push_every:
-            raise UserError("--push_every is for long runs, and a head is trained in minutes; leave it away")
+            raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
         if run.check:
             rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
             raise RunStopped(f"checked, nothing read: {rows} rows of {data.source}; {run.model}", exit_code=0)

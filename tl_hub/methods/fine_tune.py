@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from tl_hub.architectures import layer_groups
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.training import Base
+from tl_hub.training import SOURCES, Base
 
 
 @dataclass(kw_only=True)
@@ -24,6 +24,8 @@ class FineTune:
 
     name: ClassVar[str] = "fine-tuning"
     kind: ClassVar[str] = "fine-tuned"
+    unused: ClassVar[tuple[str, ...]] = ()
+    base_sources: ClassVar[tuple[str, ...]] = SOURCES
 
     top_layers: int | None = flag(None, "train the top N layers and the head only; all if none")
     layer_decay: float = flag(1.0, "each layer learns at this multiple of the rate of the one above it")

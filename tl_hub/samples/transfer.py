@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tl_hub import data, samples, training
 from tl_hub.config import RunConfig
+from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.base import Task
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -68,7 +69,7 @@ def measure(source: Path, family: str, name: str, rows: int, epochs: int, seed: 
             seed=seed,
         )
         task = task_of(name)
-        accelerator = training.start(run)
+        accelerator = training.start(run, FineTune())
         splits = data.load(run, task)
         network, tokenizer, _ = training.load_model(run, task)
         data.encode(splits, task, tokenizer, network)

@@ -104,8 +104,7 @@ class Classification(Task):
             wrong = [i for i, value in enumerate(values) if value is not None and not isinstance(value, str)]
             if wrong:
                 raise UserError(
-                    f"row {wrong[0]}: {self.label_column} is {values[wrong[0]]!r}, not a text; "
-                    "leave --label_separator away"
+                    f"row {wrong[0]}: {self.label_column} is {values[wrong[0]]!r}, not a text; omit --label_separator"
                 )
             parts = [None if value is None else value.split(self.label_separator) for value in values]
             values = [part and [label.strip() for label in part if label.strip()] for part in parts]
@@ -142,7 +141,7 @@ class Classification(Task):
         if len(self.labels) < 2:
             raise UserError(
                 f"the {len(train):,} training rows have fewer than 2 classes{_quoted(self.labels)}; if the rows "
-                "are sorted by class, mix them or leave --train_rows away"
+                "are sorted by class, mix them or omit --train_rows"
             )
         for name, part in rows.items():
             if isinstance(part.features["label"], List) != self.multi_label:
