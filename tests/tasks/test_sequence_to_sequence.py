@@ -17,7 +17,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.fine_tune import FineTune
-from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, translation_scores
+from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, translation_scores
 from tl_hub.record import RunRecord
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
@@ -69,6 +69,28 @@ def test_rouge_is_that_of_the_library() -> None:
 def test_rouge_of_another_script_counts_words() -> None:
     scores = rouge_scores(["도나우 강은 흑해로 흐른다."], [["도나우 강은 길다."]])
     assert scores["rouge1"] == pytest.approx(100 * 2 * 2 / (4 + 3))
+
+
+@pytest.mark.parametrize("other", [["2023년"], ["COVID 백신", "그는 2023년에 왔다."]])
+def test_a_digit_or_a_foreign_word_does_not_change_the_words_of_a_script(other: list[str]) -> None:
+    """`rouge_score`'s own tokenizer finds no words in Korean: a perfect summary had 0."""
+    references = [["도나우 강은 흑해로 흐른다."], other]
+    scores = rouge_scores(["도나우 강은 흑해로 흐른다.", other[0]], references)
+    assert scores["rouge1"].tolist() == scores["rougeL"].tolist() == [100, 100]
+    assert "Porter" not in rouge_signature(references)
+
+
+def test_foreign_words_in_latin_text_are_left_out_as_the_library_does() -> None:
+    references = [["The Danube (도나우) flows to the sea."], ["42"]]
+    scores = rouge_scores(["The Danube flowed to the sea.", "42"], references)
+    assert scores["rouge1"].tolist() == [100, 100]
+    assert "Porter stemmer" in rouge_signature(references)
+
+
+def test_a_single_reference_may_be_a_text() -> None:
+    flat = RougeMetric().compute(predictions=["a b", "c d"], references=["a b", "c e"])
+    assert flat == RougeMetric().compute(predictions=["a b", "c d"], references=[["a b"], ["c e"]])
+    assert flat["rouge1"] == pytest.approx(75)
 
 
 def test_translation_scores_are_those_of_the_library() -> None:

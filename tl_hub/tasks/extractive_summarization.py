@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from transformers import DataCollatorWithPadding
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import ROUGE, normalized, rouge_scores, sentences
+from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences
 from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
@@ -130,19 +129,18 @@ class ExtractiveSummarization(Task):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        logits, sources = predictions["logits"], rows["source"][:]
+        logits, sources, references = predictions["logits"], rows["source"][:], rows["references"][:]
         chosen = self.summary_sentences or int((decision or {}).get("sentences", 0))
         if not chosen:
             few = slice(0, _ROUGE_ROWS)
             tried = [self.summaries(logits, sources[few], count) for count in range(1, _MOST + 1)]
-            chosen = 1 + int(np.argmax([rouge_scores(t, rows["references"][few])["rougeL"].mean() for t in tried]))
+            chosen = 1 + int(np.argmax([rouge_scores(t, references[few])["rougeL"].mean() for t in tried]))
         texts = self.summaries(logits, sources, chosen)
-        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
         return Score(
-            dict(rouge_scores(texts, rows["references"][:])),
+            dict(rouge_scores(texts, references)),
             predictions=compared(rows, texts),
             decision={"sentences": float(chosen)},
-            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+            tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
 
     def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:

@@ -5,7 +5,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import ROUGE, rouge_scores, sentences, translation_scores
+from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.tasks.base import Score, Task, select_columns
 from tl_hub.tasks.text_generation import left_padded
 
@@ -231,12 +230,11 @@ class Summarization(SequenceToSequence):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        texts = self.texts(predictions["generated"])
-        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
+        texts, references = self.texts(predictions["generated"]), rows["references"][:]
         return Score(
-            dict(rouge_scores(texts, rows["references"])),
+            dict(rouge_scores(texts, references)),
             predictions=compared(rows, texts),
-            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+            tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
 
     def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
