@@ -6,9 +6,11 @@ import sklearn.metrics
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from tl_hub import data, training
+import tl_hub
+from tl_hub import data, evaluation, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import expected_calibration_error, f1_interval
 from tl_hub.tasks.classification import Classification, best_threshold, row_means
 
@@ -270,6 +272,33 @@ def test_weights_and_smoothing_change_the_loss_as_defined(checkpoint_folders):
     assert float(outputs.loss) == pytest.approx(total / weights[[0, 0, 0, 1]].sum(), abs=1e-5)
     plain = Classification()
     assert plain.objective(model) is model
+
+
+def test_a_run_with_weighted_classes_is_measured_on_rows_that_lack_one(tmp_path, checkpoint_folders, load_back_here):
+    """The weights were those of its own classes, and its losses do not count in a measurement."""
+    for split in ("train", "validation"):
+        rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(["a", "b", "b", "c"] * 3)]
+        Dataset.from_list(rows).to_parquet(tmp_path / f"{split}.parquet")
+    task = Classification(class_weights="balanced", label_smoothing=0.1)
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), max_steps=1
+    )
+    accelerator = training.start(run)
+    loaded = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(loaded, task, tokenizer, model)
+    history = training.train(model, loaded, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, loaded.splits["validation"], task, tokenizer, run, accelerator)
+    finish.finish(run, task, FineTune(), base, loaded, history, score, model, tokenizer, accelerator)
+    assert all(figure["holds"] for figure in evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path))["metrics"])
+    others = [{"text": f"text {i}", "label": label} for i, label in enumerate("acacac")]
+    (tmp_path / "others").mkdir()
+    for split in ("train", "validation"):
+        Dataset.from_list(others).to_parquet(tmp_path / "others" / f"{split}.parquet")
+    report = evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path / "others"))
+    given = [answer["label"] for answer in tl_hub.pipeline(tmp_path / "run")([row["text"] for row in others])]
+    right = np.mean([label == row["label"] for label, row in zip(given, others, strict=True)])
+    assert {m["name"]: m["found"] for m in report["metrics"]}["accuracy"] == pytest.approx(100 * right)
 
 
 def load(folder, features: Features | None = None, limit: int | None = None, **splits: list) -> tuple:
