@@ -19,6 +19,7 @@ from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_refere
 _MOST = 5
 """Sentences that a summary has at most, where their number is chosen."""
 _ROUGE_ROWS = 500
+_Grams = tuple[Counter[Any], Counter[Any]]
 
 
 @dataclass(kw_only=True)
@@ -108,7 +109,7 @@ class ExtractiveSummarization(Task):
         chosen = []
         for row in rows:
             split = sentences(row["source"])
-            best = set(best_sentences(split, row["references"][0], self.summary_sentences or _MOST))
+            best = set(best_sentences(split, row["references"], self.summary_sentences or _MOST))
             chosen += [place in best for place in range(len(split))]
         return np.array(chosen)[:, None]
 
@@ -147,7 +148,7 @@ class ExtractiveSummarization(Task):
         """The first sentences, as many as this model gives, and the best that sentences can do, on 500 rows at most."""
         few = rows.select(range(min(_ROUGE_ROWS, len(rows))))
         split, count = [sentences(text) for text in few["source"]], int(score.decision["sentences"])
-        best = [best_sentences(s, r[0], _MOST) for s, r in zip(split, few["references"], strict=True)]
+        best = [best_sentences(s, texts, _MOST) for s, texts in zip(split, few["references"], strict=True)]
         systems = {
             "this model": [shown["predicted"] for shown in score.predictions[: len(few)]],
             f"first {count} sentences" if count > 1 else "first sentence": [" ".join(s[:count]) for s in split],
@@ -184,19 +185,23 @@ def in_document(vectors: np.ndarray, document: np.ndarray) -> np.ndarray:
     return np.concatenate([vectors, product, added], axis=1).astype(np.float32)
 
 
-def best_sentences(split: list[str], reference: str, most: int) -> list[int]:
+def best_sentences(split: list[str], references: list[str], most: int) -> list[int]:
     """Places of the sentences that, one after the other, raise the F of one- and two-word sequences most.
 
-    That is the sum of ROUGE-1 and ROUGE-2 of normalized words without stemming. It ends where none raises it.
+    That is the sum of ROUGE-1 and ROUGE-2 of normalized words without stemming. It ends where none raises it. Of
+    several references the one counts that the sentences come closest to.
     """
     grams = [_grams(sentence) for sentence in split]
-    wanted = _grams(reference)
+    return max((_chosen(grams, _grams(text), most) for text in references), key=lambda found: found[0])[1]
+
+
+def _chosen(grams: list[_Grams], wanted: _Grams, most: int) -> tuple[float, list[int]]:
     chosen: list[int] = []
     best, so_far = 0.0, (Counter[Any](), Counter[Any]())
-    while len(chosen) < min(most, len(split)):
+    while len(chosen) < min(most, len(grams)):
         scores = {
             i: sum(_f(a + b, w) for a, b, w in zip(so_far, grams[i], wanted, strict=True))
-            for i in range(len(split))
+            for i in range(len(grams))
             if i not in chosen
         }
         place = max(scores, key=scores.__getitem__)
@@ -204,10 +209,10 @@ def best_sentences(split: list[str], reference: str, most: int) -> list[int]:
             break
         best, chosen = scores[place], [*chosen, place]
         so_far = (so_far[0] + grams[place][0], so_far[1] + grams[place][1])
-    return sorted(chosen)
+    return best, sorted(chosen)
 
 
-def _grams(text: str) -> tuple[Counter, Counter]:
+def _grams(text: str) -> _Grams:
     words = normalized(text).split()
     return Counter(words), Counter(zip(words, words[1:], strict=False))
 
