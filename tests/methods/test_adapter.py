@@ -236,10 +236,12 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
     wide = before["transformer.layer.0.rel_attn.q"]
     trained = sum(p.numel() for n, p in wrapped.named_parameters() if "layer.0.rel_attn.lora" in n)
     assert trained <= wide.numel(), "an update is smaller than what it updates"
-    # DoRA and dropout are not to be had there: the feed-forward layers alone.
-    for settings in ({"method": "dora"}, {"dropout": 0.1}):
-        wrapped = Adapter(rank=2, **settings).wrap(*load("xlnet", ANSWERS))
-        assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
+    # DoRA is not to be had there: the feed-forward layers alone. Nor is dropout, which would leave the attention out.
+    wrapped = Adapter(method="dora", rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
+    with pytest.raises(UserError, match=r"--dropout is 0\.1; PEFT .* attention of xlnet.*; leave --dropout out"):
+        Adapter(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    Adapter(rank=2, dropout=0.1).wrap(*load("bert", ANSWERS))
 
 
 @pytest.mark.parametrize(
