@@ -49,6 +49,9 @@ class Architecture:
     prefix_tasks: dict[str, str] = field(default_factory=dict)
 
 
+_BESIDE = ("qa_outputs.", "lm_head.")
+"""Heads of models that hold the parts of the base themselves, as T5's do for question answering and generation."""
+
 ARCHITECTURES = {
     "bert": Architecture(
         # output.dense is both the attention's and the feed-forward's output projection.
@@ -137,7 +140,7 @@ def layer_groups(model: Any) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     current = None
     for name, _ in model.named_parameters():
-        if name.startswith(inside):
+        if name.startswith(inside) and not name.startswith(_BESIDE):
             found = layers.search(name)
             if found and found.group() != current:
                 current = found.group()

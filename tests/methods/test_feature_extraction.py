@@ -33,6 +33,7 @@ from tl_hub.metrics import sentences
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
+from tl_hub.tasks.language_modeling import OBJECTIVES
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base
 
@@ -55,8 +56,9 @@ LAYERS = {
 }
 
 
-def base_of(family: str) -> Base:
-    return Base("a", "local", model_type=family, fresh=tuple(sorted(HEADS[family])))
+def base_of(family: str, fresh: set[str] | None = None) -> Base:
+    fresh = HEADS[family] if fresh is None else fresh
+    return Base("a", "local", model_type=family, fresh=tuple(sorted(fresh)))
 
 
 def trained(model) -> set[str]:
@@ -206,6 +208,22 @@ def test_rates_fall_from_the_head_to_the_embeddings(family, checkpoints):
             assert rates[p] == 0.5 ** (len(layers) + 1)
         for depth, layer in enumerate(reversed(layers), start=1):
             assert not name.startswith(layer) or rates[p] == 0.5**depth, name
+
+
+@pytest.mark.parametrize("auto_class", ["AutoModelForQuestionAnswering", "LM"])
+@pytest.mark.parametrize("family", HEADS)
+def test_a_head_that_the_checkpoint_has_learns_at_the_full_rate(family, auto_class, checkpoint_folders):
+    if auto_class == "LM":
+        auto_class = OBJECTIVES[family].auto_class
+    config = transformers.AutoConfig.from_pretrained(checkpoint_folders(family), tie_word_embeddings=False)
+    model = getattr(transformers, auto_class).from_config(config)
+    model = FineTune(layer_decay=0.5).wrap(model, base_of(family, set()))
+    # A head is what the base model has no place for.
+    stem = {name for name, _ in transformers.AutoModel.from_config(config).named_parameters()}
+    own = {name for name, _ in model.named_parameters() if name.removeprefix(f"{model.base_model_prefix}.") not in stem}
+    assert any(name.startswith(("qa_outputs", "lm_head", "lm_loss", "cls")) for name in own)
+    rates = {name: getattr(p, "rate", 1.0) for name, p in model.named_parameters()}
+    assert {name for name, rate in rates.items() if rate == 1.0} == own
 
 
 @pytest.mark.parametrize("family", HEADS)
