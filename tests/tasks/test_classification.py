@@ -5,6 +5,7 @@ import pytest
 import sklearn.metrics
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 import tl_hub
 from tl_hub import data, evaluation, finish, training
@@ -12,7 +13,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.classification import Classification, best_threshold, row_means
+from tl_hub.tasks.classification import Classification, _fonts_for, best_threshold, row_means
 
 FAMILIES = ["bert", "gpt2", "t5", "xlnet"]
 LONG = " ".join(f"The river number {i} flows to the sea." for i in range(30))
@@ -205,6 +206,26 @@ def test_many_classes_show_their_confusions_as_a_list():
     tables = task.tables(checked, score)
     assert tables["Most frequent confusions"] == [{"expected": "0", "predicted": "1", "rows": 1}]
     assert "Confusion matrix" not in tables
+
+
+OF_NO_FONT = "\U0010fffd"  # in a plane for private use
+
+
+@pytest.mark.parametrize("name", ["good", "좋음", "$5 to $10 \\", OF_NO_FONT])
+@pytest.mark.filterwarnings("error:Glyph")
+def test_the_picture_of_the_confusions_has_no_empty_boxes(name, tmp_path):
+    """Whichever fonts are installed: matplotlib warns of a glyph that it does not find."""
+    rows = [{"text": "t", "label": label} for label in ("a", name)]
+    task, _, score = scored(np.eye(2, dtype=np.float32), rows)
+    task.draw(tmp_path, score)
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_fonts_are_looked_for_letter_by_letter():
+    assert _fonts_for(["good", "é"]) == [FontProperties().get_name()]
+    (own, other) = _fonts_for(["good ⃝"])  # a sign of STIXGeneral, which comes with matplotlib
+    assert own == FontProperties().get_name() and ord("⃝") in get_font(findfont(other)).get_charmap()
+    assert _fonts_for(["good", OF_NO_FONT]) == []
 
 
 LABELLED = [

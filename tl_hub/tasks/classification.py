@@ -375,31 +375,33 @@ class Classification(Task):
         ]
 
     def draw(self, folder: Path, score: Score) -> None:
-        """`confusion.png`: share of the rows of each class (line) that were given each class (column)."""
+        """`confusion.png`: share of the rows of each class (line) that were given each class (column).
+
+        Classes stand there by their numbers where no font that is installed has all letters of their names.
+        """
         if self.multi_label:
             return
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
         expected = self._indicators([shown["expected"] for shown in score.predictions]).astype(int)
         counts = expected.T @ self._indicators([shown["predicted"] for shown in score.predictions])
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         size = min(16, 3 + 0.5 * len(counts))
-        figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+        figure = Figure(figsize=(size + 1, size), layout="constrained")
+        axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        places = range(len(counts))
-        axes.set_xticks(places, self.labels, rotation=45, ha="right")
+        places, fonts = range(len(counts)), _fonts_for(self.labels)
+        names = [label if fonts else str(i) for i, label in enumerate(self.labels)]
+        # A "$" in a name is not the start of a formula.
+        axes.set_xticks(places, names, rotation=45, ha="right", family=fonts or None, parse_math=False)
         axes.set(xlabel="predicted", ylabel="expected")
-        axes.set_yticks(places, self.labels)
+        axes.set_yticks(places, names, family=fonts or None, parse_math=False)
         if len(counts) <= _MATRIX:
             for i in places:
                 for j in places:
                     axes.text(j, i, counts[i, j], ha="center", va="center", color="w" if share[i, j] > 0.5 else "k")
         figure.colorbar(image, label="share of the expected class")
         figure.savefig(folder / "confusion.png", dpi=110)
-        plt.close(figure)
 
 
 @dataclass(kw_only=True)
@@ -533,6 +535,21 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> float:
     place = int(scores.argmax())
     below = ordered[place + 1] if place + 1 < len(ordered) else 0.0
     return float((ordered[place] + below) / 2)
+
+
+def _fonts_for(texts: list[str]) -> list[str]:
+    """Names of installed fonts that have all letters of `texts` between them, matplotlib's own first; none if not."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    missing = {ord(letter) for text in texts for letter in text}
+    fonts = []
+    for name in dict.fromkeys([FontProperties().get_name(), *(font.name for font in fontManager.ttflist)]):
+        if not missing or name.startswith("Last Resort"):  # a font that has a box for everything
+            continue
+        found = missing & get_font(findfont(name)).get_charmap().keys()
+        missing -= found
+        fonts += [name] if found else []
+    return [] if missing else fonts
 
 
 def _check_window(what: str, max_length: int, doc_stride: int) -> None:
