@@ -357,7 +357,8 @@ def evaluate(
     """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices."""
     features = split.features
     assert features is not None
-    order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
+    read = "source_length" if "source_length" in features.column_names else "length"
+    order = np.argsort(-np.asarray(features[read]), kind="stable").tolist()
     batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
     loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
     model.to(accelerator.device).eval()

@@ -240,6 +240,25 @@ def test_a_row_in_a_batch_gives_what_it_gives_alone(family: str, checkpoints: An
     assert len({tuple(row) for row in found.tolist()}) > 1, "rows differ, or equality would say nothing"
 
 
+def test_rows_are_read_beside_others_whose_source_is_as_long(checkpoints: Any) -> None:
+    """Nothing else is read in generation: a long target beside a short source is no reason to pad it."""
+    model, tokenizer = loaded(checkpoints, "t5")
+    long, short = " ".join(TEXTS), "Snow fell."
+    rows = Dataset.from_dict({"source": [long, short] * 2, "references": [["It."], [long]] * 2})
+    task = Summarization(max_source_length=64, max_target_length=64, beams=1)
+    task.adapt(tokenizer, model)
+    read = []
+    examples = data.Data({"train": data.Split(rows)}, "a", "local")
+    data.encode(examples, task, tokenizer, model)
+    with model.encoder.register_forward_pre_hook(
+        lambda module, args, inputs: read.append(inputs["input_ids"].tolist()), with_kwargs=True
+    ):
+        run = RunConfig(batch_size=1)
+        training.evaluate(model, examples.splits["train"], task, tokenizer, run, training.start(run))
+    assert [len(batch) for batch in read] == [2, 2] and len(read[0][0]) > len(read[1][0])
+    assert not [batch for batch in read if any(tokenizer.pad_token_id in ids for ids in batch)]
+
+
 @pytest.mark.parametrize("family", CLASSES)
 def test_one_beam_is_the_likeliest_token_each_time(family: str, checkpoints: Any) -> None:
     task = Summarization(max_source_length=48, max_target_length=8, beams=1)

@@ -132,7 +132,10 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        """Features: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each."""
+        """Features: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each.
+
+        Where an evaluation reads fewer tokens than training, `source_length` says how many.
+        """
 
     @abstractmethod
     def collator(self, tokenizer: Any, training: bool) -> Any:

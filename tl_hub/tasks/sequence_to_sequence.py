@@ -117,6 +117,7 @@ class SequenceToSequence(Task):
                 names[0]: inputs,
                 names[1]: outputs,
                 "length": [len(ids) + len(labels) for ids, labels in zip(inputs, outputs, strict=True)],
+                "source_length": [len(ids) for ids in inputs],
                 "row": indices,
                 "source_cut": [len(ids) > room for ids in source_ids],
                 "target_cut": [len(ids) >= self.max_target_length for ids in target_ids],
