@@ -377,6 +377,25 @@ def test_a_prefix_or_prompt_generates_the_same_beside_padding(load, family, auto
         assert torch.equal(logits_of(wrapped, {"input_ids": whole})["logits"][0, 4:-1].argmax(-1), short)
 
 
+@pytest.mark.parametrize(
+    ("method", "family", "auto_class"),
+    [(method, *cell) for method, cells in SOMEWHERE.items() for cell in cells if cell[1] in (CLASSIFICATION, ANSWERS)],
+)
+def test_a_row_behind_a_prefix_or_prompt_gives_the_same_beside_padding(load, method, family, auto_class):
+    model, base = load(family, auto_class)
+    wrapped = Adapter(method=method, virtual_tokens=3).wrap(model, base)
+    before = wrapped.prompt_encoder["default"].embedding.weight.data.normal_()
+    inputs, _ = batch_for(model, auto_class)
+    together = logits_of(wrapped, inputs)
+    for row, mask in enumerate(inputs["attention_mask"]):
+        alone = logits_of(wrapped, {name: tensor[row : row + 1, mask.bool()] for name, tensor in inputs.items()})
+        own = slice(row, row + 1)
+        kept = {n: x[own] if n == "logits" else x[own, mask.bool()] for n, x in together.items()}
+        assert difference(alone, kept) <= 1e-5
+    before.neg_()
+    assert difference(logits_of(wrapped, inputs), together) > 1e-3, "what stands before the input is seen"
+
+
 def by_hand(hidden: torch.Tensor, layer: BottleneckLayer) -> torch.Tensor:
     """h + U gelu(D h + d) + u."""
     down, up = layer.bottleneck_down["default"], layer.bottleneck_up["default"]

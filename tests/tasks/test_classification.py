@@ -275,6 +275,36 @@ def test_multi_label_loss_is_binary_cross_entropy(checkpoint_folders):
     assert model.config.problem_type == "multi_label_classification"
 
 
+def test_weights_and_smoothing_of_several_labels_change_the_loss_as_defined(checkpoint_folders):
+    """A label's own rows weigh as much as the others (rows without / rows with); a smoothed label is 0.95 or 0.05."""
+    task, model, tokenizer, features = encoded(
+        "bert", checkpoint_folders, LABELLED, class_weights="balanced", label_smoothing=0.1
+    )
+    batch = batch_of(task, tokenizer, features, [0, 1, 2, 3])
+    with torch.no_grad():
+        outputs = task.objective(model)(**batch)
+    assert task.labels == ["big", "blue", "red"]
+    weights = [2 / 2, 3 / 1, 2 / 2]
+    p = outputs.logits.double().sigmoid().numpy()
+    total = 0.0
+    for row, labels in enumerate([{"red", "big"}, {"red"}, set(), {"blue", "big"}]):
+        for column, name in enumerate(task.labels):
+            y = 0.95 if name in labels else 0.05
+            total -= weights[column] * y * np.log(p[row, column]) + (1 - y) * np.log(1 - p[row, column])
+    assert float(outputs.loss) == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_a_label_that_every_row_has_is_not_unlearned(checkpoint_folders):
+    """Balanced, its rows would count nothing, and its logit would fall without end."""
+    rows = [{**row, "label": [*row["label"], "every"]} for row in LABELLED]
+    task, model, tokenizer, features = encoded("bert", checkpoint_folders, rows, class_weights="balanced")
+    batch = batch_of(task, tokenizer, features, [0, 1, 2, 3])
+    with torch.enable_grad():
+        outputs = task.objective(model)(**batch)
+        outputs.loss.backward()
+    assert float(model.classifier.bias.grad[task.labels.index("every")]) < 0, "its logit rises"
+
+
 def test_weights_and_smoothing_change_the_loss_as_defined(checkpoint_folders):
     rows = [{"text": text, "label": label} for text, label in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"))]
     task, model, tokenizer, features = encoded(
