@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.bottleneck import BottleneckConfig
@@ -165,8 +165,8 @@ class Adapter:
         if kind not in tasks[self.method]:
             others = [method for method in _SETTINGS if method not in tasks or kind in tasks[method]]
             raise UserError(f"--method {self.method} is not for {kind}; use {', '.join(others)}")
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        if 0 < longest <= 2 * given["virtual_tokens"]:
+        longest = longest_input(model.config)
+        if longest and longest <= 2 * given["virtual_tokens"]:
             raise UserError(
                 f"--virtual_tokens is {given['virtual_tokens']}; the model reads {longest} tokens, more than half of "
                 "which must be left to the input"
@@ -178,7 +178,7 @@ class Adapter:
 def reserve(model: Any) -> None:
     """Take the length of a prompt or prefix off the window that `model`, of PEFT, tells its users."""
     taken = getattr(model.active_peft_config, "num_virtual_tokens", 0)
-    if taken and (getattr(model.config, "max_position_embeddings", None) or 0) > 0:
+    if taken and longest_input(model.config):
         model.config.max_position_embeddings -= taken
 
 

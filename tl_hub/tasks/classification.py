@@ -10,15 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from tokenizers import processors
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, give_segments, give_separator, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -175,21 +174,12 @@ class Classification(Task):
         architecture = ARCHITECTURES[model.config.model_type]
         tokenizer.padding_side = architecture.padding_side
         give_segments(tokenizer, model)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if model.config.pad_token_id != tokenizer.pad_token_id:
-            model.config.pad_token_id = self._pad_token_id = tokenizer.pad_token_id
-        if model.config.model_type == "gpt2" and self.text_pair_column:
-            # Not at the end: GPT-2's head reads the last token that is not padding.
-            end = tokenizer.eos_token
-            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
-                [
-                    processors.ByteLevel(trim_offsets=True),
-                    processors.TemplateProcessing(
-                        single="$A", pair=f"$A:0 {end}:0 $B:1", special_tokens=[(end, tokenizer.eos_token_id)]
-                    ),
-                ]
-            )
+        known = model.config.pad_token_id
+        give_padding(tokenizer, model)
+        if known != tokenizer.pad_token_id:
+            self._pad_token_id = tokenizer.pad_token_id
+        if self.text_pair_column:
+            give_separator(tokenizer, model, last=False)  # at the end, GPT-2's head would read it
 
     def objective(self, model: Any) -> torch.nn.Module:
         if not self.label_smoothing and self.class_weights == "none":
@@ -197,8 +187,8 @@ class Classification(Task):
         return _WithLoss(model, self)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        longest = longest_input(model.config)
+        max_length = min(self.max_length, longest or self.max_length)
         _check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 

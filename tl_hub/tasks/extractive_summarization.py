@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences
-from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 _MOST = 5
@@ -63,16 +63,14 @@ class ExtractiveSummarization(Task):
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         tokenizer.padding_side = ARCHITECTURES[model.config.model_type].padding_side
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        give_padding(tokenizer, model)
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["source"]
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """A feature a sentence; `document` is the row it is of."""
-        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        max_length = min(self.max_length, longest_input(model.config) or self.max_length)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
