@@ -294,6 +294,13 @@ def test_weights_and_smoothing_of_several_labels_change_the_loss_as_defined(chec
     assert float(outputs.loss) == pytest.approx(total / 12, abs=1e-5)
 
 
+def test_a_threshold_for_rows_of_one_class_is_refused():
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    with pytest.raises(UserError, match="--threshold is 0.9, but each row has one class.*leave --threshold away"):
+        learned(rows, threshold=0.9)
+    learned([{**row, "label": [row["label"]]} for row in rows], threshold=0.9)
+
+
 def test_a_label_that_every_row_has_is_not_unlearned(checkpoint_folders):
     """Balanced, its rows would count nothing, and its logit would fall without end."""
     rows = [{**row, "label": [*row["label"], "every"]} for row in LABELLED]
