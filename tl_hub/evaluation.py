@@ -61,6 +61,7 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
             if not set(task.labels) <= set(names):
                 raise UserError(f"the rows have the classes {', '.join(task.labels)}, the model {', '.join(names)}")
             task.labels = names  # in the order of the logits, which need not be that of the rows
+        task.class_weights, task.label_smoothing = "none", 0.0  # of training alone, and these rows may lack classes
     data.encode(rows, task, pipe.tokenizer, pipe.model)
     split = record.metrics[0].split if record.metrics else rows.final
     if split not in rows.splits:

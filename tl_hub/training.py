@@ -227,7 +227,8 @@ def train(
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
-        raise RunStopped(_checked(objective, batch, data, task, run, steps, accelerator), exit_code=0)
+        said = _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
+        raise RunStopped(said, exit_code=0)
     advice = task.advice()
     if advice and accelerator.is_main_process:
         print(f"note: {advice}", flush=True)
@@ -357,7 +358,8 @@ def evaluate(
     """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices."""
     features = split.features
     assert features is not None
-    order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
+    read = "source_length" if "source_length" in features.column_names else "length"
+    order = np.argsort(-np.asarray(features[read]), kind="stable").tolist()
     batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
     loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
     model.to(accelerator.device).eval()
@@ -523,7 +525,14 @@ class _Interrupts:
 
 
 def _checked(
-    objective: torch.nn.Module, batch: Any, data: Data, task: Task, run: RunConfig, steps: int, accelerator: Accelerator
+    objective: torch.nn.Module,
+    batch: Any,
+    data: Data,
+    task: Task,
+    run: RunConfig,
+    steps: int,
+    accelerator: Accelerator,
+    model_type: str,
 ) -> str:
     """What a run would do and take, told by two passes, forward and backward, over its longest batch."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
@@ -539,7 +548,7 @@ def _checked(
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
     return (
-        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters of {run.model} would be "
+        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters ({model_type}) would be "
         f"trained in {steps:,} steps, in about {_about(steps * run.accumulation * seconds)} if all batches were as the "
         f"longest, without evaluations; it and the optimizer take {(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
     )

@@ -33,6 +33,7 @@ from tl_hub.metrics import sentences
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
+from tl_hub.tasks.language_modeling import OBJECTIVES
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base
 
@@ -55,8 +56,9 @@ LAYERS = {
 }
 
 
-def base_of(family: str) -> Base:
-    return Base("a", "local", model_type=family, fresh=tuple(sorted(HEADS[family])))
+def base_of(family: str, fresh: set[str] | None = None) -> Base:
+    fresh = HEADS[family] if fresh is None else fresh
+    return Base("a", "local", model_type=family, fresh=tuple(sorted(fresh)))
 
 
 def trained(model) -> set[str]:
@@ -206,6 +208,22 @@ def test_rates_fall_from_the_head_to_the_embeddings(family, checkpoints):
             assert rates[p] == 0.5 ** (len(layers) + 1)
         for depth, layer in enumerate(reversed(layers), start=1):
             assert not name.startswith(layer) or rates[p] == 0.5**depth, name
+
+
+@pytest.mark.parametrize("auto_class", ["AutoModelForQuestionAnswering", "LM"])
+@pytest.mark.parametrize("family", HEADS)
+def test_a_head_that_the_checkpoint_has_learns_at_the_full_rate(family, auto_class, checkpoint_folders):
+    if auto_class == "LM":
+        auto_class = OBJECTIVES[family].auto_class
+    config = transformers.AutoConfig.from_pretrained(checkpoint_folders(family), tie_word_embeddings=False)
+    model = getattr(transformers, auto_class).from_config(config)
+    model = FineTune(layer_decay=0.5).wrap(model, base_of(family, set()))
+    # A head is what the base model has no place for.
+    stem = {name for name, _ in transformers.AutoModel.from_config(config).named_parameters()}
+    own = {name for name, _ in model.named_parameters() if name.removeprefix(f"{model.base_model_prefix}.") not in stem}
+    assert any(name.startswith(("qa_outputs", "lm_head", "lm_loss", "cls")) for name in own)
+    rates = {name: getattr(p, "rate", 1.0) for name, p in model.named_parameters()}
+    assert {name for name, rate in rates.items() if rate == 1.0} == own
 
 
 @pytest.mark.parametrize("family", HEADS)
@@ -530,9 +548,9 @@ def test_sentences_beside_their_document():
 
 def test_the_best_sentences_and_the_summaries_of_them():
     split = ["Rain fell all day.", "The old bridge fell.", "Nobody was hurt.", "It was Monday."]
-    assert best_sentences(split, "The old bridge fell and nobody was hurt.", 5) == [1, 2]
-    assert best_sentences(split, "The old bridge fell and nobody was hurt.", 1) == [1]
-    assert best_sentences(split, "Zebras.", 5) == []
+    assert best_sentences(split, ["The old bridge fell and nobody was hurt."], 5) == [1, 2]
+    assert best_sentences(split, ["The old bridge fell and nobody was hurt."], 1) == [1]
+    assert best_sentences(split, ["Zebras."], 5) == []
     task = ExtractiveSummarization()
     texts = [" ".join(split), "One. Two."]
     logits = np.array([[0.1], [3.0], [4.0], [0.2], [1.0], [2.0]])
@@ -540,3 +558,17 @@ def test_the_best_sentences_and_the_summaries_of_them():
     rows = Dataset.from_dict({"source": texts, "references": [["The old bridge fell."], ["Two."]]})
     assert task.targets(rows)[:, 0].tolist() == [False, True, False, False, False, True]
     assert len(task.targets(rows)) == sum(len(sentences(text)) for text in texts)
+
+
+def test_the_best_sentences_are_those_for_whichever_reference_they_match_best():
+    """Training and the best choice on the card take the best reference of each text, as the scores beside them do."""
+    split = ["Rain fell all day.", "The old bridge fell.", "Nobody was hurt."]
+    references = ["It rained and an ancient crossing broke down.", "The old bridge fell."]
+    for order in (references, references[::-1]):
+        assert best_sentences(split, order, 5) == [1]
+    task = ExtractiveSummarization()
+    rows = Dataset.from_dict({"source": [" ".join(split)], "references": [references]})
+    assert task.targets(rows)[:, 0].tolist() == [False, True, False]
+    score = task.score({"logits": np.array([[3.0], [2.0], [1.0]])}, rows, Dataset.from_dict({"row": [0, 0, 0]}), None)
+    table = {row["system"]: row for row in task.tables(rows, score)["Baselines"]}
+    assert table["best choice of sentences"]["rougeL"] == 100 >= table["this model"]["rougeL"]

@@ -10,15 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from tokenizers import processors
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, give_segments, give_separator, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -135,6 +134,11 @@ class Classification(Task):
     def learn(self, rows: dict[str, Dataset]) -> None:
         train = self._train = rows["train"]
         self.multi_label = isinstance(train.features["label"], List)
+        if self.threshold is not None and not self.multi_label:
+            raise UserError(
+                f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; leave "
+                "--threshold away, or give lists of labels (or --label_separator)"
+            )
         counts = Counter(label for labels in _lists(train["label"]) for label in labels)
         whole = all(label.removeprefix("-").isdecimal() for label in counts)
         order = {name: i for i, name in enumerate(self._names)}
@@ -175,21 +179,12 @@ class Classification(Task):
         architecture = ARCHITECTURES[model.config.model_type]
         tokenizer.padding_side = architecture.padding_side
         give_segments(tokenizer, model)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if model.config.pad_token_id != tokenizer.pad_token_id:
-            model.config.pad_token_id = self._pad_token_id = tokenizer.pad_token_id
-        if model.config.model_type == "gpt2" and self.text_pair_column:
-            # Not at the end: GPT-2's head reads the last token that is not padding.
-            end = tokenizer.eos_token
-            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
-                [
-                    processors.ByteLevel(trim_offsets=True),
-                    processors.TemplateProcessing(
-                        single="$A", pair=f"$A:0 {end}:0 $B:1", special_tokens=[(end, tokenizer.eos_token_id)]
-                    ),
-                ]
-            )
+        known = model.config.pad_token_id
+        give_padding(tokenizer, model)
+        if known != tokenizer.pad_token_id:
+            self._pad_token_id = tokenizer.pad_token_id
+        if self.text_pair_column:
+            give_separator(tokenizer, model, last=False)  # at the end, GPT-2's head would read it
 
     def objective(self, model: Any) -> torch.nn.Module:
         if not self.label_smoothing and self.class_weights == "none":
@@ -197,8 +192,8 @@ class Classification(Task):
         return _WithLoss(model, self)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        longest = longest_input(model.config)
+        max_length = min(self.max_length, longest or self.max_length)
         _check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
@@ -375,31 +370,33 @@ class Classification(Task):
         ]
 
     def draw(self, folder: Path, score: Score) -> None:
-        """`confusion.png`: share of the rows of each class (line) that were given each class (column)."""
+        """`confusion.png`: share of the rows of each class (line) that were given each class (column).
+
+        Classes stand there by their numbers where no font that is installed has all letters of their names.
+        """
         if self.multi_label:
             return
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
         expected = self._indicators([shown["expected"] for shown in score.predictions]).astype(int)
         counts = expected.T @ self._indicators([shown["predicted"] for shown in score.predictions])
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         size = min(16, 3 + 0.5 * len(counts))
-        figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+        figure = Figure(figsize=(size + 1, size), layout="constrained")
+        axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        places = range(len(counts))
-        axes.set_xticks(places, self.labels, rotation=45, ha="right")
+        places, fonts = range(len(counts)), _fonts_for(self.labels)
+        names = [label if fonts else str(i) for i, label in enumerate(self.labels)]
+        # A "$" in a name is not the start of a formula.
+        axes.set_xticks(places, names, rotation=45, ha="right", family=fonts or None, parse_math=False)
         axes.set(xlabel="predicted", ylabel="expected")
-        axes.set_yticks(places, self.labels)
+        axes.set_yticks(places, names, family=fonts or None, parse_math=False)
         if len(counts) <= _MATRIX:
             for i in places:
                 for j in places:
                     axes.text(j, i, counts[i, j], ha="center", va="center", color="w" if share[i, j] > 0.5 else "k")
         figure.colorbar(image, label="share of the expected class")
         figure.savefig(folder / "confusion.png", dpi=110)
-        plt.close(figure)
 
 
 @dataclass(kw_only=True)
@@ -533,6 +530,21 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> float:
     place = int(scores.argmax())
     below = ordered[place + 1] if place + 1 < len(ordered) else 0.0
     return float((ordered[place] + below) / 2)
+
+
+def _fonts_for(texts: list[str]) -> list[str]:
+    """Names of installed fonts that have all letters of `texts` between them, matplotlib's own first; none if not."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    missing = {ord(letter) for text in texts for letter in text}
+    fonts = []
+    for name in dict.fromkeys([FontProperties().get_name(), *(font.name for font in fontManager.ttflist)]):
+        if not missing or name.startswith("Last Resort"):  # a font that has a box for everything
+            continue
+        found = missing & get_font(findfont(name)).get_charmap().keys()
+        missing -= found
+        fonts += [name] if found else []
+    return [] if missing else fonts
 
 
 def _check_window(what: str, max_length: int, doc_stride: int) -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForPermutationLanguageModeling
 from transformers.modeling_outputs import MaskedLMOutput
 
+from tl_hub.architectures import longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
@@ -58,8 +59,7 @@ class LanguageModeling(Task):
 
     def window(self, model: Any) -> int:
         """Tokens in a window: `max_length`, or the model's own longest input where that is shorter."""
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        return min(self.max_length, longest) if longest > 0 else self.max_length  # XLNet says -1, T5 nothing: no limit
+        return min(self.max_length, longest_input(model.config) or self.max_length)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return token_losses(outputs.logits, batch["labels"])
