@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.record import RunRecord
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
@@ -317,6 +319,24 @@ def test_a_server_that_says_nothing_is_given_up_and_asked_again(hub, push, tmp_p
     assert len(hub.model("alice/slow").history("main")) == 2
 
 
+def test_what_is_no_answer_of_the_hub_is_asked_again_and_what_it_answers_is_told(hub, push, tmp_path):
+    """A page of a gateway says nothing of the card; the Hub's own refusals are told in full."""
+    folder = write_run(tmp_path / "run")
+    hub.fail("POST /api/validate-yaml", 504, html=True)
+    assert "error" not in push(folder, "alice/answers") and holds(hub.model("alice/answers"), folder)
+    for route in ("POST .*/commit/", "POST .*/preupload/"):
+        hub.fail(route, 400)
+        answer = push(write_run(folder, 1), "alice/answers")
+        assert answer["kind"] == "UserError" and "the Hub refuses it (400: " in answer["error"], answer
+        assert "injected" in answer["error"] and "\n" not in answer["error"]
+    repo = hub.model("alice/answers")
+    files = dict(repo.at("main").files)
+    readme = files["README.md"].content.decode().replace("---\n", "---\nthumbnail: 5\nwidget: none\n", 1)
+    repo.commit("refs/heads/main", files | {"README.md": type(files["README.md"])(readme.encode())}, "edit", "", "a")
+    refused = push(folder, "alice/answers")["error"]
+    assert 'Invalid metadata in README.md. - "thumbnail" must be a string - "widget" must be an array' in refused
+
+
 def test_two_pushers_at_once_leave_one_of_both_runs_whole(hub, push, tmp_path):
     other = Pusher(hub.url, WRITE, tmp_path / "home")
     try:
@@ -464,6 +484,21 @@ def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, 
             training.start(run, method)
 
 
+def test_a_license_is_asked_for_before_training(tmp_path, checkpoint_folders):
+    """And that of a base that is one's own run is the one it states."""
+    folder = str(tmp_path / "run")
+    with pytest.raises(UserError, match="--license free is not an identifier"):
+        training.start(RunConfig(output_dir=folder, license="free"), FromScratch())
+    with pytest.raises(UserError, match="the license is not known; give --license"):
+        training.start(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
+    base = tmp_path / "base"
+    shutil.copytree(checkpoint_folders("bert"), base)
+    facts = json.loads((write_run(tmp_path / "facts", license="cc-by-nc-4.0") / "run.json").read_text())
+    (base / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="--license mit: the base model is under cc-by-nc-4.0"):
+        training.family_of(RunConfig(output_dir=folder, model=str(base), license="mit"))
+
+
 def test_a_link_is_not_followed(push, tmp_path):
     folder = write_run(tmp_path / "run")
     (tmp_path / "elsewhere").write_text("private")
@@ -513,6 +548,20 @@ def test_a_license_must_be_known_and_allowed(push, tmp_path):
     assert "not an identifier" in push(folder, "alice/license", license="my own")["error"]
     folder = write_run(tmp_path / "run", license="mit", base=base)
     assert "which what is made from it must keep" in push(folder, "alice/license")["error"]
+
+
+def test_a_base_published_on_the_way_keeps_its_own_license(hub, push, tmp_path):
+    base = write_run(tmp_path / "base", license="cc-by-nc-4.0")
+    folder = adapter_run(tmp_path / "run", base, "local")
+    answer = push(folder, "alice/relabelled", push_base="alice/nc-base")
+    assert "--license mit: the base model is under cc-by-nc-4.0" in answer["error"], answer
+    assert not {("model", "alice/nc-base"), ("model", "alice/relabelled")} & hub.repos.keys()
+    assert "error" not in push(folder, "alice/relabelled", push_base="alice/nc-base", license="cc-by-nc-4.0")
+    for name in ("nc-base", "relabelled"):
+        assert (
+            yaml.safe_load(texts(hub.model(f"alice/{name}"))["README.md"].decode().split("---")[1])["license"]
+            == "cc-by-nc-4.0"
+        )
 
 
 def test_branch_tag_and_pull_request(hub, push, tmp_path):
@@ -569,6 +618,14 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/another", "revision": null}')
     answer = push(other, "alice/other")
     assert "names the base alice/another, and run.json alice/base" in answer["error"], answer
+    facts = json.loads((other / "run.json").read_text())
+    facts["base"]["revision"] = published.at("main").id
+    (other / "run.json").write_text(json.dumps(facts))
+    (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/base", "revision": null}')
+    assert "names revision None of the base alice/base, and run.json" in push(other, "alice/other")["error"]
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    answer = push(folder, "alice/other", push_base="alice/empty")
+    assert "no weights in safetensors" in answer["error"] and ("model", "alice/empty") not in hub.repos
     gone = push(adapter_run(tmp_path / "run", "alice/no-such-base", "hub"), "alice/other")
     assert "alice/no-such-base is not on the Hub" in gone["error"] and ("model", "alice/other") not in hub.repos
 
@@ -609,10 +666,12 @@ assert there.settings["base"]["id"] == "alice/head-base" and "path" not in there
 there.push_to_hub("alice/mixin", private=True)
 same(tl_hub.FeatureModel.from_pretrained("alice/mixin"), local)
 embedded = tl_hub.FeatureClassifier("tiny:bert", **options).fit(texts, classes).model_
-said = []
-publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head", push_base="alice/no-base", say=said.append)
-assert any("alice/no-base is not needed" in line for line in said), said
+publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head")
 same(tl_hub.FeatureModel.from_pretrained("alice/tiny-head"), embedded)
+publishing.publish(folder / "tiny", "alice/tiny-head", push_base="alice/tiny-bert")
+there = tl_hub.FeatureModel.from_pretrained("alice/tiny-head")
+assert there.settings["base"]["id"] == "alice/tiny-bert", there.settings["base"]
+same(there, embedded)
 # The base's main branch goes on; the head keeps to its own revision, and refuses what stands there now.
 other = transformers.AutoModel.from_pretrained(base)
 with torch.no_grad():
@@ -644,8 +703,8 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(hub,
     assert {"head.safetensors", "config.json", "tokenizer.json", "run.json"} <= set(texts(hub.model("alice/head")))
     assert "model.safetensors" not in texts(hub.model("alice/head")), "the base is not in it"
     assert {"head.safetensors", "config.json", "README.md"} <= set(texts(hub.model("alice/mixin")))
-    assert ("model", "alice/refused") not in hub.repos and ("model", "alice/no-base") not in hub.repos
-    for name in ("head", "head-base", "mixin", "tiny-head"):
+    assert ("model", "alice/refused") not in hub.repos
+    for name in ("head", "head-base", "mixin", "tiny-head", "tiny-bert"):
         assert not any(str(tmp_path).encode() in text for text in texts(hub.model(f"alice/{name}")).values()), name
 
 

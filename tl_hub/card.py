@@ -353,7 +353,7 @@ def reads(record: RunRecord) -> tuple[str, ...]:
 def _shown(record: RunRecord) -> dict[str, str] | None:
     """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
     names = reads(record)
-    rows = [row for row in record.examples if all(row.get(name) for name in names)]
+    rows = [row for row in record.examples if all(row.get(name) and isinstance(row[name], str) for name in names)]
     if not names or not rows:
         return None
     row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))

@@ -106,10 +106,10 @@ def _model(folder: Path, record: RunRecord) -> Any:
     if record.kind != "adapter":
         return auto_class.from_pretrained(folder, **safe)
     config = PeftConfig.from_pretrained(str(folder))
-    place = config.base_model_name_or_path
+    place, revision = config.base_model_name_or_path, record.base_revision or config.revision
     if not Path(place).is_dir():
-        hub.model_facts(place, config.revision)  # says clearly that it is missing
-    base = auto_class.from_pretrained(place, revision=config.revision, **safe, **record.config)
+        hub.model_facts(place, revision)  # says clearly that it is missing
+    base = auto_class.from_pretrained(place, revision=revision, **safe, **record.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for an attribute that transformers has renamed
         model = PeftModel.from_pretrained(base, folder)

@@ -48,7 +48,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
-from tl_hub import card, record, verification
+from tl_hub import card, record, samples, verification
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.hub import model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
@@ -201,12 +201,16 @@ def publish(
         raise UserError("--revision and --create_pr exclude each other; a pull request is made against main")
     hub = _Repository(repo, patience, say)
     run = RunRecord.load(folder)
+    base_here = base_only_here(run)
+    place = _base_folder(folder, run) if push_base and (base_here or _embedded_head(run)) else None
+    if run.base and place:
+        # What the base itself says of its license counts, not what a run said of it that started from it.
+        run.base.license = record.license_in(place) or run.base.license
     run.license = known_license(license or run.license, run.base.license if run.base else None)
     title = f"{run.name}: {run.kind}, {run.pipeline_tag}"[:200]
-    base_here = base_only_here(run)
     if base_here and not push_base:
         raise UserError(BASE_ONLY_HERE.format(base=base_here))
-    if push_base and not base_here:
+    if push_base and not place:
         say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
     files = _files(folder, run)
     left_out = sorted(
@@ -216,8 +220,8 @@ def publish(
     )
     with _timeouts():
         hub.check_rights(create_pr)
-        if base_here and push_base:
-            run.base, rewritten = _with_base_published(folder, run, push_base, private, dry_run, patience, say)
+        if place and push_base:
+            run.base, rewritten = _with_base_published(folder, run, place, push_base, private, dry_run, patience, say)
             files |= rewritten
         elif run.base and run.base.source == "hub":
             hub.check_base(run.base)
@@ -430,6 +434,11 @@ def base_only_here(run: RunRecord) -> str | None:
     if run.base and (run.kind == "adapter" or head) and run.base.source in ("local", *([] if head else ["embedded"])):
         return run.base.id
     return None
+
+
+def _embedded_head(run: RunRecord) -> bool:
+    """Whether it is a head that finds its base in tl_hub, and may as well name a published copy."""
+    return run.auto_class == "FeatureModel" and run.base is not None and run.base.source == "embedded"
 
 
 @dataclass(frozen=True)
@@ -722,8 +731,6 @@ class _Repository:
                     self.id, operations, commit_message=content.title, revision=branch, parent_commit=plan.parent
                 )
                 return replace(plan, head=done.oid)
-            except ValueError as error:  # the Hub's word on the card's metadata
-                raise UserError(f"{self.id}: {_first_line(error)}") from error
             except (*_FAILURES, RuntimeError) as error:
                 # The client wraps what went wrong with the upload of a file.
                 failure = error.__cause__ if isinstance(error, RuntimeError) else error
@@ -735,6 +742,8 @@ class _Repository:
                     continue
                 self.pause(f"send to {self.id}", failure, attempt)
                 tried = plan
+            except ValueError as error:  # the Hub's word on the card's metadata, a line for each fault
+                raise UserError(f"{self.id}: {' '.join(str(error).split())}") from error
         raise AssertionError
 
     def download(self, commit: str | None, names: Sequence[str], cache: str) -> Path:
@@ -846,12 +855,18 @@ def _check_named(base: BaseModel, files: dict[str, bytes | Path]) -> None:
     """PEFT loads what the adapter's own configuration names, and a reader goes by the card.
 
     Raises:
-        UserError: they name different bases.
+        UserError: they name different bases, or revisions of it.
     """
-    for name in ("adapter_config.json", "adapter/adapter_config.json"):
-        named = json.loads(_bytes(files[name])).get("base_model_name_or_path") if name in files else base.id
+    for name in sorted({"adapter_config.json", "adapter/adapter_config.json"} & set(files)):
+        config = json.loads(_bytes(files[name]))
+        named, revision = config.get("base_model_name_or_path"), config.get("revision")
         if named != base.id:
             raise UserError(f"{name} names the base {named}, and run.json {base.id}; correct the one that is wrong")
+        if base.revision and revision != base.revision:
+            raise UserError(
+                f"{name} names revision {revision} of the base {base.id}, and run.json {base.revision}; correct the one"
+                " that is wrong"
+            )
 
 
 _REWRITTEN = ("adapter_config.json", "config.json")
@@ -890,9 +905,40 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
         raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
 
 
+def _named_by(run: RunRecord) -> str:
+    """The file that says by which path or id the base is loaded."""
+    return "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
+
+
+def _base_folder(folder: Path, run: RunRecord) -> Path:
+    """Where the base of a run is, which is only here.
+
+    Raises:
+        UserError: it is not there any more, or holds no weights in safetensors.
+    """
+    assert run.base is not None
+    file = folder / _named_by(run)
+    if not file.is_file():
+        raise UserError(f"{folder} holds no {file.name}, which names the base")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if _embedded_head(run):
+        return samples.checkpoint(run.base.id.removeprefix("tiny:"))
+    named = config["base"].get("path") if run.auto_class == "FeatureModel" else config.get("base_model_name_or_path")
+    place = Path(named or "")
+    if not (place / "config.json").is_file():
+        raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
+    if not any(place.glob("*.safetensors")):
+        raise UserError(
+            f"--push_base: the base {run.base.id} has no weights in safetensors, and no others are published; load it"
+            " and save it again with save_pretrained"
+        )
+    return place
+
+
 def _with_base_published(
     folder: Path,
     run: RunRecord,
+    place: Path,
     repo: str,
     private: bool,
     dry_run: bool,
@@ -905,11 +951,8 @@ def _with_base_published(
         UserError: the base is not where the run found it.
     """
     assert run.base is not None
-    name = "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
+    name = _named_by(run)
     config = json.loads((folder / name).read_text(encoding="utf-8"))
-    place = Path(config["base"].get("path", "") if name == "config.json" else config["base_model_name_or_path"])
-    if not (place / "config.json").is_file():
-        raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
     license = known_license(run.base.license or run.license, None)
     revision: str | None
     if (place / record.FILE).is_file():

@@ -36,6 +36,7 @@ from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.licenses import license_of
+from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
 
 STATE = "checkpoint"
@@ -92,8 +93,8 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     base, which must then be on the Hub to be published.
 
     Raises:
-        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; or the result could
-            not be published as `push_to`.
+        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; the Hub does not know
+            the license; or the result could not be published as `push_to`.
         RunStopped: the Hub cannot be reached.
     """
     folder = Path(run.output_dir)
@@ -114,7 +115,10 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
+    license_of(run.license, None)  # its name; whether a base allows it is asked when that is looked at
     if run.push_to:
+        if getattr(method, "kind", None) == "pretrained":  # from no base, whose license it could take
+            publishing.known_license(run.license, None)
         here = run.model.startswith("tiny:") or Path(run.model).is_dir()
         # An embedded base is everybody's who has tl_hub; an adapter's is looked for on the Hub by PEFT.
         head = getattr(method, "fold", True) is False and not run.model.startswith("tiny:")
@@ -655,7 +659,8 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         weights = tuple(sorted(folder.glob("*.safetensors")))
         if not weights:
             raise UserError(f"--model {run.model}: the folder holds no safetensors weights (*.safetensors)")
-        return str(folder.resolve()), Base(folder.resolve().name, "local", weights=weights)
+        license = license_in(folder)  # of one's own run
+        return str(folder.resolve()), Base(folder.resolve().name, "local", license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)
 
