@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,14 @@ import tl_hub
 from tl_hub import publishing
 from tl_hub.errors import RunStopped, UserError
 for line in sys.stdin:
-    asked, said = json.loads(line), []
+    asked, said = {"load_back": False} | json.loads(line), []  # most weights here are of no model
     patience = publishing.Patience(wait=0.01, timeout=asked.pop("timeout", 20))
     try:
         answer = vars(tl_hub.publish(**asked, patience=patience, say=said.append))
     except (UserError, RunStopped) as error:
         answer = {"error": str(error), "kind": type(error).__name__}
     answer["torch"] = "torch" in sys.modules
-    print(json.dumps({**answer, "said": said}), flush=True)
+    print(json.dumps({**answer, "said": said}, default=vars), flush=True)
 """
 
 
@@ -211,9 +212,22 @@ def test_a_dry_run_tells_and_changes_nothing(hub, push, tmp_path):
     before = len(hub.log)
     changed = push(write_run(tmp_path / "run", 1), "alice/wet", dry_run=True)
     assert sorted(changed["sent"]) == ["README.md", "model.safetensors", "run.json"]
-    assert any(re.fullmatch(r" +same +config.json \(22 bytes\)", line) for line in changed["said"])
+    assert any(re.fullmatch(r" +unchanged +config.json \(22 bytes\)", line) for line in changed["said"])
     assert not [line for line in hub.log[before:] if not line.startswith(("GET", "HEAD"))]
     assert hub.model("alice/wet").at("main").id == commit
+    size = (tmp_path / "run" / "config.json").stat().st_size
+    assert {"path": "config.json", "size": size, "state": "unchanged"} in changed["files"]
+    told = push(folder, "alice/wet", dry_run=True, create_pr=True)["said"]
+    assert "alice/wet is there; a commit to a new pull request would hold:" in told
+    told = push(folder, "alice/wet", dry_run=True, revision="dev", tag="v1")["said"]
+    assert any("a commit to dev, a branch that would be made, would hold:" in line for line in told), told
+    assert "  tag v1" in told
+    push(folder, "alice/wet", tag="v1")
+    other = write_run(tmp_path / "run", 2)
+    assert "--tag v1: the tag is there" in push(other, "alice/wet", dry_run=True, tag="v1")["error"]
+    for flag, name in (("tag", "v 1"), ("revision", "a..b"), ("collection", "alice/no-such-1a2b")):
+        answer = push(folder, "alice/wet", dry_run=True, **{flag: name})
+        assert answer["kind"] == "UserError" and answer["error"].startswith(f"--{flag} "), answer
 
 
 # What a push asks, in its order; `options` bring a route about.
@@ -398,6 +412,39 @@ def test_what_a_person_wrote_into_the_card_stays(hub, push, tmp_path):
     assert any("'Results'" in note for note in answer["notes"])
     again = push(tmp_path / "run", "alice/card")
     assert again["sent"] == [] and again["notes"] == []
+
+
+def test_what_a_person_wrote_into_the_folder_is_published_and_kept(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "README.md").write_text("---\ntags: mine\nlicense: apache-2.0\n---\n\n# Hello\n\nBy hand.")
+    answer = push(folder, "alice/own-card")
+    assert any("the card in the folder is not from tl_hub" in note for note in answer["notes"])
+    assert "the card in the folder says license apache-2.0; replaced by the run's mit" in answer["notes"]
+    text = texts(hub.model("alice/own-card"))["README.md"].decode()
+    assert "| 50 |" in text and text.endswith("# Hello\n\nBy hand.\n")
+    assert yaml.safe_load(text.split("---")[1])["tags"] == ["tl_hub", "fine-tuning", "mine"]
+    assert push(folder, "alice/own-card")["sent"] == []
+    said: list[str] = []
+    card.write(folder, say=said.append)
+    assert "By hand." in (folder / "README.md").read_text() and len(said) == 2
+    card.write(folder, say=said.append)
+    assert len(said) == 2 and (folder / "README.md").read_text().count("By hand.") == 1
+    assert push(folder, "alice/own-card")["notes"] == []
+    # Both sides are changed: nothing of either is lost, once.
+    repo = hub.model("alice/own-card")
+    files = dict(repo.at("main").files)
+    there = files["README.md"].content.replace(b"By hand.", b"By another hand.")
+    repo.commit("refs/heads/main", files | {"README.md": type(files["README.md"])(there)}, "edit", "", "alice")
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("By hand.", "By my hand."))
+    assert any("both are kept" in note for note in push(folder, "alice/own-card")["notes"])
+    again = push(folder, "alice/own-card")
+    assert again["sent"] == [] and again["notes"] == []
+    text = texts(repo)["README.md"].decode()
+    assert text.count("By my hand.") == text.count("By another hand.") == 1
+    form = "---\ntags: [x:/home/anna/base]\n---\n\n# Model Card for Model ID\n\n[More Information Needed]"
+    (folder / "README.md").write_text(form)
+    card.write(folder, say=said.append)
+    assert "anna" not in (folder / "README.md").read_text() and "PEFT's form" in said[-1]
 
 
 def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_path):
@@ -608,6 +655,10 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     assert not any(str(tmp_path).encode() in text for text in [*texts(adapter).values(), *texts(published).values()])
     again = push(folder, "alice/adapter", push_base="alice/base")
     assert again["sent"] == [] and len(published.history("main")) == 2
+    dry = push(folder, "alice/adapter", push_base="alice/base", dry_run=True)
+    assert dry["sent"] == [] == dry["base"]["sent"] and dry["revision"] == again["revision"], dry["said"]
+    assert "alice/base is there; main holds all of it:" in dry["said"]
+    assert any(re.fullmatch(r" +unchanged +model.safetensors \([\d,]+ bytes\)", line) for line in dry["said"])
 
     merged = adapter_run(tmp_path / "merged", base, "local", kind="merged")
     push(merged, "alice/merged")
@@ -666,9 +717,9 @@ assert there.settings["base"]["id"] == "alice/head-base" and "path" not in there
 there.push_to_hub("alice/mixin", private=True)
 same(tl_hub.FeatureModel.from_pretrained("alice/mixin"), local)
 embedded = tl_hub.FeatureClassifier("tiny:bert", **options).fit(texts, classes).model_
-publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head")
+publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head", load_back=False)
 same(tl_hub.FeatureModel.from_pretrained("alice/tiny-head"), embedded)
-publishing.publish(folder / "tiny", "alice/tiny-head", push_base="alice/tiny-bert")
+publishing.publish(folder / "tiny", "alice/tiny-head", push_base="alice/tiny-bert", load_back=False)
 there = tl_hub.FeatureModel.from_pretrained("alice/tiny-head")
 assert there.settings["base"]["id"] == "alice/tiny-bert", there.settings["base"]
 same(there, embedded)
@@ -711,20 +762,29 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(hub,
 def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, checkpoints):
     """A real model with its probe: first right, then with weights that are not those the probe was made with."""
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
-    folder = write_run(tmp_path / "run")
+    loaded = {"loaded_by": ["transformers"], "max_difference": 0.0}
+    folder = write_run(tmp_path / "run", verification=loaded)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
-    answer = push(folder, "alice/real")
+    answer = push(folder, "alice/real", load_back=True)
     repo = hub.model("alice/real")
     assert answer["verification"]["max_difference"] == 0 and verification.PROBE not in texts(repo)
     right = texts(repo)
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
-    RunRecord.load(folder).save(folder)
-    answer = push(folder, "alice/real", tag="v1")
+    record = RunRecord.load(folder)
+    replace(record, verification=None).save(folder)
+    answer = push(folder, "alice/real", load_back=True)
+    assert answer["kind"] == "Mismatch" and "classifier.weight" in answer["error"] and len(repo.history("main")) == 2
+    record.save(folder)  # as of a folder that was loaded back before its weights were changed
+    answer = push(folder, "alice/real", tag="v1", load_back=True)
     assert answer["kind"] == "RunStopped" and "classifier.weight" in answer["error"] and "undone" in answer["error"]
     assert texts(repo) == right and len(repo.history("main")) == 4 and "refs/tags/v1" not in repo.refs
+    # As after a push that was killed before it could look: the next one finds nothing to send, and a wrong model.
+    assert "error" not in push(folder, "alice/real")
+    answer = push(folder, "alice/real", load_back=True)
+    assert "undone" in answer["error"] and texts(repo) == right and len(repo.history("main")) == 6
 
 
 def test_a_card_merged_twice_is_the_same(tmp_path):

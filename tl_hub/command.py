@@ -1,6 +1,7 @@
 """The `tl-hub` command: what can be done with a run folder, by one's own loop or by a recipe, once it is there."""
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -152,9 +153,7 @@ def push_run(asked: argparse.Namespace) -> tuple[Any, str]:
         dry_run=asked.dry_run,
         say=_say_nothing if asked.json else print,
     )
-    if asked.dry_run:
-        return vars(done), "nothing was sent"
-    return vars(done), done.summary()
+    return dataclasses.asdict(done), "nothing was sent" if asked.dry_run else done.summary()
 
 
 def _say_nothing(text: str) -> None:
@@ -164,8 +163,9 @@ def _say_nothing(text: str) -> None:
 def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub import card
 
-    path = card.write(asked.folder, asked.repo)
-    return {"card": str(path)}, f"{path} was written"
+    notes: list[str] = []
+    path = card.write(asked.folder, asked.repo, say=notes.append)
+    return {"card": str(path), "notes": notes}, "\n".join([*notes, f"{path} was written"])
 
 
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:

@@ -197,6 +197,7 @@ class RunFolder:
             model.save_pretrained(str(folder), create_model_card=False)
         else:
             model.save_pretrained(folder)
+            (folder / card.FILE).unlink(missing_ok=True)  # PEFT's, which says nothing
         tokenizer.save_pretrained(folder)
         _write_probe(folder, model, inputs)
         if log:

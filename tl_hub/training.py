@@ -127,7 +127,8 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
         if run.push_every and getattr(method, "kind", None) == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
         private = run.push_every is not None
-        publishing.check_rights(run.push_to, private=private, create_pr=run.create_pr, tag=run.tag)
+        goal: dict[str, Any] = {"create_pr": run.create_pr, "tag": run.tag, "revision": run.push_revision}
+        publishing.check_rights(run.push_to, private=private, collection=run.collection, **goal)
         if run.push_base:
             publishing.check_rights(run.push_base)
 
