@@ -488,6 +488,26 @@ def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_pat
         ("config.json", '{"from": "/kaggle/working/base"}', "a path of a machine (/kaggle/working/base)"),
         ("config.json", '{"from": "/content/drive/MyDrive/base"}', "a path of a machine (/content/drive/MyDrive/base)"),
         ("config.json", '{"from": "/data/anna/base"}', "a path of a machine (/data/anna/base)"),
+        ("config.json", '{"from": "file:///home/anna/base"}', "(file:///home/anna/base)"),
+        ("config.json", '{"from": "~/secret/base"}', "(~/secret/base)"),
+        ("config.json", '{"from": "/content/x.csv"}', "(/content/x.csv)"),
+        ("config.json", '{"from": "/data/x.csv"}', "(/data/x.csv)"),
+        ("config.json", '{"from": "cache_dir:/home/anna/x"}', "(/home/anna/x)"),
+        ("config.json", '{"from": "/nfs/anna/x"}', "(/nfs/anna/x)"),
+        ("config.json", json.dumps({"from": "D:\\models\\x"}), "a path of a machine"),
+        ("chat_template.jinja", "D:\\models\\x", "(D:\\models\\x)"),
+        ("config.json", json.dumps({"from": "\\\\nas\\share\\x"}), "a path of a machine"),
+        ("chat_template.jinja", "\\\\server\\share\\x", "a path of a machine"),
+        ("config.json", '{"token": "' + "0a" * 20 + '"}', "a secret"),
+        ("config.json", '{"client_secret": "' + "aB3d" * 10 + '"}', "a secret"),
+        ("config.json", '{"wandb_key": "' + "0a" * 20 + '"}', "a secret"),
+        ("config.json", '{"x": "hf_oauth_' + "aB3-" * 8 + '"}', "a secret (hf_oau...)"),
+        ("config.json", '{"x": "hf_jwt_' + "aB3." * 8 + '"}', "a secret (hf_jwt...)"),
+        (
+            "config.json",
+            '{"x": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"}',
+            "(eyJhbG...)",
+        ),
         ("generation_config.json", r'{"from": "C:\\Users\\anna\\base"}', "a path of a machine"),
         ("model.safetensors", weights(0, source="/root/base").decode("latin-1"), "a path of a machine (/root/base)"),
         ("config.json", '{"auto_map": {"AutoModel": "own.Model"}}', "auto_map"),
@@ -510,9 +530,19 @@ def test_what_only_looks_like_a_secret_or_a_path_is_published(hub, push, tmp_pat
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "run.json").read_text())
     said = "GET /data/{id}, yes/no, /content, 0a" + "0a" * 19 + ", https://example.org:8080/a@b, password: none, 3/4"
+    said += ", Q:\nIt\nis, ~3/4, https://example.org/data/x.csv, token: none, \\\\alpha, /data/, a token:\n" + "x" * 41
     (folder / "run.json").write_text(json.dumps(record | {"settings": {"prompt": said}}))
     push(folder, "alice/prose")
     assert said in json.loads(texts(hub.model("alice/prose"))["run.json"])["settings"]["prompt"]
+
+
+def test_what_comes_with_the_package_holds_no_secret_and_no_path():
+    root = Path(publishing.__file__).parent
+    files = [file for place in (root / "samples").glob("*/config.json") for file in place.parent.iterdir()]
+    files += [file for file in (root.parent / "model_cards").iterdir() if file.suffix != ".jsonl"]
+    assert len(files) > 25
+    for file in files:
+        publishing._scan(file.name, file, file.parent)
 
 
 def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):

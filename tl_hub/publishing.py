@@ -103,15 +103,23 @@ _LONGEST_WAIT = 600.0
 _REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
 _SECRETS = re.compile(
-    rb"\b(hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|sk-[\w-]{32,}"
-    rb"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}|xox[abeoprs]-[\w-]{20,})"
-    rb"|(?i:api_?key|secret_?access_?key|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
+    rb"\b(hf_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}"
+    rb"|github_pat_\w{40,}|sk-[\w-]{32,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
+    rb"|xox[abeoprs]-[\w-]{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+    rb"|(?i:(?:api|access|secret|private|auth|wandb)_?key|secret|token|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
+    rb"(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
     rb"|\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _HOMES = re.compile(
-    rb"(?<![\w.~:/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv|/dbfs|/gpfs"
-    rb"|/lustre|/content/drive|/kaggle|/(?:content|data|work|storage|projects?)/[\w.-]+)/[\w.-]+[^\s\"'`)>,]*"
+    rb"(?:(?<![\w.~/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv"
+    rb"|/dbfs|/gpfs|/lustre|/nfs|/efs|/fsx|/afs|/beegfs|/cephfs|/content/drive|/kaggle|~"
+    rb"|/(?:content|data|datasets?|work|storage|projects?)/[\w.-]+)/[\w.-]+"
+    rb"|(?<![\w.~/-])/(?:content|data|datasets?|work|storage|projects?)/[\w-]+\.\w+|\bfile:/{1,3}[\w.~-])"
+    rb"[^\s\"'`)>,]*"
+    # In JSON a backslash is two, and one before n, r or t is no part of a path, but the end of a line and so on.
     rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
+    rb"|\b[A-Z]:(?:\\\\[\w.-]+\\\\|\\(?![nrtbf\\])[\w.-]+\\|/[\w.-]+/)[\w.-][^\s\"'`]*"
+    rb"|(?<!\\)(?:\\{4}[\w.-]+\\\\|\\\\(?![nrtbf])\w[\w.-]+\\(?!\\))[\w.$-][^\s\"'`]*"
 )
 
 
