@@ -75,7 +75,9 @@ def test_list_and_show(folder):
     assert "is not JSON" in listed[0] and listed[1].split() == [
         str(folder), "fine-tuned", "text-classification", "accuracy", "81.25",
     ]  # fmt: skip
-    (run,) = json.loads(command("list", folder.parent, "--json").stdout)
+    broken, run = json.loads(command("list", folder.parent, "--json").stdout)
+    assert broken["folder"] == str(folder.parent / "broken") and "is not JSON" in broken["error"]
+    assert "is not JSON" in command("list", folder.parent / "broken").stdout
     assert run["folder"] == str(folder) and run["metrics"] == RECORD["metrics"]
     assert json.loads(command("show", folder, "--json").stdout)["name"] == "mine"
     assert "accuracy" in command("show", folder).stdout

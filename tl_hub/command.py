@@ -238,6 +238,7 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
         try:
             run = record.RunRecord.load(folder)
         except UserError as error:
+            runs.append({"folder": str(folder), "error": str(error)})
             rows.append((str(folder), f"({error})", "", "", ""))
             continue
         runs.append({"folder": str(folder), **run.facts()})
@@ -245,7 +246,8 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
         rows.append((str(folder), run.kind, run.pipeline_tag, figure, run.created or ""))
     if not rows:
         return [], f"no runs under {root}"
-    widths = [max(len(row[column]) for row in rows if len(row[1]) < 40 or column == 0) for column in range(4)]
+    whole = [row for row in rows if row[2]]  # of a broken one, the reason may be long
+    widths = [max(len(row[column]) for row in (whole if column else rows) or rows) for column in range(4)]
     return runs, "\n".join(
         "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[4]]) for row in rows
     )

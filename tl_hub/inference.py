@@ -61,9 +61,10 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     verification.check_weights(folder, record)
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
-    if not head_only and not hasattr(transformers, record.auto_class):
+    loader = getattr(transformers, record.auto_class, None)
+    if not head_only and not (hasattr(loader, "_model_mapping") or hasattr(loader, "get_input_embeddings")):
         raise UserError(
-            f"{location} was made for {record.auto_class}, which this version of transformers does not have"
+            f"{location} was made for {record.auto_class}, which is no class of models in this version of transformers"
         )
     try:
         model = _model(folder, record)
@@ -78,7 +79,11 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
     if head_only and model.settings["in_document"]:
         task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
-    task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
+    settings = {k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__}
+    stride = task_class.__dataclass_fields__.get("doc_stride")
+    if stride and "max_length" in settings:  # of a loop of one's own, which may have cut texts instead
+        settings = {"doc_stride": max(1, min(stride.default, settings["max_length"] // 4))} | settings
+    task = task_class(**settings)
     return pipeline_class(model.to(device), tokenizer, task, record.decision)
 
 

@@ -360,6 +360,12 @@ def _loaded_back(
             probe = folder / verification.PROBE
             if probe.is_file():
                 shutil.copy(probe, copy)
+            # The client's own note of what a commit does not have: loaders ask for more files than there are.
+            absent = there.parents[1] / ".no_exist" / there.name
+            for name in ALLOWED:
+                if "*" not in name and not (there / name).exists():
+                    (absent / name).parent.mkdir(parents=True, exist_ok=True)
+                    (absent / name).touch()
             if needed := _base_on_hub(run):
                 # It was fetched before; a large one need not come twice.
                 name = repo_folder_name(repo_id=needed.id, repo_type="model")
