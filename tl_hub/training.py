@@ -34,7 +34,7 @@ from tl_hub import cpu, hub, publishing, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, RunStopped, UserError
 from tl_hub.licenses import license_of
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
@@ -232,7 +232,7 @@ def train(
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
-        raise RunStopped(_checked(objective, batch, data, task, run, steps, accelerator), exit_code=0)
+        raise _checked(objective, batch, data, task, run, steps, accelerator)
     advice = task.advice()
     if advice and accelerator.is_main_process:
         print(f"note: {advice}", flush=True)
@@ -529,7 +529,7 @@ class _Interrupts:
 
 def _checked(
     objective: torch.nn.Module, batch: Any, data: Data, task: Task, run: RunConfig, steps: int, accelerator: Accelerator
-) -> str:
+) -> Checked:
     """What a run would do and take, told by two passes, forward and backward, over its longest batch."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
     objective.train()
@@ -542,15 +542,31 @@ def _checked(
     if not math.isfinite(figure):
         raise RunStopped(f"the loss of the longest batch is {figure}; --precision fp32 may help", exit_code=1)
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-    return (
-        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters of {run.model} would be "
-        f"trained in {steps:,} steps, in about {_about(steps * run.accumulation * seconds)} if all batches were as the "
-        f"longest, without evaluations; it and the optimizer take {(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
+    facts: dict[str, Any] = {
+        "rows": {name: len(split.rows) for name, split in data.splits.items()},
+        "data": data.source,
+        "model": run.model,
+        "trainable_parameters": trained,
+        "steps": steps,
+        "seconds": steps * run.accumulation * seconds,
+        "memory_bytes": peak_memory() + 8 * trained,
+    }
+    return Checked(
+        f"checked, nothing trained: {counted(data)}; {trained:,} parameters of {run.model} would be "
+        f"trained in {steps:,} steps, in about {about(facts['seconds'])} if all batches were as the "
+        f"longest, without evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB",
+        facts,
     )
 
 
-def _about(seconds: float) -> str:
+def counted(data: Data) -> str:
+    """The rows of each split, and where they are from."""
+    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+    return f"{rows} rows of {data.source}"
+
+
+def about(seconds: float) -> str:
+    """A duration for a person, in minutes or hours."""
     return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
 
 
