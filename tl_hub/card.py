@@ -35,6 +35,7 @@ _DOES = {
     "translation": "translates texts",
 }
 READS = {
+    "fill-mask": ("text",),
     "question-answering": ("question", "context"),
     "summarization": ("text",),
     "text-classification": ("text",),
@@ -397,6 +398,7 @@ def call_snippet(record: RunRecord) -> str | None:
     shown = _shown(record)
     stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
     stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
+    stock |= record.auto_class == "AutoModelForMaskedLM"
     stock |= record.pipeline_tag == "text-generation" and _model_type(record) == "gpt2"
     head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
     if shown is None or not (stock or (head and len(shown) == 1)):
@@ -655,6 +657,8 @@ def _without_folders(text: str) -> str:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -69,6 +69,7 @@ def finish(
     if history.epochs:
         draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
+    score.predictions = score.predictions or task.tried(model, tokenizer, rows.splits[rows.final].rows, run.seed)
     record = record_of(run, task, method, base, rows, history, score, model, accelerator)
     if method.kind == "merged":
         model.merge_and_unload().save_pretrained(folder)
