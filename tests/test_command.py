@@ -75,7 +75,9 @@ def test_list_and_show(folder):
     assert "is not JSON" in listed[0] and listed[1].split() == [
         str(folder), "fine-tuned", "text-classification", "accuracy", "81.25",
     ]  # fmt: skip
-    (run,) = json.loads(command("list", folder.parent, "--json").stdout)
+    broken, run = json.loads(command("list", folder.parent, "--json").stdout)
+    assert broken["folder"] == str(folder.parent / "broken") and "is not JSON" in broken["error"]
+    assert "is not JSON" in command("list", folder.parent / "broken").stdout
     assert run["folder"] == str(folder) and run["metrics"] == RECORD["metrics"]
     assert json.loads(command("show", folder, "--json").stdout)["name"] == "mine"
     assert "accuracy" in command("show", folder).stdout
@@ -124,7 +126,18 @@ def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
     flags = ["--model", checkpoint_folders("bert"), "--train_rows", 8, "--output_dir", tmp_path / "run"]
     done = command("check", "--json", recipe, *flags)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["check"].startswith("checked, nothing trained: 8 train, ")
+    found = json.loads(done.stdout)
+    assert found["check"].startswith("checked, nothing trained: 8 train, ")
+    assert found["rows"]["train"] == 8 and found["steps"] > 0 and found["trainable_parameters"] > 0
+    assert found["seconds"] > 0 and found["memory_bytes"] > 2**20
+    features = command("check", "--json", ROOT / "recipes" / "sentiment_features.py", *flags, "--test_rows", 4,
+                       "--validation_rows", 4, "--layer", "1", "--pooling", "mean")  # fmt: skip
+    assert features.returncode == 0, features.stderr
+    found = json.loads(features.stdout)
+    assert found["cache_bytes"] == (8 + 4 + 4) * 32 * 2 and found["seconds"] > 0, "16 texts of one window, 32 wide"
+    assert "MiB of the cache" in found["check"]
+    spans = command("check", "--json", ROOT / "recipes" / "qa_features.py", *flags)
+    assert json.loads(spans.stdout)["cache_bytes"] > 0, spans.stderr
     wrong = command("check", recipe, "--epoch", 3)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag") and wrong.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()

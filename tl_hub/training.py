@@ -34,8 +34,9 @@ from tl_hub import cpu, hub, publishing, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, RunStopped, UserError
 from tl_hub.licenses import license_of
+from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
 
 STATE = "checkpoint"
@@ -92,8 +93,8 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     base, which must then be on the Hub to be published.
 
     Raises:
-        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; or the result could
-            not be published as `push_to`.
+        UserError: output_dir holds another run, cannot be written to, or has nothing to resume; the Hub does not know
+            the license; or the result could not be published as `push_to`.
         RunStopped: the Hub cannot be reached.
     """
     folder = Path(run.output_dir)
@@ -114,7 +115,10 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
+    license_of(run.license, None)  # its name; whether a base allows it is asked when that is looked at
     if run.push_to:
+        if getattr(method, "kind", None) == "pretrained":  # from no base, whose license it could take
+            publishing.known_license(run.license, None)
         here = run.model.startswith("tiny:") or Path(run.model).is_dir()
         # An embedded base is everybody's who has tl_hub; an adapter's is looked for on the Hub by PEFT.
         head = getattr(method, "fold", True) is False and not run.model.startswith("tiny:")
@@ -123,7 +127,8 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
         if run.push_every and getattr(method, "kind", None) == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
         private = run.push_every is not None
-        publishing.check_rights(run.push_to, private=private, create_pr=run.create_pr, tag=run.tag)
+        goal: dict[str, Any] = {"create_pr": run.create_pr, "tag": run.tag, "revision": run.push_revision}
+        publishing.check_rights(run.push_to, private=private, collection=run.collection, **goal)
         if run.push_base:
             publishing.check_rights(run.push_base)
 
@@ -227,8 +232,7 @@ def train(
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
-        said = _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
-        raise RunStopped(said, exit_code=0)
+        raise _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
     advice = task.advice()
     if advice and accelerator.is_main_process:
         print(f"note: {advice}", flush=True)
@@ -533,7 +537,7 @@ def _checked(
     steps: int,
     accelerator: Accelerator,
     model_type: str,
-) -> str:
+) -> Checked:
     """What a run would do and take, told by two passes, forward and backward, over its longest batch."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
     objective.train()
@@ -546,15 +550,31 @@ def _checked(
     if not math.isfinite(figure):
         raise RunStopped(f"the loss of the longest batch is {figure}; --precision fp32 may help", exit_code=1)
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-    return (
-        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters ({model_type}) would be "
-        f"trained in {steps:,} steps, in about {_about(steps * run.accumulation * seconds)} if all batches were as the "
-        f"longest, without evaluations; it and the optimizer take {(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
+    facts: dict[str, Any] = {
+        "rows": {name: len(split.rows) for name, split in data.splits.items()},
+        "data": data.source,
+        "model_type": model_type,
+        "trainable_parameters": trained,
+        "steps": steps,
+        "seconds": steps * run.accumulation * seconds,
+        "memory_bytes": peak_memory() + 8 * trained,
+    }
+    return Checked(
+        f"checked, nothing trained: {counted(data)}; {trained:,} parameters ({model_type}) would be "
+        f"trained in {steps:,} steps, in about {about(facts['seconds'])} if all batches were as the "
+        f"longest, without evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB",
+        facts,
     )
 
 
-def _about(seconds: float) -> str:
+def counted(data: Data) -> str:
+    """The rows of each split, and where they are from."""
+    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+    return f"{rows} rows of {data.source}"
+
+
+def about(seconds: float) -> str:
+    """A duration for a person, in minutes or hours."""
     return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
 
 
@@ -664,7 +684,8 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         weights = tuple(sorted(folder.glob("*.safetensors")))
         if not weights:
             raise UserError(f"--model {run.model}: the folder holds no safetensors weights (*.safetensors)")
-        return str(folder.resolve()), Base(folder.resolve().name, "local", weights=weights)
+        license = license_in(folder)  # of one's own run
+        return str(folder.resolve()), Base(folder.resolve().name, "local", license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)
 

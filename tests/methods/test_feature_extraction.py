@@ -526,6 +526,8 @@ def test_a_summary_is_the_sentence_that_training_tells_of(features_run, tmp_path
     ask = tl_hub.pipeline(tmp_path / "run")
     for row in record.examples:
         assert ask(row["text"])["generated_text"] == row["predicted"]
+    together = ask([row["text"] for row in record.examples], batch_size=4)
+    assert [answer["generated_text"] for answer in together] == [row["predicted"] for row in record.examples]
     with pytest.raises(UserError, match="a text is empty"):
         ask([""])
 

@@ -5,8 +5,8 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any, ClassVar, Literal
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import xxhash
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from datasets import Dataset
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -25,7 +25,7 @@ from tl_hub import features, heads, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, UserError
 from tl_hub.feature_model import FeatureModel, check_foldable, without_report
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
@@ -168,7 +168,7 @@ class FeatureExtraction:
 
         Raises:
             UserError: a setting has no effect here, or does not fit the model.
-            RunStopped: `run.check` asked for no more.
+            Checked: `run.check` asked for no more.
         """
         for settings in (run, task):
             for field in dataclasses.fields(settings):
@@ -185,16 +185,16 @@ class FeatureExtraction:
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
-        if run.check:
-            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-            raise RunStopped(
-                f"checked, nothing read: {rows} rows of {data.source}; {len(wanted)} layers of {run.model} and "
-                f"{len(poolings)} poolings to choose from",
-                exit_code=0,
-            )
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
+        if run.check:
+            pool = functools.partial(features.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
+            choice = f"{len(wanted)} layers of {run.model} and {len(poolings)} poolings to choose from"
+            kept = sum(len(split.features or ()) for split in data.splits.values())
+            values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
+            facts = {"layers": len(wanted), "poolings": len(poolings)}
+            raise _checked(data, run, pool, collate, tokens, values, choice, facts)
         return {
             name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
@@ -396,7 +396,8 @@ class HeadOnly:
         Raises:
             UserError: the checkpoint lacks other parts than that head; `run.push_every`; or as
                 `features.extract_tokens`.
-            RunStopped: as `training.train`; or `run.check` asked for no more.
+            RunStopped: as `training.train`.
+            Checked: `run.check` asked for no more.
         """
         others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
         if others:
@@ -404,8 +405,13 @@ class HeadOnly:
         if run.push_every:
             raise UserError("--push_every is for long runs, and a head is trained in minutes; leave it away")
         if run.check:
-            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-            raise RunStopped(f"checked, nothing read: {rows} rows of {data.source}; {run.model}", exit_code=0)
+            read = {name: data.splits[name] for name in ("train", "validation")}
+            values = sum(sum((split.features or {})["length"]) for split in read.values()) * model.config.hidden_size
+            tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
+            give = model.to(accelerator.device).eval()
+            raise _checked(
+                replace(data, splits=read), run, lambda batch: give(**batch), collate, tokens, values, run.model, {}
+            )
         collate, bf16 = task.collator(tokenizer, training=False), accelerator.mixed_precision == "bf16"
         kept: dict[bytes, np.ndarray] = {}
         seconds = 0.0
@@ -578,3 +584,45 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         """Probability of each class in the order of `classes_`, (texts, classes)."""
         check_is_fitted(self, "model_")
         return self.model_.predict_proba(list(X), batch_size=self.batch_size)
+
+
+@torch.no_grad()
+def _checked(
+    data: Data,
+    run: RunConfig,
+    read: Callable[[dict[str, torch.Tensor]], Any],
+    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    tokens: int,
+    values: int,
+    choice: str,
+    facts: dict[str, Any],
+) -> Checked:
+    """What reading `values` figures of so many tokens a batch would take, told by the longest batch, read twice."""
+    count, found = 0, list[dict[str, torch.Tensor]]()
+    for split in data.splits.values():
+        if split.features is not None:
+            every = list(features.batches(split.features["length"], tokens))
+            count += len(every)
+            names = [name for name in ("input_ids", "token_type_ids") if name in split.features.column_names]
+            found.append(collate(split.features.select_columns(names).select(every[0]).to_list()))
+    longest = max(found, key=lambda batch: batch["input_ids"].numel())
+    batch = {name: tensor.to(PartialState().device) for name, tensor in longest.items()}
+    for _ in range(2):  # the first one warms up
+        clock = time.perf_counter()
+        read(batch)
+        seconds = time.perf_counter() - clock
+    facts |= {
+        "rows": {name: len(split.rows) for name, split in data.splits.items()},
+        "data": data.source,
+        "model": run.model,
+        "batches": count,
+        "seconds": count * seconds,
+        "memory_bytes": training.peak_memory(),
+        "cache_bytes": 2 * values,  # float16
+    }
+    return Checked(
+        f"checked, nothing kept: {training.counted(data)}; {choice}; reading takes about "
+        f"{training.about(facts['seconds'])} if all {count:,} batches were as the longest, "
+        f"{facts['memory_bytes'] / 2**30:.1f} GiB of memory and {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache",
+        facts,
+    )

@@ -123,6 +123,10 @@ class Task(ABC):
         """The tables of `score`, and those that are too slow for every epoch, such as baselines on the same `rows`."""
         return score.tables
 
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """Rows with what the model makes of them, as a card shows them, where scoring gives no predictions."""
+        return []
+
     def draw(self, folder: Path, score: Score) -> None:
         """Write pictures of the score into the run folder, where the task has some."""
         return None
