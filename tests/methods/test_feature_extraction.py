@@ -512,6 +512,16 @@ def test_a_summary_is_the_sentence_that_training_tells_of(features_run, tmp_path
         ask([""])
 
 
+def test_many_rows_a_class_are_told_that_training_may_do_better(features_run, capsys):
+    """Whoever has a handful is told of frozen vectors by the recipes that train; here it is the other way round."""
+    many = [{"text": f"{word} {i}", "label": word} for word in ("good", "bad") for i in range(65)]
+    one = {"layer": "1", "pooling": "mean", "strength": 1.0}
+    features_run("sentiment", "bert", {"train": many, "validation": many[::13]}, SHORT, one)
+    assert "note: 65 training rows of the rarest class: with more than 64" in capsys.readouterr().out
+    features_run("sentiment", "bert", {"train": many[1:], "validation": many[::13]}, SHORT, one, overwrite=True)
+    assert "training was better" not in capsys.readouterr().out
+
+
 def test_a_summarizer_has_no_stock_class(features_run):
     with pytest.raises(UserError, match="--fold is for classification"):
         features_run("summarization", "bert", STORIES, method={"fold": True})

@@ -192,6 +192,7 @@ class FeatureExtraction:
                 f"{len(poolings)} poolings to choose from",
                 exit_code=0,
             )
+        training.give_advice(task, accelerator, frozen=True)
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
@@ -406,6 +407,7 @@ class HeadOnly:
         if run.check:
             rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
             raise RunStopped(f"checked, nothing read: {rows} rows of {data.source}; {run.model}", exit_code=0)
+        training.give_advice(task, accelerator, frozen=True)
         collate, bf16 = task.collator(tokenizer, training=False), accelerator.mixed_precision == "bf16"
         kept: dict[bytes, np.ndarray] = {}
         seconds = 0.0

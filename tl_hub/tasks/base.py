@@ -71,8 +71,11 @@ class Task(ABC):
         """Values of the model's configuration that the task sets, by name. Whoever loads an adapter must give them."""
         return {}
 
-    def advice(self) -> str | None:
-        """What somebody who is about to train should know of so many rows, once `learn` has seen them."""
+    def advice(self, frozen: bool = False) -> str | None:
+        """What somebody who is about to train should know of so many rows, once `learn` has seen them.
+
+        With `frozen`, of somebody who is about to fit a head on frozen vectors.
+        """
         return None
 
     @abstractmethod

@@ -25,7 +25,8 @@ _MATRIX = 20
 
 _BASELINE_ROWS = 10_000
 _FEW = 64
-"""Training rows a class up to which frozen vectors told SST-2 better than training: model_cards/README.md."""
+"""Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
+SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in model_cards/README.md."""
 
 
 @dataclass(kw_only=True)
@@ -158,10 +159,16 @@ class Classification(Task):
             # All labels right is rarely reached early: it would not tell the first epochs apart.
             self.best = ("micro_f1", True)  # type: ignore[misc]
 
-    def advice(self) -> str | None:
+    def advice(self, frozen: bool = False) -> str | None:
         fewest = int(self._counts.min())
-        if fewest > _FEW:
+        if frozen == (fewest <= _FEW):
             return None
+        if frozen:
+            return (
+                f"{fewest:,} training rows of the rarest class: with more than {_FEW} a class training was better in "
+                "our measurements than frozen vectors (model_cards/README.md), and takes longer; try the recipe "
+                "*_adapter.py or *_finetune.py"
+            )
         return (
             f"{fewest} training rows of the rarest class: with up to {_FEW} a class frozen vectors were better in our "
             "measurements than training (model_cards/README.md), and take seconds; try the recipe *_features.py"
