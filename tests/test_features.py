@@ -589,7 +589,7 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(
         pool = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
         expected.append(pool[model.settings["pooling"]])
     np.testing.assert_allclose(one_by_one[0], np.concatenate(expected), atol=1e-5)
-    assert loaded.predict([]) == [] and set(loaded.predict(texts)) <= {"0", "1", "2"}
+    assert loaded.predict([]) == [] and set(loaded.predict(texts)) <= set(rows[1])
 
 
 def test_a_mix_of_layers_under_a_hidden_layer_loads_as_it_was_saved(fitted, rows, tmp_path, checkpoint_folders):
@@ -713,7 +713,7 @@ def test_a_folded_model_is_a_stock_one_with_the_same_logits(family, pooling, lay
         found, expected = stock(**batch).logits, model(**batch).logits
     assert expected.std() > 0.05
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert list(stock.config.id2label.values()) == ["0", "1", "2"]
+    assert list(stock.config.id2label.values()) == sorted(set(rows[1]))
     with torch.no_grad():
         half = stock.half()(**batch).logits.float()
     torch.testing.assert_close(half, expected, atol=0.02 * float(expected.abs().max()), rtol=0)
@@ -745,5 +745,19 @@ def test_the_estimator_is_one_of_scikit_learn(fitted, rows, checkpoint_folders):
     assert pipeline.score(texts, numbers) > 0.6
     assert log_loss(numbers, probabilities) < np.log(3)
     assert fitted("bert").get_params()["cv"] == 3
+    assert pipeline[-1].model_.predict([text.upper() for text in texts]) == pipeline.predict(texts).astype(str).tolist()
+    assert pipeline[-1].model_.config.label2id == {"-1": 0, "3": 1, "7": 2}
     with pytest.raises(UserError, match="fewer than 2 classes"):
         clone(estimator).fit(texts, ["same"] * len(texts))
+    for blank in ("  ", None):  # its class alone would have shifted all others
+        with pytest.raises(UserError, match="a text is empty"):
+            clone(estimator).fit([blank, *texts], ["a", *labels])
+    with pytest.raises(UserError, match="15 texts and y 14 classes"):
+        clone(estimator).fit(texts, labels[1:])
+
+    class Named(int):
+        def __str__(self):
+            return "one name"
+
+    with pytest.raises(UserError, match="one name, one name are the same as text"):
+        clone(estimator).fit(texts, np.array([Named(i % 2) for i in range(len(texts))], dtype=object))

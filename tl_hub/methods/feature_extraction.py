@@ -537,22 +537,30 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, X: Any, y: Any) -> "FeatureClassifier":
-        """Read the texts `X` and fit a head that gives them the classes `y`.
+        """Read the texts `X` and fit a head that gives them the classes `y`, which `model_` names as text.
 
         Raises:
-            UserError: as a recipe does, for instance for fewer than two classes.
+            UserError: a text is empty, or two classes are the same as text; or as a recipe does, for instance for
+                fewer than two classes.
         """
-        y = np.asarray(y)
+        texts, y = list(X), np.asarray(y)
         if y.ndim != 1:
             raise UserError(f"y has {y.ndim} dimensions; give one class a text")
+        if len(texts) != len(y):
+            raise UserError(f"X has {len(texts):,} texts and y {len(y):,} classes; give one class a text")
         self.classes_, places = np.unique(y, return_inverse=True)
+        names = [str(name) for name in self.classes_]
+        if len(set(names)) < len(names):
+            raise UserError(f"two of the classes {', '.join(names)} are the same as text; name them apart")
         run = RunConfig(model=self.model, revision=self.revision, batch_size=self.batch_size, seed=self.seed)
         task = Classification(max_length=self.max_length, doc_stride=self.doc_stride, class_weights=self.class_weights)
         method = FeatureExtraction(
             layer=self.layer, pooling=self.pooling, head=self.head, strength=self.strength, cv=self.cv
         )
         # Numbers of the classes: their names may be of any type, and must come back as they are.
-        rows = task.check(Dataset.from_dict({"text": list(X), "label": places.tolist()}))
+        rows = task.check(Dataset.from_dict({"text": texts, "label": places.tolist()}))
+        if len(rows) < len(texts):
+            raise UserError("a text is empty; leave it and its class away")
         task.learn({"train": rows})
         with without_report():
             model, tokenizer, base = training.load_model(run, task)
@@ -569,6 +577,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             training.computes_bf16() if self.bf16 is None else self.bf16,
         )
         chosen = method.choose(model, vectors, split, task, self.seed)
+        task.labels = names
         self.model_ = method.assemble(chosen, model, tokenizer, task, base, run)
         return self
 
