@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
+from tl_hub.tasks.base import column
 
 POOLINGS = ("mean", "first", "last", "max", "attention")
 """`attention`: a mean of the tokens weighted by the attention that each receives in the layer from all heads and
@@ -60,6 +61,12 @@ class Vectors:
     poolings: tuple[str, ...]
     seconds: float
     places: np.ndarray | slice | None = None
+
+    def at(self, places: np.ndarray | slice) -> "Vectors":
+        """Some of the features that are asked for: `places` counts these."""
+        if self.places is not None:
+            places = np.arange(self.values.shape[2])[self.places][places]
+        return replace(self, places=places)
 
     def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
         """The vectors of some layers side by side: (features, len(layers) * hidden), float32.
@@ -234,7 +241,7 @@ def extract_tokens(
         UserError: as `extract`.
     """
     model = model.to(PartialState().device).eval()
-    lengths = _lengths(features)
+    lengths = column(features, "length")
     ends = np.cumsum(lengths)
     given: list[torch.Tensor] = []
     own = {id(parameter) for parameter in head.parameters()}
@@ -313,17 +320,13 @@ def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _lengths(features: Dataset) -> np.ndarray:
-    return np.asarray(features.with_format("numpy")["length"][:])
-
-
 def _read(
     features: Dataset, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]], tokens: int
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     """Places and batches of this process's share of the rows."""
     state = PartialState()
     rows = features.remove_columns(sorted(set(features.column_names) - {"input_ids", "token_type_ids"}))
-    every = batches(_lengths(features), tokens)
+    every = batches(column(features, "length"), tokens)
     own = itertools.islice(every, state.process_index, None, state.num_processes)
     with tqdm(total=len(features), desc="reading", unit="row", leave=False, disable=not state.is_main_process) as bar:
         for places in own:

@@ -346,7 +346,7 @@ def test_of_more_rows_than_memory_holds_some_are_drawn_and_all_are_scored(featur
     head = load_file(tmp_path / "run" / "head.safetensors")
     assert not any("drawn by chance" in note for note in expected.data.notes)
     monkeypatch.setattr(feature_extraction, "_HEAD_ROWS", 12)
-    monkeypatch.setattr(feature_extraction, "_SCORED_AT_ONCE", 5)
+    monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 5)
     record, _ = features_run("document_classification", "bert", splits, SHORT, one, overwrite=True)
     assert "The head was fitted on 12 of the training rows, drawn by chance." in record.data.notes
     for name, tensor in load_file(tmp_path / "run" / "head.safetensors").items():
@@ -415,6 +415,44 @@ def test_a_mix_is_judged_on_rows_that_it_was_not_learned_from(checkpoints):
     assert chosen.mix is not None
     every = np.stack([vectors.of([layer], chosen.pooling) for layer in vectors.layers])
     np.testing.assert_allclose(chosen.mix, heads.scalar_mix(every, targets), rtol=1e-4)
+
+
+def test_a_sweep_reads_the_windows_of_some_rows_only(checkpoints, monkeypatch):
+    """Its figures against scikit-learn's ridge regression on means made by a loop; and how many vectors were read."""
+    random = np.random.default_rng(0)
+    row, labels = np.repeat(np.arange(40), random.integers(1, 5, 40)), random.integers(2, size=40)
+    values = random.normal(size=(3, 3, len(row), 32)) + 0.7 * np.eye(2, 32)[labels[row]]
+    vectors = features.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
+    task = Classification()
+    rows = Dataset.from_dict({"text": ["a"] * 40, "label": [CLASSES[label] for label in labels]})
+    task.learn({"train": rows})
+    model = checkpoints("bert", AUTO)[0]
+    reads = []
+    of = features.Vectors.of
+
+    def counted(self, *options):
+        found = of(self, *options)
+        reads.append(len(found))
+        return found
+
+    monkeypatch.setattr(features.Vectors, "of", counted)
+    monkeypatch.setattr(feature_extraction, "_SWEEP_ROWS", 20)
+    monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 7)
+    method = FeatureExtraction(layer="sweep", cv=3, head="prototypes")
+    chosen = method.choose(model, vectors, Split(rows, Dataset.from_dict({"row": row})), task, seed=0)
+    some = np.sort(np.random.default_rng(0).permutation(40)[:20])
+    assert sum(reads) == 9 * np.isin(row, some).sum() + len(row) and max(reads) <= 7
+    targets = task.targets(rows)
+    folds = heads.folds_of(targets, 3, 0)[some]
+    for layer, place in itertools.product(range(3), range(3)):
+        x = np.stack([values[layer, place].astype(np.float16)[row == i].mean(0, dtype=float) for i in some])
+        right = {strength: 0 for strength in heads.STRENGTHS[2:5]}
+        for out in (folds == fold for fold in range(3)):
+            for strength in right:
+                stock = make_pipeline(StandardScaler(), Ridge(alpha=strength * (~out).sum()))
+                guess = stock.fit(x[~out], 2.0 * targets[some][~out]).predict(x[out]).argmax(1)
+                right[strength] += int((guess == labels[some][out]).sum())
+        assert chosen.sweep[layer][vectors.poolings[place]] == pytest.approx(5 * max(right.values()), abs=0.01)
 
 
 def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
@@ -520,6 +558,37 @@ def test_many_rows_a_class_are_told_that_training_may_do_better(features_run, ca
     assert "note: 65 training rows of the rarest class: with more than 64" in capsys.readouterr().out
     features_run("sentiment", "bert", {"train": many[1:], "validation": many[::13]}, SHORT, one, overwrite=True)
     assert "training was better" not in capsys.readouterr().out
+
+
+def test_of_many_sentences_some_documents_are_drawn_and_all_are_scored_whole(checkpoints, monkeypatch):
+    """Against a choice among no documents but those, and a head that is given all sentences at once."""
+    rows = [
+        {"text": " ".join(f"{name} saw {n} ships." for n in range(1 + 2 * (i % 3))), "summary": f"{name} saw 0 ships."}
+        for i, name in enumerate(f"Captain {letter}x" for letter in "ABCDEFGHIJKL")
+    ]
+    task, random = ExtractiveSummarization(), np.random.default_rng(0)
+    model = checkpoints("bert", AUTO)[0]
+    documents = task.check(Dataset.from_list(rows))
+    row = np.repeat(np.arange(12), [1 + 2 * (i % 3) for i in range(12)])
+    values = random.normal(size=(1, 1, len(row), 32)).astype(np.float16)
+    vectors = features.Vectors(values, (1,), ("mean",), 0.0)
+    split = Split(documents, Dataset.from_dict({"row": row}))
+    monkeypatch.setattr(feature_extraction, "_HEAD_ROWS", 15)
+    method = FeatureExtraction(layer="1", pooling="mean", strength=1.0, cv=2)
+    chosen = method.choose(model, vectors, split, task, seed=0)
+    order = np.random.default_rng(0).permutation(12)
+    drawn = next(np.sort(order[:n]) for n in range(1, 13) if np.isin(row, order[:n]).sum() >= 15)
+    assert chosen.rows == len(drawn) < 12
+    few = np.isin(row, drawn)
+    monkeypatch.undo()
+    of = Split(documents.select(drawn), Dataset.from_dict({"row": np.unique(row[few], return_inverse=True)[1]}))
+    alone = method.choose(model, dataclasses.replace(vectors, values=values[:, :, few]), of, task, seed=0)
+    np.testing.assert_allclose(chosen.head.weight, alone.head.weight, atol=1e-6)
+    monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 4)
+    seen = []
+    monkeypatch.setattr(task, "score", lambda predictions, *_: seen.append(predictions["logits"]))
+    method._score(chosen, {"test": vectors}, Data({"test": split}, "a", "local"), task, "test", None)
+    np.testing.assert_allclose(seen[0], chosen.head(in_document(values[0, 0].astype(np.float32), row)), atol=1e-5)
 
 
 def test_a_summarizer_has_no_stock_class(features_run):

@@ -5,7 +5,7 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -29,7 +29,7 @@ from tl_hub.errors import RunStopped, UserError
 from tl_hub.feature_model import FeatureModel, check_foldable, without_report
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
-from tl_hub.tasks.base import Score
+from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -39,8 +39,9 @@ _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
 """Training texts below which cross-validation chooses a layer by noise; model_cards/README.md has the measurement."""
 _HEAD_ROWS = 50_000
-"""Training rows that a head is fitted on, at most: their vectors must fit into memory several times."""
-_SCORED_AT_ONCE = 10_000
+"""Examples that a head is fitted on, at most: their vectors must fit into memory several times."""
+_READ_AT_ONCE = 10_000
+"""Windows or sentences whose vectors are in memory at once, where no more is needed of them."""
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
 _TABLE = "Quality by layer and pooling"
 _IDS = ("input_ids", "token_type_ids")
@@ -56,6 +57,7 @@ class Chosen:
         mix: weights with which the layers are summed up; None where they stand side by side.
         sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
         metric: what the quality is, in per cent.
+        rows: training rows that the head was fitted on.
         decision: what inference needs beside the head, such as a threshold, once it is chosen.
     """
 
@@ -66,6 +68,7 @@ class Chosen:
     mix: np.ndarray | None
     sweep: list[dict[str, Any]]
     metric: str
+    rows: int
     decision: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -78,7 +81,7 @@ class FeatureExtraction:
     compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
     chosen by cross-validation too. Rows of validation and test have no part in it. Fewer than 500 texts would choose
     a layer by chance, and the usual pooling of the last four, side by side, serves them better. Of more than 50,000
-    rows the head reads 50,000, drawn by chance.
+    texts (of a summarizer: sentences) the head reads about 50,000, drawn by chance.
 
     Raises:
         UserError: a setting is out of its range.
@@ -211,9 +214,9 @@ class FeatureExtraction:
         is chosen on the validation rows.
         """
         folder, start = Path(run.output_dir), time.perf_counter()
-        if len(data.splits["train"].rows) > _HEAD_ROWS:
-            data.notes.append(f"The head was fitted on {_HEAD_ROWS:,} of the training rows, drawn by chance.")
         chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
+        if chosen.rows < len(data.splits["train"].rows):
+            data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, drawn by chance.")
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)  # there only with --overwrite
             folder.mkdir(parents=True)
@@ -263,27 +266,37 @@ class FeatureExtraction:
         return made.folded() if self.fold else made
 
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
-        """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on 50,000."""
-        vectors, split = _drawn(vectors, split, seed)
-        layers, poolings = self.candidates(features.encoder_of(model), _texts(split, task))
-        targets = task.targets(split.rows)
-        groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
-        parts = min(self.cv, len(targets) if groups is None else len(split.rows))
+        """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on some of many.
+
+        Those are drawn by chance: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
+        hold about 3,000. A summarizer's examples are sentences, and its rows documents, which stay whole.
+        """
+        sentences = isinstance(task, ExtractiveSummarization)
+        row = column(split.features, "row")
+        drawn = _drawn(row, _HEAD_ROWS, sentences, seed)
+        vectors, row = _taken(vectors, row, drawn)
+        targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
+        layers, poolings = self.candidates(features.encoder_of(model), len(targets))
+        parts = min(self.cv, len(drawn))
         if parts < 2:
             raise UserError(f"{len(split.rows)} training rows are too few to choose a head on; give at least 2")
-        folds = heads.folds_of(targets, parts, seed, groups)
+        folds = heads.folds_of(targets, parts, seed, row if sentences else None)
         balanced = getattr(task, "class_weights", "none") == "balanced"
-        few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_SWEEP_ROWS])
+        some = _drawn(row, _SWEEP_ROWS, sentences, seed)
+        few_vectors, few_row = _taken(vectors, row, some)
+        few = np.flatnonzero(np.isin(row, some)) if sentences else some
 
         def mixed(pooling: str, fitted: np.ndarray) -> np.ndarray:
-            each = [task.examples(vectors.of([layer], pooling), split.features)[fitted] for layer in layers[0]]
+            each = [_examples(task, few_vectors, few_row, [layer], pooling)[fitted] for layer in layers[0]]
             # A sentence's own vector comes first; what its document adds to it is no sum over layers.
             hidden = vectors.values.shape[-1]
-            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[fitted], task.multi_label)
+            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[few][fitted], task.multi_label)
+
+        every = np.ones(len(few), dtype=bool)
 
         def examples(group: tuple[int, ...], pooling: str, fitted: np.ndarray) -> np.ndarray:
-            mix = mixed(pooling, few[fitted]) if self.layer == "mix" else None
-            return task.examples(vectors.of(group, pooling, mix), split.features)[few]
+            mix = mixed(pooling, fitted) if self.layer == "mix" else None
+            return _examples(task, few_vectors, few_row, group, pooling, mix)
 
         best = layers[0], poolings[0]
         sweep: list[dict[str, Any]] = []
@@ -294,7 +307,7 @@ class FeatureExtraction:
                 for pooling in poolings:
                     read = functools.partial(examples, group, pooling)
                     # A mix is learned without the rows that it is judged on.
-                    x = read if self.layer == "mix" else read(np.arange(len(few)))
+                    x = read if self.layer == "mix" else read(every)
                     found = heads.cross_validate(
                         "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
                         balanced and not task.multi_label,
@@ -303,25 +316,22 @@ class FeatureExtraction:
                     if found.quality.max() > highest:
                         best, highest = (group, pooling), found.quality.max()
                 sweep.append(line)
-        mix = mixed(best[1], few) if self.layer == "mix" else None
-        x = task.examples(vectors.of(*best, mix), split.features)
+        mix = mixed(best[1], every) if self.layer == "mix" else None
+        x = _examples(task, vectors, row, *best, mix)
         strengths = STRENGTHS if self.strength is None else (self.strength,)
         head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
         metric = "average precision" if task.multi_label else "accuracy"
-        return Chosen(*best, head, strength, mix, sweep, metric)
+        return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
     def _score(
         self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, name: str, decision: Any
     ) -> Score:
         split = data.splits[name]
         assert split.features is not None
-        if isinstance(task, ExtractiveSummarization):
-            read = task.examples(vectors[name].of(chosen.layers, chosen.pooling, chosen.mix), split.features)
-            return task.score({"logits": chosen.head(read)}, split.rows, split.features, decision)
-        starts = range(0, len(split.features), _SCORED_AT_ONCE)
-        parts = [dataclasses.replace(vectors[name], places=slice(s, s + _SCORED_AT_ONCE)) for s in starts]
-        logits = [chosen.head(part.of(chosen.layers, chosen.pooling, chosen.mix)) for part in parts]
-        return task.score({"logits": np.concatenate(logits)}, split.rows, split.features, decision)
+        sentences = isinstance(task, ExtractiveSummarization)
+        blocks = _blocks(vectors[name], column(split.features, "row"), chosen.layers, chosen.pooling, chosen.mix)
+        logits = np.concatenate([chosen.head(task.examples(x, row) if sentences else x) for x, row in blocks])
+        return task.score({"logits": logits}, split.rows, split.features, decision)
 
 
 def _texts(split: Split, task: Any) -> int:
@@ -329,18 +339,47 @@ def _texts(split: Split, task: Any) -> int:
     return len(split.features or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
-def _drawn(vectors: Vectors, split: Split, seed: int) -> tuple[Vectors, Split]:
-    """At most `_HEAD_ROWS` rows of a split, drawn by chance, with their features and vectors."""
-    if len(split.rows) <= _HEAD_ROWS:
-        return vectors, split
-    assert split.features is not None
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(split.rows))[:_HEAD_ROWS])
-    row = np.asarray(split.features.with_format("numpy")["row"][:])
-    places = np.flatnonzero(np.isin(row, chosen))
-    features = split.features.select(places).remove_columns("row")
-    # Rows are counted from 0 without a gap, as those of a whole split are.
-    features = features.add_column("row", np.searchsorted(chosen, row[places]).tolist())
-    return dataclasses.replace(vectors, places=places), Split(split.rows.select(chosen), features)
+def _drawn(row: np.ndarray, most: int, each: bool, seed: int) -> np.ndarray:
+    """Numbers of rows drawn by chance until about `most` are there, ascending; all if there are no more than that.
+
+    Args:
+        row: of each feature, (features,), counted from 0.
+        each: count the features, and not the rows. The last row that is drawn may exceed `most`.
+    """
+    sizes = np.bincount(row) if each else np.ones(row[-1] + 1, dtype=int)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    return np.sort(order[: np.searchsorted(sizes[order].cumsum(), most) + 1])
+
+
+def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
+    """The vectors of the rows `drawn`, and the row of each, counted from 0 without a gap."""
+    places = np.flatnonzero(np.isin(row, drawn))
+    return vectors.at(places), np.searchsorted(drawn, row[places])
+
+
+def _blocks(
+    vectors: Vectors, row: np.ndarray, layers: Sequence[int], pooling: str, mix: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vectors in memory, (features, dimensions), and the row of each: whole rows, of some thousand features at once."""
+    ends = np.flatnonzero(np.r_[row[1:] != row[:-1], True]) + 1
+    start = 0
+    while start < len(row):
+        fitting = np.searchsorted(ends, start + _READ_AT_ONCE, "right") - 1
+        end = int(ends[max(fitting, np.searchsorted(ends, start, "right"))])
+        yield vectors.at(slice(start, end)).of(layers, pooling, mix), row[start:end]
+        start = end
+
+
+def _examples(
+    task: Any,
+    vectors: Vectors,
+    row: np.ndarray,
+    layers: Sequence[int],
+    pooling: str,
+    mix: np.ndarray | None = None,
+) -> np.ndarray:
+    """What the head is fitted on, (examples, dimensions)."""
+    return np.concatenate([task.examples(*block) for block in _blocks(vectors, row, layers, pooling, mix)])
 
 
 @dataclass(kw_only=True)

@@ -174,6 +174,11 @@ def select_columns(rows: Dataset, columns: dict[str, str]) -> Dataset:
     return rows.rename_columns({given: standard for standard, given in columns.items() if given != standard})
 
 
+def column(rows: Dataset, name: str) -> np.ndarray:
+    """A column of numbers, (rows,). Taken from the data set as it is, each number would become a Python object."""
+    return np.asarray(rows.with_format("numpy")[name][:])
+
+
 def give_segments(tokenizer: Any, model: Any) -> None:
     """XLNet's tokenizer gives segment ids only when asked; what is trained on them must be published with them."""
     if ARCHITECTURES[model.config.model_type].token_type_ids:

@@ -18,7 +18,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_segments, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -226,8 +226,9 @@ class Classification(Task):
 
     def notes(self, features: Dataset) -> list[str]:
         """Rows that took several windows, and pairs of which something was cut."""
-        long = sum(count > 1 for count in Counter(features["row"]).values())
-        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        row = column(features, "row")
+        long = int((np.bincount(row) > 1).sum())
+        cut = len(np.unique(row[column(features, "cut")]))
         notes = [f"overlapping windows were needed to read {_rows(long)} whole"] if long else []
         return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
 
@@ -239,7 +240,7 @@ class Classification(Task):
 
     def probabilities(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
         """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
-        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), np.asarray(features["row"])))
+        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), column(features, "row")))
         return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
 
     def score(
@@ -276,9 +277,14 @@ class Classification(Task):
         ]
         return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
 
-    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
-        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions)."""
-        return row_means(vectors, np.asarray(features["row"])).astype(np.float32)
+    def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).
+
+        Args:
+            vectors: (windows, dimensions).
+            row: of each window, (windows,); those of one row stand together.
+        """
+        return row_means(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes)."""
@@ -508,15 +514,16 @@ def row_means(values: np.ndarray, row: np.ndarray) -> np.ndarray:
 
     Args:
         values: (windows, classes).
-        row: of each window, (windows,); every row from 0 on has one.
+        row: of each window, (windows,); those of one row stand together.
 
     Returns:
-        (rows, classes).
+        (rows, classes), in the precision of `values`.
     """
-    counts = np.bincount(row)
-    sums = np.zeros((len(counts), values.shape[1]))
-    np.add.at(sums, row, values)
-    return sums / counts[:, None]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
+    if len(first) == len(row):
+        return values
+    counts = np.diff(np.r_[first, len(row)]).astype(values.dtype)
+    return np.add.reduceat(values, first, axis=0) / counts[:, None]
 
 
 def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:
