@@ -455,6 +455,28 @@ def test_a_sweep_reads_the_windows_of_some_rows_only(checkpoints, monkeypatch):
         assert chosen.sweep[layer][vectors.poolings[place]] == pytest.approx(5 * max(right.values()), abs=0.01)
 
 
+def test_a_hidden_layer_learns_what_it_is_applied_to(checkpoints):
+    """Windows, each with the class of its text and a share of the text's weight, held out text by text."""
+    random = np.random.default_rng(0)
+    row, labels = np.repeat(np.arange(60), random.integers(1, 5, 60)), random.integers(2, size=60)
+    values = (random.normal(size=(1, 1, len(row), 32)) + 0.7 * np.eye(2, 32)[labels[row]]).astype(np.float16)
+    rows = Dataset.from_dict({"text": ["a"] * 60, "label": [CLASSES[label] for label in labels]})
+    task = Classification()
+    task.learn({"train": rows})
+    chosen = FeatureExtraction(layer="1", pooling="mean", head="mlp").choose(
+        checkpoints("bert", AUTO)[0],
+        features.Vectors(values, (1,), ("mean",), 0.0),
+        Split(rows, Dataset.from_dict({"row": row})),
+        task,
+        seed=0,
+    )
+    targets, windows = task.targets(rows), values[0, 0].astype(np.float32)
+    folds = heads.folds_of(targets, 10, 0)
+    weights = 1 / np.bincount(row)[row]
+    expected, _ = heads.fit("mlp", windows, targets[row], folds[row], weights=weights)
+    np.testing.assert_allclose(chosen.head(windows), expected(windows), atol=1e-6)
+
+
 def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
     folded = {"fold": True, "pooling": "last"}
     record, _ = features_run("document_classification", "xlnet", DOCUMENTS, SHORT, folded)

@@ -42,6 +42,8 @@ _HEAD_ROWS = 50_000
 """Examples that a head is fitted on, at most: their vectors must fit into memory several times."""
 _READ_AT_ONCE = 10_000
 """Windows or sentences whose vectors are in memory at once, where no more is needed of them."""
+_MLP_PARTS = 10
+"""Parts of the training texts, one of which tells when the training of a multi-layer perceptron stops."""
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
 _TABLE = "Quality by layer and pooling"
 _IDS = ("input_ids", "token_type_ids")
@@ -273,7 +275,7 @@ class FeatureExtraction:
         """
         sentences = isinstance(task, ExtractiveSummarization)
         row = column(split.features, "row")
-        drawn = _drawn(row, _HEAD_ROWS, sentences, seed)
+        drawn = _drawn(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
         vectors, row = _taken(vectors, row, drawn)
         targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
         layers, poolings = self.candidates(features.encoder_of(model), len(targets))
@@ -317,9 +319,18 @@ class FeatureExtraction:
                         best, highest = (group, pooling), found.quality.max()
                 sweep.append(line)
         mix = mixed(best[1], every) if self.layer == "mix" else None
-        x = _examples(task, vectors, row, *best, mix)
         strengths = STRENGTHS if self.strength is None else (self.strength,)
-        head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
+        weights = None
+        if self.head == "mlp":
+            folds = heads.folds_of(targets, min(_MLP_PARTS, len(drawn)), seed, row if sentences else None)
+        if self.head == "mlp" and not sentences:
+            # It is applied to each window, and their logits are averaged.
+            x = np.concatenate([x for x, _ in _blocks(vectors, row, *best, mix)])
+            weights = 1 / np.bincount(row)[row]
+            targets, folds = targets[row], folds[row]
+        else:
+            x = _examples(task, vectors, row, *best, mix)
+        head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced, weights)
         metric = "average precision" if task.multi_label else "accuracy"
         return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
