@@ -250,6 +250,50 @@ def test_entries_are_listed_and_the_old_ones_pruned(encoders, cache):
     assert features.prune(days=30) == []
 
 
+def test_removals_that_were_interrupted_or_come_twice_stop_none(encoders, cache, monkeypatch):
+    encoder, tokenizer, encoded = encoders("bert")
+    extracted(encoder, tokenizer, encoded, layers=(0,))
+    (entry,) = features.cache_entries()
+    (cache / f"{entry.key}.removed").mkdir()
+    (cache / f"{entry.key}.removed" / "vectors.npy").touch()
+    assert features.prune(days=0) == [entry] and features.cache_entries() == []
+    extracted(encoder, tokenizer, encoded, layers=(0,))
+    listed = features.cache_entries
+
+    def overtaken():
+        """Another process prunes as soon as this one has listed the entries."""
+        found = listed()
+        for each in found:
+            shutil.rmtree(cache / each.key)
+        return found
+
+    monkeypatch.setattr(features, "cache_entries", overtaken)
+    assert features.prune(days=0) == []
+    found = extracted(encoder, tokenizer, encoded, layers=(0,))
+    again = extracted(encoder, tokenizer, encoded, layers=(0,))
+    assert found.seconds > 0 and again.seconds > 0, "what was removed meanwhile is read anew"
+    np.testing.assert_array_equal(again.values, found.values)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reading_that_takes_days_is_not_pruned(stream, encoders, cache):
+    encoder, tokenizer, encoded = encoders("bert")
+    collate, seen = TASK.collator(tokenizer, training=False), []
+
+    def slow(rows):
+        """A day passes before each batch."""
+        assert features.prune() == []
+        seen.append({path.name.split(".")[0] for path in cache.iterdir()})
+        for path in cache.rglob("*"):
+            os.utime(path, (time.time() - 86400 * 1.1,) * 2)
+        return collate(rows)
+
+    rows = iter(encoded.to_list()) if stream else encoded
+    features.extract(encoder, rows, slow, (2,), ("mean",), 16, False)
+    assert len(seen) == 3 and all(len(names) == 1 + stream for names in seen)
+    assert len(features.cache_entries()) == len(list(cache.iterdir())) == 1
+
+
 def test_a_disk_without_room_is_told_before_the_work(encoders, monkeypatch):
     encoder, tokenizer, encoded = encoders("bert")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
@@ -340,7 +384,8 @@ Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
     (left,) = (path for path in cache.iterdir() if path.name != entry.key)
     assert (left / "vectors.npy").exists() and features.prune() == [] and left.exists()
-    os.utime(left, (time.time() - 2 * 86400,) * 2)
+    for path in (left, left / "vectors.npy"):
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
     assert features.prune() == [] and [path.name for path in cache.iterdir()] == [entry.key]
 
 

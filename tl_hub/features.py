@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,14 +209,14 @@ def extract(
         UserError: no rows, the disk has no room for the vectors, or the cache cannot be written to.
     """
     if not isinstance(features, Dataset):
-        with _stored(features) as rows:
-            return extract(encoder, rows, collate, layers, poolings, tokens, bf16)
+        with _stored(features) as (rows, scratch):
+            return extract(encoder, rows, _in_use(scratch, collate), layers, poolings, tokens, bf16)
     encoder = encoder.to(PartialState().device)
     shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
 
     def read(values: np.memmap) -> None:
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
-            for places, batch in _read(features, collate, tokens):
+            for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
 
     key = _key(encoder, encoder.named_parameters(), features, bf16)
@@ -251,7 +251,7 @@ def extract_tokens(
         hook = head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                for places, batch in _read(features, collate, tokens):
+                for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                     model(**batch)
                     states = given.pop().float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
                     for place, state, mask in zip(places, states, batch["attention_mask"].bool().cpu(), strict=True):
@@ -290,19 +290,26 @@ def cache_entries() -> list[CacheEntry]:
 def prune(days: float = 30.0) -> list[CacheEntry]:
     """Remove the entries not used for `days`, and what writers that died left behind; returns the entries removed."""
     old = [e for e in cache_entries() if (datetime.now(UTC) - e.used).total_seconds() >= 86400 * days]
+    removed = []
     for entry in old:
-        removed = cache_folder() / f"{entry.key}.removed"
-        (cache_folder() / entry.key).rename(removed)  # or an interruption would leave half an entry
-        shutil.rmtree(removed, ignore_errors=True)
+        new = _new(entry.key)
+        try:
+            (cache_folder() / entry.key).rename(new)  # or an interruption would leave half an entry
+            removed.append(entry)
+        except FileNotFoundError:
+            pass  # another process removed it
+        shutil.rmtree(new, ignore_errors=True)
     for path in cache_folder().glob("*.*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
-    return old
+        with suppress(FileNotFoundError):
+            used = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+            if time.time() - used > _ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+    return removed
 
 
 @contextmanager
-def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
-    """A stream as a data set that is mapped from the disk, for a while.
+def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Dataset, Path]]:
+    """A stream as a data set that is mapped from the disk, for a while, and the folder that it is in.
 
     Raises:
         UserError: no rows, or the cache cannot be written to.
@@ -315,9 +322,22 @@ def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
     try:
         # The fingerprint names the file. By default it is a hash of the generator, which has none.
         every = itertools.chain([first], stream)
-        yield Dataset.from_generator(lambda: every, cache_dir=str(scratch), fingerprint="stream")
+        yield Dataset.from_generator(lambda: every, cache_dir=str(scratch), fingerprint="stream"), scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _in_use(path: Any, collate: Callable[..., Any]) -> Callable[..., Any]:
+    """`collate`, which also says that a file is in use: writing by way of its map does not, and `prune` would take it.
+
+    A reading may take days.
+    """
+
+    def touching(rows: list[dict[str, Any]]) -> Any:
+        os.utime(path)
+        return collate(rows)
+
+    return touching
 
 
 def _read(
@@ -340,12 +360,15 @@ def _kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callabl
     layers, poolings = facts["layers"], facts["poolings"]
     kinds = xxhash.xxh3_64_hexdigest(json.dumps([layers, poolings]).encode())
     shared: list[tuple[str, list[int], list[str], str | None]] = [(f"{key}-{kinds}", layers, poolings, None)]
+    found: np.ndarray | None = None
     if state.is_main_process:
         have = [e for e in cache_entries() if e.key.startswith(f"{key}-") and set(layers) <= set(e.layers)]
-        held = min((e for e in have if set(poolings) <= set(e.poolings)), key=lambda e: e.size, default=None)
-        if held:
-            os.utime(cache_folder() / held.key)
-            shared = [(held.key, list(held.layers), list(held.poolings), None)]
+        for held in sorted((e for e in have if set(poolings) <= set(e.poolings)), key=lambda e: e.size):
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                os.utime(cache_folder() / held.key)
+                found = np.load(cache_folder() / held.key / _VECTORS, mmap_mode="r")
+                shared = [(held.key, list(held.layers), list(held.poolings), None)]
+                break
         else:
             shared = [(f"{key}-{kinds}", layers, poolings, str(_reserved(f"{key}-{kinds}", shape)))]
     broadcast_object_list(shared)
@@ -366,7 +389,8 @@ def _kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callabl
                 shutil.rmtree(new, ignore_errors=True)
         state.wait_for_everyone()
     seconds = time.perf_counter() - start if reserved is not None else 0.0
-    return Vectors(np.load(folder / _VECTORS, mmap_mode="r"), tuple(layers), tuple(poolings), seconds)
+    found = np.load(folder / _VECTORS, mmap_mode="r") if found is None else found
+    return Vectors(found, tuple(layers), tuple(poolings), seconds)
 
 
 def _first(state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
