@@ -126,7 +126,8 @@ def test_batches_keep_to_the_budget_and_miss_nothing():
     lengths = np.random.default_rng(0).integers(1, 90, 200)
     found = list(features.batches(lengths, 300))
     assert sorted(place for batch in found for place in batch) == list(range(200))
-    assert all(len(batch) * lengths[batch].max() <= 300 for batch in found)
+    padded = [len(batch) * 16 * np.ceil(lengths[batch].max() / 16) for batch in found]
+    assert max(padded) <= 300 and np.mean(padded[:-1]) > 200, "padding counts, and batches are as large as they can be"
     assert [lengths[batch].max() for batch in found] == sorted((lengths[batch].max() for batch in found), reverse=True)
     assert list(features.batches([7, 900], 300)) == [[1], [0]], "a row longer than the budget is read by itself"
 
@@ -156,9 +157,11 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
         finally:
             with torch.no_grad():
                 encoder.embeddings.LayerNorm.bias -= 1
-        monkeypatch.setattr(features, "VERSION", features.VERSION + 1)
-        extracted(encoder, tokenizer, encoded)
-        assert len(calls) >= 2
+        for place, name in ((features, "VERSION"), (torch, "__version__"), (transformers, "__version__")):
+            monkeypatch.setattr(place, name, "another")
+            calls.clear()
+            extracted(encoder, tokenizer, encoded)
+            assert calls, f"{place.__name__} {name}"
     finally:
         hook.remove()
 
@@ -292,6 +295,33 @@ def test_a_reading_that_takes_days_is_not_pruned(stream, encoders, cache):
     features.extract(encoder, rows, slow, (2,), ("mean",), 16, False)
     assert len(seen) == 3 and all(len(names) == 1 + stream for names in seen)
     assert len(features.cache_entries()) == len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/none"])
+def test_a_cache_that_cannot_be_made_is_told_in_a_line(place, encoders, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / place))
+    with pytest.raises(UserError, match="cannot be made or written to .*; set TL_HUB_CACHE"):
+        extracted(*encoders("bert"))
+    assert features.cache_entries() == features.prune() == []
+
+
+def test_weights_are_hashed_once_and_again_when_they_change(encoders, monkeypatch):
+    encoder, tokenizer, encoded = encoders("bert")
+    hashed = []
+    numpy = torch.Tensor.numpy
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda self: hashed.append(self.data_ptr()) or numpy(self))
+    own = {parameter.data_ptr() for parameter in encoder.parameters()}
+    keys = [features._key(encoder, encoder.named_parameters(), encoded, False) for _ in range(2)]
+    assert keys[0] == keys[1] and len(own & set(hashed)) in (0, len(own)) and len(hashed) <= len(own)
+    bias = encoder.embeddings.LayerNorm.bias
+    for change in (lambda: bias.add_(1), lambda: setattr(bias, "data", bias.data - 1)):
+        hashed.clear()
+        with torch.no_grad():
+            change()
+        keys.append(features._key(encoder, encoder.named_parameters(), encoded, False))
+        assert set(hashed) == {parameter.data_ptr() for parameter in encoder.parameters()}
+    assert keys[2] != keys[0] == keys[3]
 
 
 def test_a_disk_without_room_is_told_before_the_work(encoders, monkeypatch):

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import transformers
 import xxhash
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -30,7 +32,7 @@ from tqdm import tqdm
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
-from tl_hub.tasks.base import column
+from tl_hub.tasks.base import PAD_TO, column
 
 POOLINGS = ("mean", "first", "last", "max", "attention")
 """`attention`: a mean of the tokens weighted by the attention that each receives in the layer from all heads and
@@ -41,6 +43,8 @@ VERSION = 1
 _VECTORS, _ENTRY = "vectors.npy", "entry.json"
 _LARGEST = float(np.finfo(np.float16).max)
 _ABANDONED_SECONDS = 24 * 3600.0
+_HASHED: WeakKeyDictionary[torch.nn.Module, tuple[list, bytes]] = WeakKeyDictionary()
+"""Hashes of the weights of models: three splits, one hash."""
 _UNREAD = {"architectures", "dtype", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 """Entries of a configuration that do not change what the layers compute."""
 
@@ -171,12 +175,12 @@ def pooled(
 def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[int]]:
     """Places of the rows from long to short, in batches of at most `tokens` tokens, padding included.
 
-    The first batch is the one that needs most memory.
+    The first batch is the one that needs most memory. Rows are padded to a multiple of `PAD_TO`, as all collators do.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, tokens // int(lengths[order[start]]))
+        size = max(1, tokens // (-(-int(lengths[order[start]]) // PAD_TO) * PAD_TO))
         yield order[start : start + size].tolist()
         start += size
 
@@ -211,10 +215,10 @@ def extract(
     if not isinstance(features, Dataset):
         with _stored(features) as (rows, scratch):
             return extract(encoder, rows, _in_use(scratch, collate), layers, poolings, tokens, bf16)
-    encoder = encoder.to(PartialState().device)
     shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
 
     def read(values: np.memmap) -> None:
+        encoder.to(PartialState().device)
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
             for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
@@ -240,7 +244,6 @@ def extract_tokens(
     Raises:
         UserError: as `extract`.
     """
-    model = model.to(PartialState().device).eval()
     lengths = column(features, "length")
     ends = np.cumsum(lengths)
     given: list[torch.Tensor] = []
@@ -248,6 +251,7 @@ def extract_tokens(
     frozen = [(name, p) for name, p in model.named_parameters() if id(p) not in own]
 
     def read(values: np.memmap) -> None:
+        model.to(PartialState().device).eval()
         hook = head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
@@ -431,20 +435,29 @@ def _key(
 
     The token ids stand for the texts, the tokenizer and the windows.
 
-    The weights are hashed anew each time: XXH3 is as fast as memory, and no other sign of a change is as sure.
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNREAD}
-    facts = [VERSION, config, bf16, torch.__version__]
+    facts = [VERSION, config, bf16, torch.__version__, transformers.__version__]
     digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, parameter in sorted(parameters):
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
+    digest.update(_weights_hash(model, sorted(parameters)))
     names = [name for name in ("input_ids", "token_type_ids") if name in features.column_names]
     for table in features.select_columns([*names, "length"]).with_format("arrow").iter(1000):
         digest.update(table["length"].to_numpy().astype(np.int64).tobytes())
         for name in names:
             digest.update(table[name].combine_chunks().flatten().to_numpy().astype(np.int64).tobytes())
     return digest.hexdigest()
+
+
+def _weights_hash(model: Any, parameters: list[tuple[str, torch.nn.Parameter]]) -> bytes:
+    """128-bit hash of named weights, made anew where one stands elsewhere in memory, or torch counts a change of it."""
+    state = [(name, parameter.data_ptr(), parameter._version) for name, parameter in parameters]
+    if model not in _HASHED or _HASHED[model][0] != state:
+        digest = xxhash.xxh3_128()
+        for name, parameter in parameters:
+            digest.update(f"{name} {tuple(parameter.shape)}".encode())
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
+        _HASHED[model] = state, digest.digest()
+    return _HASHED[model][1]
 
 
 def _reserved(name: str, shape: tuple[int, ...]) -> Path:
@@ -470,14 +483,16 @@ def _new(name: str) -> Path:
     """A new folder in the cache, whose name is `name`, a dot and more: it is not an entry.
 
     Raises:
-        UserError: no right to write.
+        UserError: it cannot be made, for want of rights, of a folder or of room.
     """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder))
-    except PermissionError as error:
-        raise UserError(f"{folder} cannot be written to; set TL_HUB_CACHE to another folder") from error
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made or written to ({error.strerror}); set TL_HUB_CACHE to another folder"
+        ) from error
 
 
 def _facts(model: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:
