@@ -227,47 +227,68 @@ def extract(
     return _kept(key, shape, _facts(encoder, features, layers, poolings), read)
 
 
+def stack_of(model: Any) -> Any:
+    """The part of a model that gives its head the vectors of all tokens: T5's decoder, else the base model."""
+    return model.base_model.decoder if model.config.model_type == "t5" else model.base_model
+
+
 @torch.no_grad()
 def extract_tokens(
     model: Any,
     head: torch.nn.Module,
     features: Dataset,
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    layers: Sequence[int],
     tokens: int,
     bf16: bool,
-) -> tuple[np.ndarray, float]:
-    """What `model` gives to its layer `head` of every token of `features`, once or from the cache, as `extract` does.
+) -> Vectors:
+    """What `model` would give to its layer `head` of every token of `features`, were it cut off above each of `layers`.
+
+    Read once, or taken from the cache, as by `extract`. Of a lower layer that is with the model's final norm, if it
+    has one.
 
     Returns:
-        float16, on disk, (tokens of all rows one after the other, hidden), and the seconds spent in reading.
+        `values` are float16, on disk, (layers, 1, tokens of all rows one after the other, hidden).
 
     Raises:
         UserError: as `extract`.
     """
     lengths = column(features, "length")
     ends = np.cumsum(lengths)
-    given: list[torch.Tensor] = []
     own = {id(parameter) for parameter in head.parameters()}
     frozen = [(name, p) for name, p in model.named_parameters() if id(p) not in own]
+    architecture, stack = ARCHITECTURES[model.config.model_type], stack_of(model)
+    blocks = stack.get_submodule(architecture.blocks)
+    norm = torch.nn.Identity() if architecture.final_norm is None else stack.get_submodule(architecture.final_norm)
+    found: dict[int, torch.Tensor] = {}
+
+    def hook(layer: int) -> Callable[..., None]:
+        def keep(module: Any, args: Any, output: Any) -> None:
+            state = output[0] if isinstance(output, tuple) else output
+            found[layer] = norm(state.transpose(0, 1) if architecture.time_major else state)
+
+        return keep
 
     def read(values: np.memmap) -> None:
         model.to(PartialState().device).eval()
-        hook = head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+        hooks = [blocks[k - 1].register_forward_hook(hook(k)) for k in layers if k < len(blocks)]
+        hooks.append(head.register_forward_pre_hook(lambda module, args: found.update({len(blocks): args[0]})))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                 for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                     model(**batch)
-                    states = given.pop().float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
-                    for place, state, mask in zip(places, states, batch["attention_mask"].bool().cpu(), strict=True):
-                        values[ends[place] - lengths[place] : ends[place]] = state[mask.numpy()]
+                    masks = batch["attention_mask"].bool().cpu().numpy()
+                    for i, layer in enumerate(layers):
+                        states = found[layer].float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
+                        for place, state, mask in zip(places, states, masks, strict=True):
+                            values[i, 0, ends[place] - lengths[place] : ends[place]] = state[mask]
         finally:
-            hook.remove()
+            for handle in hooks:
+                handle.remove()
 
-    top = getattr(model.config, "num_decoder_layers", None) or model.config.num_hidden_layers
     key = _key(model, frozen, features, bf16)
-    shape = (int(ends[-1]), model.config.hidden_size)
-    vectors = _kept(key, shape, _facts(model, features, [top], ["tokens"]), read)
-    return vectors.values, vectors.seconds
+    shape = (len(layers), 1, int(ends[-1]), model.config.hidden_size)
+    return _kept(key, shape, _facts(model, features, layers, ["tokens"]), read)
 
 
 def cache_folder() -> Path:

@@ -199,10 +199,16 @@ def _fit(
     return heads
 
 
-def _standardised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The vectors, and the mean and deviation by which they were standardised."""
+def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each dimension, by which it is standardised, float64, (dimensions,)."""
     mean, deviation = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
     deviation[deviation < 1e-6 * (np.abs(mean) + 1e-6)] = np.inf  # a constant tells nothing
+    return mean, deviation
+
+
+def _standardised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vectors, and the mean and deviation by which they were standardised."""
+    mean, deviation = moments(vectors)
     return ((vectors - mean) / deviation).astype(vectors.dtype), mean, deviation
 
 
