@@ -33,6 +33,7 @@ class Architecture:
         blocks: where the list of layers stands in the part that reads texts (`features.encoder_of`).
         poolings: ways to make one vector of a layer's token vectors that suit the family, the usual one first. The
             first token of a causal model has seen nothing; T5 and XLNet have their special token last.
+        final_norm: the norm beside `blocks` that the top layer's vectors go through; None where there is none.
         time_major: layers pass (length, batch, hidden) on, not (batch, length, hidden).
     """
 
@@ -47,6 +48,7 @@ class Architecture:
     token_type_ids: bool = False
     padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
+    final_norm: str | None = None
     time_major: bool = False
     marks: bool = True
     encoder_decoder: bool = False
@@ -88,6 +90,7 @@ ARCHITECTURES = {
             "GPT2LMHeadModel": "CAUSAL_LM",
         },
         blocks="h",
+        final_norm="ln_f",
         poolings=("mean", "last", "max"),
         fan_in_fan_out=True,
         null_token="eos",
@@ -104,6 +107,7 @@ ARCHITECTURES = {
         prompt_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
         prefix_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
         blocks="block",
+        final_norm="final_layer_norm",
         poolings=("mean", "last", "max"),
         null_token="eos",
         encoder_decoder=True,

@@ -233,9 +233,7 @@ def train(
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
         raise _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
-    advice = task.advice()
-    if advice and accelerator.is_main_process:
-        print(f"note: {advice}", flush=True)
+    give_advice(task, accelerator)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
     _check_space(folder, model)
     if run.resume:
@@ -347,6 +345,13 @@ def train(
     accelerator.free_memory()
     gc.collect()
     return history
+
+
+def give_advice(task: Task, accelerator: Accelerator, frozen: bool = False) -> None:
+    """Print `task.advice`, where there is some, once for all processes."""
+    advice = task.advice(frozen)
+    if advice and accelerator.is_main_process:
+        print(f"note: {advice}", flush=True)
 
 
 @torch.no_grad()

@@ -423,8 +423,10 @@ def test_a_split_with_hidden_labels_is_left_out_and_noted(tmp_path):
 def test_a_few_rows_a_class_are_told_of_before_training(tmp_path):
     task, _ = load(tmp_path, train=["a"] * 64 + ["b"] * 65, validation=["a"])
     assert task.advice().startswith("64 training rows of the rarest class")
+    assert task.advice(frozen=True) is None
     task, _ = load(tmp_path, train=["a"] * 65 + ["b"] * 65, validation=["a"])
     assert task.advice() is None
+    assert task.advice(frozen=True).startswith("65 training rows of the rarest class")
 
 
 @pytest.mark.parametrize(

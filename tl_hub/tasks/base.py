@@ -72,8 +72,11 @@ class Task(ABC):
         """Values of the model's configuration that the task sets, by name. Whoever loads an adapter must give them."""
         return {}
 
-    def advice(self) -> str | None:
-        """What somebody who is about to train should know of so many rows, once `learn` has seen them."""
+    def advice(self, frozen: bool = False) -> str | None:
+        """What somebody who is about to train should know of so many rows, once `learn` has seen them.
+
+        With `frozen`, of somebody who is about to fit a head on frozen vectors.
+        """
         return None
 
     @abstractmethod
@@ -198,6 +201,11 @@ def give_separator(tokenizer: Any, model: Any, last: bool) -> None:
             processors.TemplateProcessing(single="$A", pair=pair, special_tokens=[(end, tokenizer.eos_token_id)]),
         ]
     )
+
+
+def column(rows: Dataset, name: str) -> np.ndarray:
+    """A column of numbers, (rows,). Taken from the data set as it is, each number would become a Python object."""
+    return np.asarray(rows.with_format("numpy")[name][:])
 
 
 def give_segments(tokenizer: Any, model: Any) -> None:

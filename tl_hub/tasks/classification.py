@@ -17,14 +17,15 @@ from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, give_segments, give_separator, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, give_segments, give_separator, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
 
 _BASELINE_ROWS = 10_000
 _FEW = 64
-"""Training rows a class up to which frozen vectors told SST-2 better than training: model_cards/README.md."""
+"""Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
+SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in model_cards/README.md."""
 
 
 @dataclass(kw_only=True)
@@ -162,10 +163,16 @@ class Classification(Task):
             # All labels right is rarely reached early: it would not tell the first epochs apart.
             self.best = ("micro_f1", True)  # type: ignore[misc]
 
-    def advice(self) -> str | None:
+    def advice(self, frozen: bool = False) -> str | None:
         fewest = int(self._counts.min())
-        if fewest > _FEW:
+        if frozen == (fewest <= _FEW):
             return None
+        if frozen:
+            return (
+                f"{fewest:,} training rows of the rarest class: with more than {_FEW} a class training was better in "
+                "our measurements than frozen vectors (model_cards/README.md), and takes longer; try the recipe "
+                "*_adapter.py or *_finetune.py"
+            )
         return (
             f"{fewest} training rows of the rarest class: with up to {_FEW} a class frozen vectors were better in our "
             "measurements than training (model_cards/README.md), and take seconds; try the recipe *_features.py"
@@ -214,8 +221,9 @@ class Classification(Task):
 
     def notes(self, features: Dataset) -> list[str]:
         """Rows that took several windows, and pairs of which something was cut."""
-        long = sum(count > 1 for count in Counter(features["row"]).values())
-        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        row = column(features, "row")
+        long = int((np.bincount(row) > 1).sum())
+        cut = len(np.unique(row[column(features, "cut")]))
         notes = [f"overlapping windows were needed to read {_rows(long)} whole"] if long else []
         return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
 
@@ -227,7 +235,7 @@ class Classification(Task):
 
     def probabilities(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
         """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
-        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), np.asarray(features["row"])))
+        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), column(features, "row")))
         return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
 
     def score(
@@ -264,9 +272,14 @@ class Classification(Task):
         ]
         return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
 
-    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
-        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions)."""
-        return row_means(vectors, np.asarray(features["row"])).astype(np.float32)
+    def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).
+
+        Args:
+            vectors: (windows, dimensions).
+            row: of each window, (windows,); those of one row stand together.
+        """
+        return row_means(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes)."""
@@ -498,15 +511,16 @@ def row_means(values: np.ndarray, row: np.ndarray) -> np.ndarray:
 
     Args:
         values: (windows, classes).
-        row: of each window, (windows,); every row from 0 on has one.
+        row: of each window, (windows,); those of one row stand together.
 
     Returns:
-        (rows, classes).
+        (rows, classes), in the precision of `values`.
     """
-    counts = np.bincount(row)
-    sums = np.zeros((len(counts), values.shape[1]))
-    np.add.at(sums, row, values)
-    return sums / counts[:, None]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
+    if len(first) == len(row):
+        return values
+    counts = np.diff(np.r_[first, len(row)]).astype(values.dtype)
+    return np.add.reduceat(values, first, axis=0) / counts[:, None]
 
 
 def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:

@@ -13,7 +13,7 @@ from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 _MOST = 5
@@ -89,7 +89,7 @@ class ExtractiveSummarization(Task):
         )
 
     def notes(self, features: Dataset) -> list[str]:
-        cut = sum(features["cut"])
+        cut = int(column(features, "cut").sum())
         return [f"{cut:,} of {len(features):,} sentences were longer than the window and were cut"] if cut else []
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
@@ -98,9 +98,9 @@ class ExtractiveSummarization(Task):
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"logits": outputs.logits.float()}
 
-    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
+    def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
         """What the head reads of each sentence; see `in_document`."""
-        return in_document(vectors, np.asarray(features["row"]))
+        return in_document(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Whether each sentence is in the best summary, bool, (sentences, 1)."""

@@ -103,6 +103,14 @@ class QuestionAnswering(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return f"{row['question']}\n{row['context']}"
 
+    def advice(self, frozen: bool = False) -> str | None:
+        if not frozen:
+            return None
+        return (
+            "frozen vectors hardly tell which words answer a question: with the same rows training was far better in "
+            "our measurements (model_cards/README.md); try the recipe qa_adapter.py or qa_finetune.py"
+        )
+
     def adapt(self, tokenizer: Any, model: Any) -> None:
         """GPT-2 has no padding and no separator: its end-of-text token serves as both.
 
