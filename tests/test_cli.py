@@ -10,7 +10,7 @@ import pytest
 
 from tl_hub import cli
 from tl_hub.config import flag
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import RunStopped, UserError, first_line
 
 
 @dataclass(kw_only=True)
@@ -171,6 +171,20 @@ def test_help_shows_each_field_with_its_text_and_the_recipes_default(parse, caps
     for part in ("passes [5]", "peak rate, 100 % of it [5e-05]", "rows [none]", "shape [linear]", "rank [16]"):
         assert part in shown
     assert "--keep_all, --no-keep_all" in shown and "--preset {paper}" in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("wrong\nand more"), "wrong"),
+        (ValueError("\n  wrong\n"), "wrong"),
+        (ValueError(), "ValueError"),
+        (OSError(" \n"), "OSError"),
+        (ValueError("x" * 1000), "x" * 300),
+    ],
+)
+def test_the_first_line_of_an_error_is_never_empty(error, line):
+    assert first_line(error) == line
 
 
 def fails(error: BaseException) -> Callable[[], None]:

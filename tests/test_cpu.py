@@ -1,10 +1,18 @@
 """The CPU's dropout and attention against torch's own."""
 
+import os
+
 import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering
 
 from tl_hub import cpu
+
+
+def test_cores_are_counted_where_a_process_cannot_ask_for_its_own(monkeypatch):
+    assert cpu.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS has none
+    assert cpu.cores() == os.cpu_count()
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -5,6 +5,7 @@ of the model that is saved.
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def cores() -> int:
+    """How many cores this process may use. Only Linux tells which of the machine's they are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_memory() -> None:

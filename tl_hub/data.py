@@ -23,7 +23,7 @@ from datasets.table import InMemoryTable
 
 from tl_hub import hub, samples
 from tl_hub.config import RunConfig
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from tl_hub.tasks.base import Task
@@ -204,7 +204,7 @@ def _read(run: RunConfig, name: str) -> Data:
     try:
         loaded = datasets.load_dataset(name, run.dataset_config, revision=facts.revision)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--dataset {name} cannot be loaded: {_first(error)}") from error
+        raise UserError(f"--dataset {name} cannot be loaded: {first_line(error)}") from error
     parts = {split: Split(loaded[split]) for split in SPLITS if split in loaded}
     return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
 
@@ -219,7 +219,7 @@ def _read_file(path: str) -> Dataset:
     try:
         rows = _READERS[_suffix(file)](file)
     except (ValueError, OverflowError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
-        raise UserError(f"{path} cannot be read: {_first(error)}") from error
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from error
     if len(rows) == 0:
         raise UserError(f"{path} is empty")
     return rows
@@ -227,10 +227,6 @@ def _read_file(path: str) -> Dataset:
 
 def _suffix(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _text(file: Path) -> str:

@@ -29,3 +29,8 @@ class Checked(RunStopped):
     def __init__(self, message: str, facts: dict[str, Any]):
         super().__init__(message, exit_code=0)
         self.facts = facts
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 characters, or the name of its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tl_hub import samples
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, first_line
 from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
 from tl_hub.heads import Head
 from tl_hub.tasks.base import PAD_TO
@@ -307,7 +307,7 @@ def _base(model_id: str, base: dict[str, Any], folder: str | Path | None, fetch:
                 place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
             )
     except (OSError, ValueError) as error:
-        raise UserError(f"{model_id}: its base {base['id']} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{model_id}: its base {base['id']} cannot be loaded ({first_line(error)})") from error
     encoder = encoder_of(model)
     found = weights_sha256(encoder)
     if found != base["sha256"]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from tl_hub import hub, publishing, samples, verification
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, first_line
 from tl_hub.feature_model import FeatureModel
 from tl_hub.methods import adapter
 from tl_hub.record import DataFacts, RunRecord
@@ -69,9 +69,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         model = _model(folder, record)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{location} cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}"
-        ) from error
+        raise UserError(f"{location} cannot be loaded: {first_line(error)}") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
     if head_only and model.settings["in_document"]:

@@ -51,7 +51,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_raise_for_status, validate_repo_id
 
 from tl_hub import card, record, samples, verification
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.hub import model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
 from tl_hub.record import BaseModel, RunRecord
@@ -691,10 +691,10 @@ class _Repository:
         refused = re.search(r"HTTP status client error \((\d+)", str(error))  # all that Xet tells is in its text
         if response is None and refused and int(refused[1]) not in _PASSING:
             raise UserError(
-                f"{doing}: the Hub refuses the transfer by Xet ({_first_line(error)}); check the token's rights, or set"
+                f"{doing}: the Hub refuses the transfer by Xet ({first_line(error)}); check the token's rights, or set"
                 " HF_HUB_DISABLE_XET=1"
             ) from error
-        reason = f"the Hub answered {response.status_code}" if response is not None else _first_line(error)
+        reason = f"the Hub answered {response.status_code}" if response is not None else first_line(error)
         seconds = min(self.patience.wait * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(1, 1.5)
         if response is not None:
             seconds = max(seconds, _asked_to_wait(response))
@@ -708,7 +708,7 @@ class _Repository:
         time.sleep(seconds)
 
     def _refusal(self, error: Any) -> str:
-        says = error.server_message or _first_line(error)
+        says = error.server_message or first_line(error)
         ways = {
             401: "the Hub does not accept the token; `hf auth login` sets another",
             403: "the token may not do this; make one that may write at https://huggingface.co/settings/tokens",
@@ -1016,11 +1016,6 @@ def _asked_to_wait(response: httpx2.Response) -> float:
         r"\br=0;t=(\d+)", response.headers.get("RateLimit", "")
     )
     return float(found[found.lastindex or 0]) if found else 0.0
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:

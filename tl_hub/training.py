@@ -34,7 +34,7 @@ from tl_hub import cpu, hub, publishing, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
-from tl_hub.errors import Checked, RunStopped, UserError
+from tl_hub.errors import Checked, RunStopped, UserError, first_line
 from tl_hub.licenses import license_of
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
@@ -146,7 +146,7 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
     )
     cpu.keep_memory()
     # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle on a CPU.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(max(1, cpu.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return accelerator
 
 
@@ -184,7 +184,7 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
             **task.config_for(config.model_type),
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({_first(error)})") from error
+        raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({first_line(error)})") from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
             raise
@@ -670,7 +670,7 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
         config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({_first(error)})"
+            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({first_line(error)})"
         ) from error
     license_of(run.license, base.license)  # or a published result would break the base's terms
     if run.push_to:
@@ -686,14 +686,10 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         return str(folder), Base(run.model, "embedded", weights=tuple(folder.glob("*.safetensors")))
     folder = Path(run.model)
     if folder.is_dir():
-        weights = tuple(sorted(folder.glob("*.safetensors")))
+        weights = tuple(sorted(folder.glob("model*.safetensors")))
         if not weights:
             raise UserError(f"--model {run.model}: the folder holds no safetensors weights (*.safetensors)")
         license = license_in(folder)  # of one's own run
         return str(folder.resolve()), Base(folder.resolve().name, "local", license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_hub import card
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.record import RunRecord
 
 PROBE = "probe.safetensors"
@@ -165,8 +165,9 @@ def _load_back(record: RunRecord, repo: str | None = None, revision: str | None 
     from safetensors import safe_open
 
     import tl_hub
+    from tl_hub import cpu
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cpu.cores())
     tensors, expected_digests = dict[str, Any](), dict[str, str]()
     if Path(PROBE).is_file():  # it is not published
         with safe_open(PROBE, "pt") as file:
@@ -221,7 +222,7 @@ def _load_back(record: RunRecord, repo: str | None = None, revision: str | None 
         try:
             model = load()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            return {"error": f"{loader} cannot load it: {(str(error).strip() or repr(error)).splitlines()[0]}"}
+            return {"error": f"{loader} cannot load it: {first_line(error)}"}
         if not expected:
             continue
         with torch.no_grad():
