@@ -167,8 +167,9 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     record = RunRecord.load(run)
     record.metrics[0].value, record.metrics[0].low, record.metrics[0].high = 101.0, 100.5, 101.5
     record.save(run)
-    lied = command("verify", run, *files)
+    lied = command("verify", run, "--json", *files)
     assert lied.returncode == 1 and "accuracy 101 DOES NOT HOLD: found " in lied.stderr
+    assert [metric["name"] for metric in json.loads(lied.stdout)["metrics"] if not metric["holds"]] == ["accuracy"]
     told = tl_hub.verify(run, train_file=files[1], test_file=files[3])
     assert told["same_rows"] and [metric["name"] for metric in told["metrics"] if not metric["holds"]] == ["accuracy"]
 

@@ -233,6 +233,24 @@ def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):
         training.start(RunConfig(output_dir=str(tmp_path), **flags))
 
 
+@pytest.mark.parametrize("name", ["model", "train_file", "dataset"])
+def test_overwriting_takes_nothing_that_the_run_reads(tmp_path, name):
+    (tmp_path / training.LOG).write_text("")
+    inside = tmp_path / "mine.jsonl"
+    inside.write_text("rows")
+    with pytest.raises(UserError, match=f"--overwrite would delete --{name} .*mine.jsonl; give another --output_dir"):
+        training.start(RunConfig(output_dir=str(tmp_path), overwrite=True, **{name: str(inside)}))
+    assert inside.exists()
+
+
+def test_a_folder_below_a_file_is_refused_and_a_check_may_look_at_a_used_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written to"):
+        training.start(RunConfig(output_dir=str(tmp_path / "file" / "run")))
+    training.start(RunConfig(output_dir=str(tmp_path), check=True))
+    assert (tmp_path / "file").exists()
+
+
 def test_a_disk_too_small_is_refused_before_training(run, monkeypatch):
     monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("usage", (), {"free": 1000}))
     with pytest.raises(UserError, match="MiB are free, the run needs"):

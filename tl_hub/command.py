@@ -190,6 +190,8 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
             verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
             found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {anew}")
     if any(metric["holds"] is False for metric in report.get("metrics", [])):
+        if asked.json:
+            print(json.dumps(report, indent=2, ensure_ascii=False))
         raise RunStopped("; ".join(found), exit_code=1)
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")

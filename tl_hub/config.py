@@ -89,6 +89,8 @@ class RunConfig:
         for name in ("push_base", "push_every", "push_revision", "create_pr", "tag", "collection", "public", "dry_run"):
             if getattr(self, name) and not self.push_to:
                 raise UserError(f"--{name} needs --push_to owner/name")
+        if self.push_base and self.push_base == self.push_to:
+            raise UserError(f"--push_base and --push_to are both {self.push_to}; a base needs a repository of its own")
         for name in ("push_revision", "push_every"):
             if self.create_pr and getattr(self, name):
                 raise UserError(

@@ -222,6 +222,8 @@ def publish(
     folder = Path(folder)
     if create_pr and revision:
         raise UserError("--revision and --create_pr exclude each other; a pull request is made against main")
+    if push_base == repo:
+        raise UserError(f"--push_base is {repo} too; a base needs a repository of its own")
     check_ref("tag", tag)
     check_ref("revision", revision)
     hub = _Repository(repo, patience, say)

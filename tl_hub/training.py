@@ -108,12 +108,16 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
                 publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
     if run.resume and not (folder / STATE).is_dir():
         raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
-    if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite):
+    if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite or run.check):
         raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
     if run.overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / LOG).exists():
         raise UserError(f"--overwrite: {folder} holds files but no run ({LOG} is missing); give another --output_dir")
+    for name in ("model", "dataset", "train_file", "validation_file", "test_file") if run.overwrite else ():
+        given = getattr(run, name)
+        if given and Path(given).exists() and Path(given).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"--overwrite would delete --{name} {given}; give another --output_dir")
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not os.access(parent, os.W_OK):
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise UserError(f"--output_dir {folder} cannot be written to")
     license_of(run.license, None)  # its name; whether a base allows it is asked when that is looked at
     if run.push_to:
