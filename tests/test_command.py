@@ -183,6 +183,14 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     (accuracy,) = (metric for metric in report["metrics"] if metric["name"] == "accuracy")
     assert accuracy["found"] == pytest.approx(100 * sum(right) / 60)
     assert accuracy["low"] <= accuracy["found"] <= accuracy["high"]
+    record.data.splits["validation"], record.metrics[0].split = record.data.splits.pop("test"), "validation"
+    record.save(run)  # as of a run that had no test rows
+    alone = command("verify", run, "--json", "--test_file", tmp_path / "train.jsonl")
+    assert alone.returncode == 0, alone.stderr
+    (again,) = json.loads(alone.stdout)["metrics"]
+    assert again["found"] == accuracy["found"] and again["holds"] is None
+    record.data.splits["test"], record.metrics[0].split = record.data.splits.pop("validation"), "test"
+    record.save(run)
     said = command("verify", run, *other)
     assert f"accuracy {accuracy['found']:.4g} (" in said.stdout and " here, 101 on its own rows" in said.stdout
 

@@ -23,8 +23,9 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     """Load a run folder and the rows it was measured on, and compare each figure with the one on record.
 
     Args:
-        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes; the run's own data
-            where there are none and they are embedded or on the Hub.
+        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes, or `test_file` alone;
+            the run's own data where there are none and they are embedded or on the Hub. A `test_file` is what is
+            measured, else the split that the claims are of.
 
     Returns:
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
@@ -35,6 +36,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         UserError: the data are not there, or it is a run that can only be measured by its own recipe.
     """
     record = RunRecord.load(folder)
+    if source.get("test_file") and not source.get("train_file"):
+        source["train_file"] = source["test_file"]  # nothing is trained, so there need be no other rows
     given = [name for name, value in source.items() if value]
     if not given and record.data.source == "local":
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --train_file and its like")
@@ -63,17 +66,18 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
             task.labels = names  # in the order of the logits, which need not be that of the rows
         task.class_weights, task.label_smoothing = "none", 0.0  # of training alone, and these rows may lack classes
     data.encode(rows, task, pipe.tokenizer, pipe.model)
-    split = record.metrics[0].split if record.metrics else rows.final
+    claimed = record.metrics[0].split if record.metrics else rows.final
+    split = "test" if source.get("test_file") else claimed
     if split not in rows.splits:
         raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
     accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
     measured = rows.splits[split]
     score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
-    known = record.data.splits.get(split)
+    known = record.data.splits.get(claimed)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
     compared = []
     for claim in record.metrics:
-        if claim.name in score.metrics and claim.split == split:
+        if claim.name in score.metrics and claim.split == claimed:
             anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
             # A loop of one's own may state shares, not per cent.
             unit = 0.01 if record.command is None and claim.value <= 1 else 1.0
