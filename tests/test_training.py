@@ -181,8 +181,12 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(run):
         go(run, before=poison)
     state = load_file(Path(run.output_dir) / "checkpoint" / "weights.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    # As a kill leaves it that comes while a new state takes the place of the old one.
+    (Path(run.output_dir) / "checkpoint").rename(Path(run.output_dir) / "checkpoint.new")
+    (Path(run.output_dir) / "checkpoint.old").mkdir()
     _, history, _ = go(replace(run, resume=True, learning_rate=1e-4))
     assert history.step == 20 and log(run)[10]["learning_rate"] < 1e-4
+    assert not list(Path(run.output_dir).glob("checkpoint.*"))
 
 
 def test_a_state_of_another_method_is_refused(run):

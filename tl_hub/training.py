@@ -106,6 +106,10 @@ def start(run: RunConfig, method: Any = None) -> Accelerator:
         with PartialState().local_main_process_first():
             if not folder.is_dir() or not any(folder.iterdir()):
                 publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
+    if run.resume:
+        with PartialState().local_main_process_first():
+            if (folder / f"{STATE}.old").is_dir() and not (folder / STATE).exists():  # killed as `_Keeper.save` renamed
+                (folder / f"{STATE}.new").rename(folder / STATE)
     if run.resume and not (folder / STATE).is_dir():
         raise UserError(f"--resume: {folder} holds no interrupted run; leave --resume away to start one")
     if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.overwrite or run.check):
@@ -408,8 +412,8 @@ class _Keeper:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self, history: History) -> None:
-        """Replace the saved state; the old one stays until the new one is whole."""
-        new = self.folder.with_name(STATE + ".new")
+        """Replace the saved state; the old one stays until the new one is whole and in its place."""
+        new, old = self.folder.with_name(STATE + ".new"), self.folder.with_name(STATE + ".old")
         rank = self.accelerator.process_index
         if self.accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
@@ -431,8 +435,11 @@ class _Keeper:
         safetensors.torch.save_file(states, new / f"random_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            if self.folder.exists():
+                self.folder.rename(old)
             new.rename(self.folder)
+            shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
     def load(self) -> History:
