@@ -157,7 +157,8 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
         finally:
             with torch.no_grad():
                 encoder.embeddings.LayerNorm.bias -= 1
-        for place, name in ((features, "VERSION"), (torch, "__version__"), (transformers, "__version__")):
+        libraries = (features.torch, "__version__"), (features.transformers, "__version__")
+        for place, name in ((features, "VERSION"), *libraries):
             monkeypatch.setattr(place, name, "another")
             calls.clear()
             extracted(encoder, tokenizer, encoded)

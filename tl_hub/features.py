@@ -455,7 +455,6 @@ def _key(
     """128-bit hash of all that the vectors of a layer and pooling depend on.
 
     The token ids stand for the texts, the tokenizer and the windows.
-
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNREAD}
     facts = [VERSION, config, bf16, torch.__version__, transformers.__version__]
