@@ -11,8 +11,9 @@ The frozen model reads every window once; its vectors of all tokens are kept on 
 runs take them from (2 bytes a number: SQuAD with BERT-base takes about 21 GiB).
 
 Expect little: a linear head on fixed vectors hardly relates a question to a text. The run shows how much of the other
-recipes' result comes from training the model. Layers in the middle do better than the top one: `--layer 2` of 4, or 4
-of 6, cuts off those above, and the model that is saved is smaller.
+recipes' result comes from training the model. Layers in the middle do better than the top one: all are compared on
+some of the training contexts first, and those above the best one are cut off, so that the model that is saved is
+smaller. `--layer 4` names one.
 
 Rows are those of recipes/qa_finetune.py. Papers: feature extraction and fine-tuning, Peters et al. 2019,
 https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250.
@@ -54,7 +55,7 @@ def main() -> None:
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
     history = method.train(model, rows, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    score = method.score(model, rows, task, tokenizer, run, accelerator, history)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

@@ -20,7 +20,7 @@ from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.classification import SentimentAnalysis
 
 # The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model.
-RUN = RunConfig(output_dir="runs/sentiment_finetune", epochs=8, batch_size=32, learning_rate=5e-4)
+RUN = RunConfig(output_dir="runs/sentiment_finetune", epochs=14, batch_size=32, learning_rate=5e-4)
 TASK = SentimentAnalysis(max_length=128)
 METHOD = FineTune()
 

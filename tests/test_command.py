@@ -1,9 +1,7 @@
 """The tl-hub command: quick to start, one line for a mistake, JSON for scripts, and a folder that is checked."""
 
-import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +76,9 @@ def test_list_and_show(folder):
     assert "is not JSON" in listed[0] and listed[1].split() == [
         str(folder), "fine-tuned", "text-classification", "accuracy", "81.25",
     ]  # fmt: skip
-    (run,) = json.loads(command("list", folder.parent, "--json").stdout)
+    broken, run = json.loads(command("list", folder.parent, "--json").stdout)
+    assert broken["folder"] == str(folder.parent / "broken") and "is not JSON" in broken["error"]
+    assert "is not JSON" in command("list", folder.parent / "broken").stdout
     assert run["folder"] == str(folder) and run["metrics"] == RECORD["metrics"]
     assert json.loads(command("show", folder, "--json").stdout)["name"] == "mine"
     assert "accuracy" in command("show", folder).stdout
@@ -127,7 +127,18 @@ def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
     flags = ["--model", checkpoint_folders("bert"), "--train_rows", 8, "--output_dir", tmp_path / "run"]
     done = command("check", "--json", recipe, *flags)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["check"].startswith("checked, nothing trained: 8 train, ")
+    found = json.loads(done.stdout)
+    assert found["check"].startswith("checked, nothing trained: 8 train, ")
+    assert found["rows"]["train"] == 8 and found["steps"] > 0 and found["trainable_parameters"] > 0
+    assert found["seconds"] > 0 and found["memory_bytes"] > 2**20
+    features = command("check", "--json", ROOT / "recipes" / "sentiment_features.py", *flags, "--test_rows", 4,
+                       "--validation_rows", 4, "--layer", "1", "--pooling", "mean")  # fmt: skip
+    assert features.returncode == 0, features.stderr
+    found = json.loads(features.stdout)
+    assert found["cache_bytes"] == (8 + 4 + 4) * 32 * 2 and found["seconds"] > 0, "16 texts of one window, 32 wide"
+    assert "MiB of the cache" in found["check"]
+    spans = command("check", "--json", ROOT / "recipes" / "qa_features.py", *flags)
+    assert json.loads(spans.stdout)["cache_bytes"] > 0, spans.stderr
     wrong = command("check", recipe, "--epoch", 3)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag") and wrong.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
@@ -157,22 +168,12 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
         evaluation.remeasure(run, train_file=files[1])
     assert evaluation.remeasure(run, test_file=files[3]) == {k: report[k] for k in ("same_rows", "metrics")}
 
-    # A run without test rows, measured on rows that are some to another one.
-    record = RunRecord.load(run)
-    claims = [dataclasses.replace(metric, split="validation") for metric in record.metrics]
-    shutil.copytree(run, tmp_path / "validated")
-    splits = {name: part for name, part in record.data.splits.items() if name != "test"}
-    facts = dataclasses.replace(record.data, splits=splits)
-    dataclasses.replace(record, metrics=claims, data=facts).save(tmp_path / "validated")
-    elsewhere = evaluation.remeasure(tmp_path / "validated", train_file=files[1], test_file=files[3])
-    assert elsewhere["same_rows"] is False and {metric["holds"] for metric in elsewhere["metrics"]} == {None}
-    assert [metric["found"] for metric in elsewhere["metrics"]] == [metric["found"] for metric in report["metrics"]]
-
     record = RunRecord.load(run)
     record.metrics[0].value, record.metrics[0].low, record.metrics[0].high = 101.0, 100.5, 101.5
     record.save(run)
-    lied = command("verify", run, *files)
+    lied = command("verify", run, "--json", *files)
     assert lied.returncode == 1 and "accuracy 101 DOES NOT HOLD: found " in lied.stderr
+    assert [metric["name"] for metric in json.loads(lied.stdout)["metrics"] if not metric["holds"]] == ["accuracy"]
     told = tl_hub.verify(run, train_file=files[1], test_file=files[3])
     assert told["same_rows"] and [metric["name"] for metric in told["metrics"] if not metric["holds"]] == ["accuracy"]
 
@@ -186,6 +187,14 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     (accuracy,) = (metric for metric in report["metrics"] if metric["name"] == "accuracy")
     assert accuracy["found"] == pytest.approx(100 * sum(right) / 60)
     assert accuracy["low"] <= accuracy["found"] <= accuracy["high"]
+    record.data.splits["validation"], record.metrics[0].split = record.data.splits.pop("test"), "validation"
+    record.save(run)  # as of a run that had no test rows
+    alone = command("verify", run, "--json", "--test_file", tmp_path / "train.jsonl")
+    assert alone.returncode == 0, alone.stderr
+    (again,) = json.loads(alone.stdout)["metrics"]
+    assert again["found"] == accuracy["found"] and again["holds"] is None
+    record.data.splits["test"], record.metrics[0].split = record.data.splits.pop("validation"), "test"
+    record.save(run)
     said = command("verify", run, *other)
     assert f"accuracy {accuracy['found']:.4g} (" in said.stdout and " here, 101 on its own rows" in said.stdout
 

@@ -272,7 +272,22 @@ def test_a_folder_of_splits_is_a_data_set(tmp_path):
         "validation": ROWS[:3],
         "test": ROWS[3:5],
     }
+    assert list(loaded.splits) == list(data.SPLITS)
     assert (loaded.source, loaded.kind, loaded.final, loaded.held_out) == (tmp_path.name, "local", "test", False)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_what_is_learned_in_encoding_comes_from_the_training_rows(tmp_path, checkpoints, held_out):
+    """In whichever order a folder lists its files: here the length of the longest answer."""
+    long = "the boat leaves at ten and the train at noon"
+    answers = {"test": long, "train": "ten"} | ({} if held_out else {"validation": long})
+    for name, answer in answers.items():
+        write(tmp_path / f"{name}.jsonl", [row("When?", long, answer)] * 20)
+    task = QuestionAnswering()
+    loaded = data.load(RunConfig(dataset=str(tmp_path)), task)
+    model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
+    data.encode(loaded, task, tokenizer, model)
+    assert task.max_answer_length == len(tokenizer("ten", add_special_tokens=False)["input_ids"])
 
 
 def test_a_folder_without_splits_is_refused(tmp_path):

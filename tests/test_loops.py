@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -448,3 +450,91 @@ def test_a_batch_that_the_model_does_not_read_is_refused(tmp_path, classifier):
     model, tokenizer = classifier()
     with raises("the batch has ids; BertForSequenceClassification reads .*input_ids"):
         RunFolder(tmp_path / "run", data=DATA).write(model, tokenizer, {"ids": torch.ones(1, 2)}, [])
+
+
+ADAPTER = """
+import json, sys
+import peft, torch, transformers
+import tl_hub
+from huggingface_hub import HfApi
+from tl_hub import publishing
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.record import DataFacts, RunRecord
+
+source, root = sys.argv[1:]
+api = HfApi()
+api.create_repo("alice/start")
+api.upload_folder(repo_id="alice/start", folder_path=source)
+model = transformers.AutoModelForSequenceClassification.from_pretrained("alice/start")
+tokenizer = transformers.AutoTokenizer.from_pretrained("alice/start")
+model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2))
+data = DataFacts(id="rows.csv", source="local")
+folder = tl_hub.RunFolder(f"{root}/run", data=data, license="mit", settings={"max_length": 128})
+batch = tokenizer(["The river rises.", "A road"], padding=True, return_tensors="pt")
+folder.write(model, tokenizer, batch, [])
+pinned = json.load(open(f"{root}/run/adapter_config.json"))["revision"]
+said = []
+print(json.dumps("ready"), flush=True)
+input()  # the faults are set
+done = tl_hub.publish(f"{root}/run", "alice/mine", patience=publishing.Patience(wait=0.01), say=said.append)
+print(json.dumps([pinned, RunRecord.load(f"{root}/run").base.revision, done.verification, said]), flush=True)
+input()
+api.upload_file(repo_id="alice/start", path_in_repo="config.json", path_or_fileobj=b"{}")  # main goes on
+publishing.time.sleep = lambda seconds: None
+ask = tl_hub.pipeline("alice/mine")
+print(json.dumps(ask("The river rises.")["label"]), flush=True)
+input()
+try:
+    tl_hub.pipeline("alice/mine")
+except (RunStopped, UserError) as error:
+    print(json.dumps([type(error).__name__, str(error)]), flush=True)
+"""
+
+
+def test_an_adapter_of_ones_own_loop_is_pinned_and_no_connection_undoes_its_push(tmp_path, checkpoint_folders):
+    with HubServer() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
+        process = subprocess.Popen(
+            [sys.executable, "-c", ADAPTER, str(checkpoint_folders("bert")), str(tmp_path)],
+            env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+
+        def told() -> Any:
+            line = process.stdout.readline()
+            return json.loads(line) if line else pytest.fail(process.stderr.read())
+
+        def go_on() -> None:
+            process.stdin.write("\n")
+            process.stdin.flush()
+
+        try:
+            assert told() == "ready"
+            revision = hub.model("alice/start").at("main").id
+            shutil.rmtree(tmp_path / "home" / "hub")  # the base comes from the Hub again, whose first answer fails
+            hub.fail("GET /alice/start/.*model.safetensors", 503)
+            hub.fail("GET /alice/mine/.*adapter_model.safetensors", 503)
+            go_on()
+            pinned, stated, checked, said = told()
+            assert pinned == stated == revision
+            assert checked["max_difference"] <= verification.TOLERANCE and checked["loaded_by"] == [
+                "transformers",
+                "peft",
+            ]
+            assert sum("again in" in line for line in said) == 2 and not any(fault.count for fault in hub.faults), said
+            assert len(hub.model("alice/mine").history("main")) == 2
+            hub.fail("GET /alice/mine/.*adapter_model.safetensors", 503)
+            hub.fail("GET .*/alice/mine/tree/", 503)
+            go_on()
+            assert told() in ("LABEL_0", "LABEL_1"), "with the base as it was"
+            assert not any(fault.count for fault in hub.faults)
+            shutil.rmtree(tmp_path / "home" / "hub" / "models--alice--mine")
+            hub.fail("(GET|HEAD) /alice/mine/resolve/", 503, count=999)
+            go_on()
+            kind, message = told()
+            assert kind == "RunStopped" and "download alice/mine: " in message and "\n" not in message, message
+            process.wait(60)
+        finally:
+            process.kill()
+            process.communicate()

@@ -33,6 +33,12 @@ def test_the_metric_is_the_mean_of_the_rows():
     assert computed == pytest.approx({name: values.mean() for name, values in rows.items()})
 
 
+def test_a_single_reference_may_be_a_text():
+    flat = SquadMetric().compute(predictions=["Paris", "", "x"], references=["paris", "", ""])
+    assert flat == SquadMetric().compute(predictions=["Paris", "", "x"], references=[["paris"], [], []])
+    assert flat["exact_match"] == pytest.approx(200 / 3)
+
+
 def test_interval_of_a_proportion_is_near_the_normal_one():
     scores = np.repeat([0.0, 100.0], [300, 700])
     low, high = bootstrap_interval(scores)

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import socket
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.record import RunRecord
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
@@ -39,14 +42,14 @@ import tl_hub
 from tl_hub import publishing
 from tl_hub.errors import RunStopped, UserError
 for line in sys.stdin:
-    asked, said = json.loads(line), []
+    asked, said = {"load_back": False} | json.loads(line), []  # most weights here are of no model
     patience = publishing.Patience(wait=0.01, timeout=asked.pop("timeout", 20))
     try:
         answer = vars(tl_hub.publish(**asked, patience=patience, say=said.append))
     except (UserError, RunStopped) as error:
         answer = {"error": str(error), "kind": type(error).__name__}
     answer["torch"] = "torch" in sys.modules
-    print(json.dumps({**answer, "said": said}), flush=True)
+    print(json.dumps({**answer, "said": said}, default=vars), flush=True)
 """
 
 
@@ -209,9 +212,22 @@ def test_a_dry_run_tells_and_changes_nothing(hub, push, tmp_path):
     before = len(hub.log)
     changed = push(write_run(tmp_path / "run", 1), "alice/wet", dry_run=True)
     assert sorted(changed["sent"]) == ["README.md", "model.safetensors", "run.json"]
-    assert any(re.fullmatch(r" +same +config.json \(22 bytes\)", line) for line in changed["said"])
+    assert any(re.fullmatch(r" +unchanged +config.json \(22 bytes\)", line) for line in changed["said"])
     assert not [line for line in hub.log[before:] if not line.startswith(("GET", "HEAD"))]
     assert hub.model("alice/wet").at("main").id == commit
+    size = (tmp_path / "run" / "config.json").stat().st_size
+    assert {"path": "config.json", "size": size, "state": "unchanged"} in changed["files"]
+    told = push(folder, "alice/wet", dry_run=True, create_pr=True)["said"]
+    assert "alice/wet is there; a commit to a new pull request would hold:" in told
+    told = push(folder, "alice/wet", dry_run=True, revision="dev", tag="v1")["said"]
+    assert any("a commit to dev, a branch that would be made, would hold:" in line for line in told), told
+    assert "  tag v1" in told
+    push(folder, "alice/wet", tag="v1")
+    other = write_run(tmp_path / "run", 2)
+    assert "--tag v1: the tag is there" in push(other, "alice/wet", dry_run=True, tag="v1")["error"]
+    for flag, name in (("tag", "v 1"), ("revision", "a..b"), ("collection", "alice/no-such-1a2b")):
+        answer = push(folder, "alice/wet", dry_run=True, **{flag: name})
+        assert answer["kind"] == "UserError" and answer["error"].startswith(f"--{flag} "), answer
 
 
 # What a push asks, in its order; `options` bring a route about.
@@ -317,6 +333,24 @@ def test_a_server_that_says_nothing_is_given_up_and_asked_again(hub, push, tmp_p
     assert len(hub.model("alice/slow").history("main")) == 2
 
 
+def test_what_is_no_answer_of_the_hub_is_asked_again_and_what_it_answers_is_told(hub, push, tmp_path):
+    """A page of a gateway says nothing of the card; the Hub's own refusals are told in full."""
+    folder = write_run(tmp_path / "run")
+    hub.fail("POST /api/validate-yaml", 504, html=True)
+    assert "error" not in push(folder, "alice/answers") and holds(hub.model("alice/answers"), folder)
+    for route in ("POST .*/commit/", "POST .*/preupload/"):
+        hub.fail(route, 400)
+        answer = push(write_run(folder, 1), "alice/answers")
+        assert answer["kind"] == "UserError" and "the Hub refuses it (400: " in answer["error"], answer
+        assert "injected" in answer["error"] and "\n" not in answer["error"]
+    repo = hub.model("alice/answers")
+    files = dict(repo.at("main").files)
+    readme = files["README.md"].content.decode().replace("---\n", "---\nthumbnail: 5\nwidget: none\n", 1)
+    repo.commit("refs/heads/main", files | {"README.md": type(files["README.md"])(readme.encode())}, "edit", "", "a")
+    refused = push(folder, "alice/answers")["error"]
+    assert 'Invalid metadata in README.md. - "thumbnail" must be a string - "widget" must be an array' in refused
+
+
 def test_two_pushers_at_once_leave_one_of_both_runs_whole(hub, push, tmp_path):
     other = Pusher(hub.url, WRITE, tmp_path / "home")
     try:
@@ -380,6 +414,39 @@ def test_what_a_person_wrote_into_the_card_stays(hub, push, tmp_path):
     assert again["sent"] == [] and again["notes"] == []
 
 
+def test_what_a_person_wrote_into_the_folder_is_published_and_kept(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "README.md").write_text("---\ntags: mine\nlicense: apache-2.0\n---\n\n# Hello\n\nBy hand.")
+    answer = push(folder, "alice/own-card")
+    assert any("the card in the folder is not from tl_hub" in note for note in answer["notes"])
+    assert "the card in the folder says license apache-2.0; replaced by the run's mit" in answer["notes"]
+    text = texts(hub.model("alice/own-card"))["README.md"].decode()
+    assert "| 50 |" in text and text.endswith("# Hello\n\nBy hand.\n")
+    assert yaml.safe_load(text.split("---")[1])["tags"] == ["tl_hub", "fine-tuning", "mine"]
+    assert push(folder, "alice/own-card")["sent"] == []
+    said: list[str] = []
+    card.write(folder, say=said.append)
+    assert "By hand." in (folder / "README.md").read_text() and len(said) == 2
+    card.write(folder, say=said.append)
+    assert len(said) == 2 and (folder / "README.md").read_text().count("By hand.") == 1
+    assert push(folder, "alice/own-card")["notes"] == []
+    # Both sides are changed: nothing of either is lost, once.
+    repo = hub.model("alice/own-card")
+    files = dict(repo.at("main").files)
+    there = files["README.md"].content.replace(b"By hand.", b"By another hand.")
+    repo.commit("refs/heads/main", files | {"README.md": type(files["README.md"])(there)}, "edit", "", "alice")
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("By hand.", "By my hand."))
+    assert any("both are kept" in note for note in push(folder, "alice/own-card")["notes"])
+    again = push(folder, "alice/own-card")
+    assert again["sent"] == [] and again["notes"] == []
+    text = texts(repo)["README.md"].decode()
+    assert text.count("By my hand.") == text.count("By another hand.") == 1
+    form = "---\ntags: [x:/home/anna/base]\n---\n\n# Model Card for Model ID\n\n[More Information Needed]"
+    (folder / "README.md").write_text(form)
+    card.write(folder, say=said.append)
+    assert "anna" not in (folder / "README.md").read_text() and "PEFT's form" in said[-1]
+
+
 def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_path):
     folder = write_run(tmp_path / "run")
     for number in (1, 2):
@@ -421,6 +488,26 @@ def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, push, tmp_pat
         ("config.json", '{"from": "/kaggle/working/base"}', "a path of a machine (/kaggle/working/base)"),
         ("config.json", '{"from": "/content/drive/MyDrive/base"}', "a path of a machine (/content/drive/MyDrive/base)"),
         ("config.json", '{"from": "/data/anna/base"}', "a path of a machine (/data/anna/base)"),
+        ("config.json", '{"from": "file:///home/anna/base"}', "(file:///home/anna/base)"),
+        ("config.json", '{"from": "~/secret/base"}', "(~/secret/base)"),
+        ("config.json", '{"from": "/content/x.csv"}', "(/content/x.csv)"),
+        ("config.json", '{"from": "/data/x.csv"}', "(/data/x.csv)"),
+        ("config.json", '{"from": "cache_dir:/home/anna/x"}', "(/home/anna/x)"),
+        ("config.json", '{"from": "/nfs/anna/x"}', "(/nfs/anna/x)"),
+        ("config.json", json.dumps({"from": "D:\\models\\x"}), "a path of a machine"),
+        ("chat_template.jinja", "D:\\models\\x", "(D:\\models\\x)"),
+        ("config.json", json.dumps({"from": "\\\\nas\\share\\x"}), "a path of a machine"),
+        ("chat_template.jinja", "\\\\server\\share\\x", "a path of a machine"),
+        ("config.json", '{"token": "' + "0a" * 20 + '"}', "a secret"),
+        ("config.json", '{"client_secret": "' + "aB3d" * 10 + '"}', "a secret"),
+        ("config.json", '{"wandb_key": "' + "0a" * 20 + '"}', "a secret"),
+        ("config.json", '{"x": "hf_oauth_' + "aB3-" * 8 + '"}', "a secret (hf_oau...)"),
+        ("config.json", '{"x": "hf_jwt_' + "aB3." * 8 + '"}', "a secret (hf_jwt...)"),
+        (
+            "config.json",
+            '{"x": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"}',
+            "(eyJhbG...)",
+        ),
         ("generation_config.json", r'{"from": "C:\\Users\\anna\\base"}', "a path of a machine"),
         ("model.safetensors", weights(0, source="/root/base").decode("latin-1"), "a path of a machine (/root/base)"),
         ("config.json", '{"auto_map": {"AutoModel": "own.Model"}}', "auto_map"),
@@ -443,9 +530,19 @@ def test_what_only_looks_like_a_secret_or_a_path_is_published(hub, push, tmp_pat
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "run.json").read_text())
     said = "GET /data/{id}, yes/no, /content, 0a" + "0a" * 19 + ", https://example.org:8080/a@b, password: none, 3/4"
+    said += ", Q:\nIt\nis, ~3/4, https://example.org/data/x.csv, token: none, \\\\alpha, /data/, a token:\n" + "x" * 41
     (folder / "run.json").write_text(json.dumps(record | {"settings": {"prompt": said}}))
     push(folder, "alice/prose")
     assert said in json.loads(texts(hub.model("alice/prose"))["run.json"])["settings"]["prompt"]
+
+
+def test_what_comes_with_the_package_holds_no_secret_and_no_path():
+    root = Path(publishing.__file__).parent
+    files = [file for place in (root / "samples").glob("*/config.json") for file in place.parent.iterdir()]
+    files += [file for file in (root.parent / "model_cards").iterdir() if file.suffix != ".jsonl"]
+    assert len(files) > 25
+    for file in files:
+        publishing._scan(file.name, file, file.parent)
 
 
 def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):
@@ -462,6 +559,21 @@ def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, 
     for method in (FeatureExtraction(), Adapter()):
         with pytest.raises(UserError, match="--push_base"):
             training.start(run, method)
+
+
+def test_a_license_is_asked_for_before_training(tmp_path, checkpoint_folders):
+    """And that of a base that is one's own run is the one it states."""
+    folder = str(tmp_path / "run")
+    with pytest.raises(UserError, match="--license free is not an identifier"):
+        training.start(RunConfig(output_dir=folder, license="free"), FromScratch())
+    with pytest.raises(UserError, match="the license is not known; give --license"):
+        training.start(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
+    base = tmp_path / "base"
+    shutil.copytree(checkpoint_folders("bert"), base)
+    facts = json.loads((write_run(tmp_path / "facts", license="cc-by-nc-4.0") / "run.json").read_text())
+    (base / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="--license mit: the base model is under cc-by-nc-4.0"):
+        training.family_of(RunConfig(output_dir=folder, model=str(base), license="mit"))
 
 
 def test_a_link_is_not_followed(push, tmp_path):
@@ -515,6 +627,20 @@ def test_a_license_must_be_known_and_allowed(push, tmp_path):
     assert "which what is made from it must keep" in push(folder, "alice/license")["error"]
 
 
+def test_a_base_published_on_the_way_keeps_its_own_license(hub, push, tmp_path):
+    base = write_run(tmp_path / "base", license="cc-by-nc-4.0")
+    folder = adapter_run(tmp_path / "run", base, "local")
+    answer = push(folder, "alice/relabelled", push_base="alice/nc-base")
+    assert "--license mit: the base model is under cc-by-nc-4.0" in answer["error"], answer
+    assert not {("model", "alice/nc-base"), ("model", "alice/relabelled")} & hub.repos.keys()
+    assert "error" not in push(folder, "alice/relabelled", push_base="alice/nc-base", license="cc-by-nc-4.0")
+    for name in ("nc-base", "relabelled"):
+        assert (
+            yaml.safe_load(texts(hub.model(f"alice/{name}"))["README.md"].decode().split("---")[1])["license"]
+            == "cc-by-nc-4.0"
+        )
+
+
 def test_branch_tag_and_pull_request(hub, push, tmp_path):
     push(write_run(tmp_path / "run"), "alice/refs")
     repo = hub.model("alice/refs")
@@ -559,6 +685,10 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     assert not any(str(tmp_path).encode() in text for text in [*texts(adapter).values(), *texts(published).values()])
     again = push(folder, "alice/adapter", push_base="alice/base")
     assert again["sent"] == [] and len(published.history("main")) == 2
+    dry = push(folder, "alice/adapter", push_base="alice/base", dry_run=True)
+    assert dry["sent"] == [] == dry["base"]["sent"] and dry["revision"] == again["revision"], dry["said"]
+    assert "alice/base is there; main holds all of it:" in dry["said"]
+    assert any(re.fullmatch(r" +unchanged +model.safetensors \([\d,]+ bytes\)", line) for line in dry["said"])
 
     merged = adapter_run(tmp_path / "merged", base, "local", kind="merged")
     push(merged, "alice/merged")
@@ -569,6 +699,14 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/another", "revision": null}')
     answer = push(other, "alice/other")
     assert "names the base alice/another, and run.json alice/base" in answer["error"], answer
+    facts = json.loads((other / "run.json").read_text())
+    facts["base"]["revision"] = published.at("main").id
+    (other / "run.json").write_text(json.dumps(facts))
+    (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/base", "revision": null}')
+    assert "names revision None of the base alice/base, and run.json" in push(other, "alice/other")["error"]
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    answer = push(folder, "alice/other", push_base="alice/empty")
+    assert "no weights in safetensors" in answer["error"] and ("model", "alice/empty") not in hub.repos
     gone = push(adapter_run(tmp_path / "run", "alice/no-such-base", "hub"), "alice/other")
     assert "alice/no-such-base is not on the Hub" in gone["error"] and ("model", "alice/other") not in hub.repos
 
@@ -609,10 +747,12 @@ assert there.settings["base"]["id"] == "alice/head-base" and "path" not in there
 there.push_to_hub("alice/mixin", private=True)
 same(tl_hub.FeatureModel.from_pretrained("alice/mixin"), local)
 embedded = tl_hub.FeatureClassifier("tiny:bert", **options).fit(texts, classes).model_
-said = []
-publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head", push_base="alice/no-base", say=said.append)
-assert any("alice/no-base is not needed" in line for line in said), said
+publishing.publish(run("tiny", embedded, "embedded"), "alice/tiny-head", load_back=False)
 same(tl_hub.FeatureModel.from_pretrained("alice/tiny-head"), embedded)
+publishing.publish(folder / "tiny", "alice/tiny-head", push_base="alice/tiny-bert", load_back=False)
+there = tl_hub.FeatureModel.from_pretrained("alice/tiny-head")
+assert there.settings["base"]["id"] == "alice/tiny-bert", there.settings["base"]
+same(there, embedded)
 # The base's main branch goes on; the head keeps to its own revision, and refuses what stands there now.
 other = transformers.AutoModel.from_pretrained(base)
 with torch.no_grad():
@@ -644,28 +784,37 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(hub,
     assert {"head.safetensors", "config.json", "tokenizer.json", "run.json"} <= set(texts(hub.model("alice/head")))
     assert "model.safetensors" not in texts(hub.model("alice/head")), "the base is not in it"
     assert {"head.safetensors", "config.json", "README.md"} <= set(texts(hub.model("alice/mixin")))
-    assert ("model", "alice/refused") not in hub.repos and ("model", "alice/no-base") not in hub.repos
-    for name in ("head", "head-base", "mixin", "tiny-head"):
+    assert ("model", "alice/refused") not in hub.repos
+    for name in ("head", "head-base", "mixin", "tiny-head", "tiny-bert"):
         assert not any(str(tmp_path).encode() in text for text in texts(hub.model(f"alice/{name}")).values()), name
 
 
 def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, checkpoints):
     """A real model with its probe: first right, then with weights that are not those the probe was made with."""
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
-    folder = write_run(tmp_path / "run")
+    loaded = {"loaded_by": ["transformers"], "max_difference": 0.0}
+    folder = write_run(tmp_path / "run", verification=loaded)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
-    answer = push(folder, "alice/real")
+    answer = push(folder, "alice/real", load_back=True)
     repo = hub.model("alice/real")
     assert answer["verification"]["max_difference"] == 0 and verification.PROBE not in texts(repo)
     right = texts(repo)
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
-    RunRecord.load(folder).save(folder)
-    answer = push(folder, "alice/real", tag="v1")
+    record = RunRecord.load(folder)
+    replace(record, verification=None).save(folder)
+    answer = push(folder, "alice/real", load_back=True)
+    assert answer["kind"] == "Mismatch" and "classifier.weight" in answer["error"] and len(repo.history("main")) == 2
+    record.save(folder)  # as of a folder that was loaded back before its weights were changed
+    answer = push(folder, "alice/real", tag="v1", load_back=True)
     assert answer["kind"] == "RunStopped" and "classifier.weight" in answer["error"] and "undone" in answer["error"]
     assert texts(repo) == right and len(repo.history("main")) == 4 and "refs/tags/v1" not in repo.refs
+    # As after a push that was killed before it could look: the next one finds nothing to send, and a wrong model.
+    assert "error" not in push(folder, "alice/real")
+    answer = push(folder, "alice/real", load_back=True)
+    assert "undone" in answer["error"] and texts(repo) == right and len(repo.history("main")) == 6
 
 
 def test_a_card_merged_twice_is_the_same(tmp_path):

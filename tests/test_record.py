@@ -186,6 +186,11 @@ WRONG = [
     ("method.rank", 8, "rank"),
     ("config", {"x=__import__('os').getcwd(), y": 1}, "config"),  # it becomes code of the card's snippet
     ("config", {"trust_remote_code": True}, "trust_remote_code"),
+    ("config", {"attn_implementation": "someone/kernel"}, "attn_implementation"),  # would be downloaded, and run
+    ("settings", {"max_length": "8, **(__import__('os').getcwd() and {})"}, "settings.max_length"),  # code of the card
+    ("settings", {"max_source_length": True}, "settings.max_source_length"),
+    ("settings", {"max_target_length": "1"}, "settings.max_target_length"),
+    ("settings", {"beams": [1]}, "settings.beams"),
     ("seed", 1, "seed"),
 ]
 

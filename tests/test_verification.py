@@ -199,6 +199,18 @@ def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
     replace(record, pipeline_tag="token-classification").save(tmp_path)
     with pytest.raises(UserError, match="no token-classification"):
         tl_hub.pipeline(tmp_path)
+    shutil.copy(folders("bert", FineTune()) / "model.safetensors", tmp_path)
+    for name in ("cached_file", "AutoConfig", "AutoModelForNothing"):
+        replace(record, auto_class=name).save(tmp_path)
+        with pytest.raises(UserError, match=f"was made for {name}, which is no class of models"):
+            tl_hub.pipeline(tmp_path)
+    own = tmp_path / "own"  # of a loop that tells no more of how it cut its texts
+    shutil.copytree(folders("bert", FineTune()), own)
+    replace(record, settings={"max_length": 128}).save(own)
+    assert tl_hub.pipeline(own).task.doc_stride == 32
+    (own / "run.json").write_text((own / "run.json").read_text().replace("128", '"long"'))
+    with pytest.raises(UserError, match="settings.max_length: 'long' is not of type 'integer'"):
+        tl_hub.pipeline(own)
     ask = tl_hub.pipeline(folders("bert", FineTune()))
     with pytest.raises(UserError, match="2 questions and 1 contexts"):
         ask(["a", "b"], ["c"])

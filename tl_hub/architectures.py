@@ -22,6 +22,10 @@ class Architecture:
         prefix_tasks: the same, where trained keys and values may stand before those of the input, in each layer.
         fan_in_fan_out: weights are stored (in, out), as GPT-2's Conv1D does, not (out, in).
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with.
+        marks: the tokenizer marks where a text ends; where not, two texts run together.
+        encoder_decoder: a text is made from another one that an encoder reads; others go on with it as a prompt.
+        left_to_right: values of the configuration by which a model that was pretrained in random orders reads from left
+            to right. Its own loss and `generate` are not made for that.
         layers: regular expression for the part of a parameter's name that tells its transformer layer.
         padding_side: where positions (GPT-2) or the place of the class token (XLNet) want the padding.
         null_token: the special token whose place in a window stands for "no answer here" in extractive QA. It must
@@ -29,6 +33,7 @@ class Architecture:
         blocks: where the list of layers stands in the part that reads texts (`features.encoder_of`).
         poolings: ways to make one vector of a layer's token vectors that suit the family, the usual one first. The
             first token of a causal model has seen nothing; T5 and XLNet have their special token last.
+        final_norm: the norm beside `blocks` that the top layer's vectors go through; None where there is none.
         time_major: layers pass (length, batch, hidden) on, not (batch, length, hidden).
     """
 
@@ -43,11 +48,18 @@ class Architecture:
     token_type_ids: bool = False
     padding_side: Literal["left", "right"] = "right"
     null_token: Literal["cls", "eos"] = "cls"
+    final_norm: str | None = None
     time_major: bool = False
+    marks: bool = True
+    encoder_decoder: bool = False
+    left_to_right: dict[str, Any] = field(default_factory=dict)
     lora_parameters: tuple[str, ...] = ()
     prompt_tasks: dict[str, str] = field(default_factory=dict)
     prefix_tasks: dict[str, str] = field(default_factory=dict)
 
+
+_BESIDE = ("qa_outputs.", "lm_head.")
+"""Heads of models that hold the parts of the base themselves, as T5's do for question answering and generation."""
 
 ARCHITECTURES = {
     "bert": Architecture(
@@ -78,9 +90,11 @@ ARCHITECTURES = {
             "GPT2LMHeadModel": "CAUSAL_LM",
         },
         blocks="h",
+        final_norm="ln_f",
         poolings=("mean", "last", "max"),
         fan_in_fan_out=True,
         null_token="eos",
+        marks=False,
     ),
     "t5": Architecture(
         # wi is the feed-forward of the first T5, wi_0 and wi_1 that of version 1.1.
@@ -93,8 +107,10 @@ ARCHITECTURES = {
         prompt_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
         prefix_tasks={"T5ForConditionalGeneration": "SEQ_2_SEQ_LM"},
         blocks="block",
+        final_norm="final_layer_norm",
         poolings=("mean", "last", "max"),
         null_token="eos",
+        encoder_decoder=True,
     ),
     "xlnet": Architecture(
         # Attention is stored as raw parameters: only the feed-forward layers are modules that PEFT can wrap, and the
@@ -110,6 +126,7 @@ ARCHITECTURES = {
         time_major=True,
         token_type_ids=True,
         padding_side="left",
+        left_to_right={"attn_type": "uni"},
         # No prompt: it would stand before the padding, which would put it further from the text it is to act on.
     ),
 }
@@ -126,6 +143,12 @@ def architecture_of(model_type: str, model: str) -> Architecture:
     return ARCHITECTURES[model_type]
 
 
+def longest_input(config: Any) -> int | None:
+    """Tokens of the longest input that a model of this configuration reads; None if there is no limit."""
+    longest = getattr(config, "max_position_embeddings", None)  # T5 has none, XLNet says -1
+    return longest if longest and longest > 0 else None
+
+
 def layer_groups(model: Any) -> list[list[str]]:
     """Names of the parameters by layer, from the input to the output: the embeddings, then a list a layer.
 
@@ -137,7 +160,7 @@ def layer_groups(model: Any) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     current = None
     for name, _ in model.named_parameters():
-        if name.startswith(inside):
+        if name.startswith(inside) and not name.startswith(_BESIDE):
             found = layers.search(name)
             if found and found.group() != current:
                 current = found.group()

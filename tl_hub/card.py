@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ _DOES = {
     "translation": "translates texts",
 }
 READS = {
+    "fill-mask": ("text",),
     "question-answering": ("question", "context"),
     "summarization": ("text",),
     "text-classification": ("text",),
@@ -83,6 +84,8 @@ _PATH = re.compile(r"""(?<![\w.:/\\~-])(?:file://)?(?:~|[A-Za-z]:)?[/\\]+(?:[^\s
 _PART = re.compile(
     r"<!-- tl_hub: (?P<name>[^\n]*) (?P<digest>[0-9a-f]{12}) -->\n(?P<text>.*?)\n<!-- tl_hub end -->", re.DOTALL
 )
+_UNFILLED = "# Model Card for Model ID"
+"""How the forms begin that PEFT writes into a folder."""
 _LIBRARIES = {"FeatureModel": "tl_hub", "SentenceTransformer": "sentence-transformers"}
 """Classes that are not of transformers, and the Hub's name of their library."""
 _MEASURED = ("base_model", "base_model_relation", "datasets", "library_name", "metrics", "model-index", "pipeline_tag")
@@ -90,11 +93,12 @@ _MEASURED = ("base_model", "base_model_relation", "datasets", "library_name", "m
 _MARKUP = re.compile(r"[\\`*<\[\]~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
 
-def write(folder: str | Path, repo: str | None = None) -> Path:
-    """Write the README.md of a run folder, and `.eval_results/`, in place of those that are there.
+def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None] = print) -> Path:
+    """Write the README.md of a run folder, and `.eval_results/`; of a README.md that is there, see `merge`.
 
     Args:
         repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
+        say: is told what a person should look at.
 
     Raises:
         UserError: no run.json, or not a valid one.
@@ -102,7 +106,12 @@ def write(folder: str | Path, repo: str | None = None) -> Path:
     record = RunRecord.load(folder)
     path = Path(folder) / FILE
     there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion", "layers")}
-    path.write_text(render(record, repo, None, **there), encoding="utf-8")
+    text, notes = render(record, repo, None, **there), list[str]()
+    if path.is_file():
+        text, notes = merge(text, path.read_text(encoding="utf-8"), "in the folder")
+    for note in notes:
+        say(f"note: {note}")
+    path.write_text(text, encoding="utf-8")
     shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)
     for name, text in results_files(record).items():
         (Path(folder) / name).parent.mkdir(exist_ok=True)
@@ -175,16 +184,17 @@ def _template(name: str) -> Any:
     return environment.get_template(name)
 
 
-def merge(generated: str, there: str) -> tuple[str, list[str]]:
-    """The card of a new push that keeps what a person wrote into the card on the Hub.
+def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, list[str]]:
+    """The card of a new push that keeps what a person wrote into the card that is there.
 
     What stands between the generated parts stays where it is. A generated part that was edited is replaced, or the
     card would state what the weights no longer do; the edit is kept beside it in a comment. In the metadata, what a
     run tells is replaced, tags are put together, and everything else stays.
 
     Args:
-        generated: a text of `render`.
-        there: the README.md on the Hub, of whatever origin.
+        generated: a text of `render`, or one that this made of it, whose own texts come before those that are there.
+        there: a README.md of whatever origin.
+        where: it is, for the sentences.
 
     Returns:
         The text, and a sentence on each thing a person should look at.
@@ -196,41 +206,60 @@ def merge(generated: str, there: str) -> tuple[str, list[str]]:
 
     notes = []
     (ours, body), (theirs, old) = _split(generated), _split(there)
+    if old.lstrip().startswith(_UNFILLED):
+        notes.append(f"the card {where} is PEFT's form, which nobody has filled in; it is left out")
+        theirs, old = {}, ""
     for key in ("license", "language", *_MEASURED):
         said, known = theirs.get(key), ours.get(key)
         if not said or said == known or key in ("metrics", "model-index"):
             continue
         if known:
-            notes.append(f"the card on the Hub says {key} {said}; replaced by the run's {known}")
+            notes.append(f"the card {where} says {key} {said}; replaced by the run's {known}")
         elif key in _MEASURED:
-            notes.append(f"the card on the Hub says {key} {said}; left out, as the run has none")
+            notes.append(f"the card {where} says {key} {said}; left out, as the run has none")
     head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in _MEASURED}
-    tags = [tag for tag in theirs.get("tags") or [] if isinstance(tag, str)]
+    tags = theirs.get("tags") or []
+    tags = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
     head["tags"] = list(dict.fromkeys([*ours.get("tags", []), *tags]))
 
     parts = [(part["name"], part[0]) for part in _PART.finditer(body)]
-    written: dict[str | None, list[str]] = {}  # name of the generated part it follows -> a person's texts
-    place, end = None, 0
     for part in _PART.finditer(old):
-        written.setdefault(place, []).append(old[end : part.start()].strip())
-        place, end = part["name"], part.end()
         if _digest(part["text"]) != part["digest"]:
             notes.append(
-                f"the part {place!r} of the card was edited on the Hub; the edit is kept in a comment below it"
+                f"the part {part['name']!r} of the card {where} was edited; the edit is kept in a comment below it"
             )
+    own, written = _written(body), _written(old)
+    if not _PART.search(old) and old.strip():
+        notes.append(f"the card {where} is not from tl_hub; its text is kept below the generated one")
+        written = {parts[-1][0]: [old.strip()]}
+    for place, texts in own.items():
+        there_now = written.get(place, [])
+        new = [text for text in texts if not any(text in other for other in there_now)]
+        kept = [text for text in there_now if not any(text in other for other in new)]
+        if new and kept:
+            notes.append(f"a text of the card {where} is not that of the folder; both are kept")
+        written[place] = new + kept
+
+    merged = written.pop(None, [])
+    for name, text in parts:
+        merged += [text, *written.pop(name, [])]
+    merged += [text for left in written.values() for text in left]  # of parts that the new card does not have
+    text = "\n\n".join(merged)
+    return f"---\n{yaml_dump(head, sort_keys=False)}---\n\n{text}\n", notes
+
+
+def _written(body: str) -> dict[str | None, list[str]]:
+    """What a person wrote into a card, by the generated part it follows; an edit of such a part in a comment."""
+    written: dict[str | None, list[str]] = {}
+    place, end = None, 0
+    for part in _PART.finditer(body):
+        written.setdefault(place, []).append(body[end : part.start()].strip())
+        place, end = part["name"], part.end()
+        if _digest(part["text"]) != part["digest"]:
             edited = part["text"].replace("--", "- -")  # two hyphens may end a comment
             written.setdefault(place, []).append(f"<!-- edited by hand, then replaced by a new push:\n{edited}\n-->")
-    written.setdefault(place, []).append(old[end:].strip())
-    if place is None and old.strip():
-        notes.append("the card on the Hub is not from tl_hub; its text is kept below the generated one")
-        written = {parts[-1][0]: [old.strip()]}
-
-    texts = written.pop(None, [])
-    for name, text in parts:
-        texts += [text, *written.pop(name, [])]
-    texts += [text for left in written.values() for text in left]  # of parts that the new card does not have
-    merged = "\n\n".join(text for text in texts if text)
-    return f"---\n{yaml_dump(head, sort_keys=False)}---\n\n{merged}\n", notes
+    written.setdefault(place, []).append(body[end:].strip())
+    return {place: [text for text in texts if text] for place, texts in written.items()}
 
 
 def results_files(record: RunRecord) -> dict[str, str]:
@@ -353,7 +382,7 @@ def reads(record: RunRecord) -> tuple[str, ...]:
 def _shown(record: RunRecord) -> dict[str, str] | None:
     """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
     names = reads(record)
-    rows = [row for row in record.examples if all(row.get(name) for name in names)]
+    rows = [row for row in record.examples if all(row.get(name) and isinstance(row[name], str) for name in names)]
     if not names or not rows:
         return None
     row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
@@ -369,6 +398,7 @@ def call_snippet(record: RunRecord) -> str | None:
     shown = _shown(record)
     stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
     stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
+    stock |= record.auto_class == "AutoModelForMaskedLM"
     stock |= record.pipeline_tag == "text-generation" and _model_type(record) == "gpt2"
     head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
     if shown is None or not (stock or (head and len(shown) == 1)):
@@ -422,7 +452,7 @@ def _split(card: str) -> tuple[dict[str, Any], str]:
     try:
         head = yaml.load(found[1] or "", _Yaml)
     except yaml.YAMLError as error:
-        raise UserError(f"the metadata of the card on the Hub are not YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"the metadata of the card are not YAML ({' '.join(str(error).split())})") from error
     return head if isinstance(head, dict) else {}, card[found.end() :]
 
 
@@ -627,6 +657,8 @@ def _without_folders(text: str) -> str:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
 
 

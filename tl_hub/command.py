@@ -1,14 +1,15 @@
 """The `tl-hub` command: what can be done with a run folder, by one's own loop or by a recipe, once it is there."""
 
 import argparse
+import contextlib
+import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tl_hub import cli
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, RunStopped, UserError
 
 _SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 
@@ -152,9 +153,7 @@ def push_run(asked: argparse.Namespace) -> tuple[Any, str]:
         dry_run=asked.dry_run,
         say=_say_nothing if asked.json else print,
     )
-    if asked.dry_run:
-        return vars(done), "nothing was sent"
-    return vars(done), done.summary()
+    return dataclasses.asdict(done), "nothing was sent" if asked.dry_run else done.summary()
 
 
 def _say_nothing(text: str) -> None:
@@ -164,8 +163,9 @@ def _say_nothing(text: str) -> None:
 def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub import card
 
-    path = card.write(asked.folder, asked.repo)
-    return {"card": str(path)}, f"{path} was written"
+    notes: list[str] = []
+    path = card.write(asked.folder, asked.repo, say=notes.append)
+    return {"card": str(path), "notes": notes}, "\n".join([*notes, f"{path} was written"])
 
 
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
@@ -190,6 +190,8 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
             verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
             found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {anew}")
     if any(metric["holds"] is False for metric in report.get("metrics", [])):
+        if asked.json:
+            print(json.dumps(report, indent=2, ensure_ascii=False))
         raise RunStopped("; ".join(found), exit_code=1)
     if len(found) == 1:
         found.append("it holds nothing to compare the outputs with")
@@ -197,15 +199,21 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def check_run(asked: argparse.Namespace) -> tuple[Any, str]:
-    """The recipe's own `--check`, in a process of its own; what it refuses, it says itself."""
+    """The recipe's own `--check`; what it says on the way is no part of an answer in JSON."""
+    import runpy
+
     if not Path(asked.recipe).is_file():
         raise UserError(f"{asked.recipe} is not a file; give a recipe, such as recipes/qa_adapter.py")
-    done = subprocess.run(
-        [sys.executable, asked.recipe, *asked.flags, "--check"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
-    return {"check": done.stdout.strip()}, done.stdout.strip()
+    sys.argv = [asked.recipe, *asked.flags, "--check"]
+    try:
+        with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
+            main = runpy.run_path(asked.recipe).get("main")
+            if main is None:
+                raise UserError(f"{asked.recipe} has no main(); give a recipe, such as recipes/qa_adapter.py")
+            main()
+    except Checked as checked:
+        return checked.facts | {"check": str(checked)}, str(checked)
+    raise UserError(f"{asked.recipe} did not ask for a check; give a recipe, such as recipes/qa_adapter.py")
 
 
 def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
@@ -238,6 +246,7 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
         try:
             run = record.RunRecord.load(folder)
         except UserError as error:
+            runs.append({"folder": str(folder), "error": str(error)})
             rows.append((str(folder), f"({error})", "", "", ""))
             continue
         runs.append({"folder": str(folder), **run.facts()})
@@ -245,7 +254,8 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
         rows.append((str(folder), run.kind, run.pipeline_tag, figure, run.created or ""))
     if not rows:
         return [], f"no runs under {root}"
-    widths = [max(len(row[column]) for row in rows if len(row[1]) < 40 or column == 0) for column in range(4)]
+    whole = [row for row in rows if row[2]]  # of a broken one, the reason may be long
+    widths = [max(len(row[column]) for row in (whole if column else rows) or rows) for column in range(4)]
     return runs, "\n".join(
         "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[4]]) for row in rows
     )

@@ -159,6 +159,8 @@ class RunConfig:
             needed = setting.metadata["needs"]
             if needed and getattr(self, setting.name) and not getattr(self, needed):
                 raise UserError(f"--{setting.name} needs --{needed}")
+        if self.push_base and self.push_base == self.push_to:
+            raise UserError(f"--push_base and --push_to are both {self.push_to}; a base needs a repository of its own")
         for name in ("push_revision", "push_every"):
             if self.create_pr and getattr(self, name):
                 raise UserError(

@@ -128,8 +128,12 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
 
 
 def encode(data: Data, task: "Task", tokenizer: Any, model: Any) -> None:
-    """Give every split its features: tokenized rows, with a `length` (tokens) and an `index` each."""
-    for name, split in data.splits.items():
+    """Give every split its features: tokenized rows, with a `length` (tokens) and an `index` each.
+
+    The training rows come first: a task may learn from them how to read the others, and from no others.
+    """
+    for name in (name for name in SPLITS if name in data.splits):
+        split = data.splits[name]
         (datasets.enable_progress_bars if len(split.rows) > 10_000 else datasets.disable_progress_bars)()
         features = task.encode(split.rows, tokenizer, model)
         split.features = features.add_column("index", list(range(len(features))))
@@ -205,7 +209,7 @@ def _read(run: RunConfig, name: str) -> Data:
                 found[split] = path
         if not found:
             raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(_READERS)})")
-        parts = {split: Split(_read_file(str(path))) for split, path in found.items()}
+        parts = {split: Split(_read_file(str(found[split]))) for split in SPLITS if split in found}
         return Data(parts, Path(name).resolve().name, "local")
     facts = hub.dataset_facts(name, run.dataset_revision)
     try:

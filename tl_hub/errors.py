@@ -1,5 +1,7 @@
 """The two ways a run ends early on purpose; both are shown as one line, never as a traceback."""
 
+from typing import Any
+
 
 class UserError(Exception):
     """A mistake the user can mend: says what was given, what is allowed and the fix. Exit code 2."""
@@ -15,6 +17,18 @@ class RunStopped(Exception):
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Checked(RunStopped):
+    """`--check` asked for no more.
+
+    Attributes:
+        facts: what the message says, by name, in plain values: counts, seconds, bytes.
+    """
+
+    def __init__(self, message: str, facts: dict[str, Any]):
+        super().__init__(message, exit_code=0)
+        self.facts = facts
 
 
 def first_line(error: BaseException) -> str:

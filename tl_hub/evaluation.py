@@ -24,8 +24,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
 
     Args:
         source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes, but that no training
-            rows are needed; the test rows are measured, or the validation rows where there are none. If nothing is
-            given, the run's own data, where they are embedded or on the Hub.
+            rows are needed; the run's own data where there are none and they are embedded or on the Hub. A `test_file`
+            is what is measured, else the split that the claims are of, else what other rows there are.
 
     Returns:
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
@@ -37,9 +37,9 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     """
     record = RunRecord.load(folder)
     given = [name for name, value in source.items() if value]
-    claimed = record.metrics[0].split if record.metrics else None
+    claimed = record.metrics[0].split if record.metrics else "test"
     if not given and record.data.source == "local":
-        name = "train" if record.data.held_out and claimed == "validation" else (claimed or "test")
+        name = "train" if record.data.held_out and claimed == "validation" else claimed
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
     pipe = inference.pipeline(folder)
     task = pipe.task
@@ -72,7 +72,10 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
             task.labels = names  # in the order of the logits, which need not be that of the rows
         elif len(task.labels) != len(names):
             raise UserError(f"the rows have {len(task.labels)} classes, the model {len(names)}")
-    split = rows.final if given or claimed is None else claimed
+        task.class_weights, task.label_smoothing = "none", 0.0  # of training alone, and these rows may lack classes
+    split = "test" if source.get("test_file") else claimed
+    if given and split not in rows.splits:
+        split = rows.final
     if split not in rows.splits:
         raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
     rows.splits = {split: rows.splits[split]}
@@ -80,7 +83,7 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
     measured = rows.splits[split]
     score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
-    known = record.data.splits.get(claimed or split)
+    known = record.data.splits.get(claimed)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
     compared = []
     for claim in record.metrics:

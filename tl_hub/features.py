@@ -13,14 +13,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import transformers
 import xxhash
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -30,6 +32,7 @@ from tqdm import tqdm
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
+from tl_hub.tasks.base import PAD_TO, column
 
 POOLINGS = ("mean", "first", "last", "max", "attention")
 """`attention`: a mean of the tokens weighted by the attention that each receives in the layer from all heads and
@@ -40,6 +43,8 @@ VERSION = 1
 _VECTORS, _ENTRY = "vectors.npy", "entry.json"
 _LARGEST = float(np.finfo(np.float16).max)
 _ABANDONED_SECONDS = 24 * 3600.0
+_HASHED: WeakKeyDictionary[torch.nn.Module, tuple[list, bytes]] = WeakKeyDictionary()
+"""Hashes of the weights of models: three splits, one hash."""
 _UNREAD = {"architectures", "dtype", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 """Entries of a configuration that do not change what the layers compute."""
 
@@ -60,6 +65,12 @@ class Vectors:
     poolings: tuple[str, ...]
     seconds: float
     places: np.ndarray | slice | None = None
+
+    def at(self, places: np.ndarray | slice) -> "Vectors":
+        """Some of the features that are asked for: `places` counts these."""
+        if self.places is not None:
+            places = np.arange(self.values.shape[2])[self.places][places]
+        return replace(self, places=places)
 
     def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
         """The vectors of some layers side by side: (features, len(layers) * hidden), float32.
@@ -164,12 +175,12 @@ def pooled(
 def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[int]]:
     """Places of the rows from long to short, in batches of at most `tokens` tokens, padding included.
 
-    The first batch is the one that needs most memory.
+    The first batch is the one that needs most memory. Rows are padded to a multiple of `PAD_TO`, as all collators do.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, tokens // int(lengths[order[start]]))
+        size = max(1, tokens // (-(-int(lengths[order[start]]) // PAD_TO) * PAD_TO))
         yield order[start : start + size].tolist()
         start += size
 
@@ -202,18 +213,23 @@ def extract(
         UserError: no rows, the disk has no room for the vectors, or the cache cannot be written to.
     """
     if not isinstance(features, Dataset):
-        with _stored(features) as rows:
-            return extract(encoder, rows, collate, layers, poolings, tokens, bf16)
-    encoder = encoder.to(PartialState().device)
+        with _stored(features) as (rows, scratch):
+            return extract(encoder, rows, _in_use(scratch, collate), layers, poolings, tokens, bf16)
     shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
 
     def read(values: np.memmap) -> None:
+        encoder.to(PartialState().device)
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
-            for places, batch in _read(features, collate, tokens):
+            for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
 
     key = _key(encoder, encoder.named_parameters(), features, bf16)
     return _kept(key, shape, _facts(encoder, features, layers, poolings), read)
+
+
+def stack_of(model: Any) -> Any:
+    """The part of a model that gives its head the vectors of all tokens: T5's decoder, else the base model."""
+    return model.base_model.decoder if model.config.model_type == "t5" else model.base_model
 
 
 @torch.no_grad()
@@ -222,41 +238,57 @@ def extract_tokens(
     head: torch.nn.Module,
     features: Dataset,
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    layers: Sequence[int],
     tokens: int,
     bf16: bool,
-) -> tuple[np.ndarray, float]:
-    """What `model` gives to its layer `head` of every token of `features`, once or from the cache, as `extract` does.
+) -> Vectors:
+    """What `model` would give to its layer `head` of every token of `features`, were it cut off above each of `layers`.
+
+    Read once, or taken from the cache, as by `extract`. Of a lower layer that is with the model's final norm, if it
+    has one.
 
     Returns:
-        float16, on disk, (tokens of all rows one after the other, hidden), and the seconds spent in reading.
+        `values` are float16, on disk, (layers, 1, tokens of all rows one after the other, hidden).
 
     Raises:
         UserError: as `extract`.
     """
-    model = model.to(PartialState().device).eval()
-    lengths = _lengths(features)
+    lengths = column(features, "length")
     ends = np.cumsum(lengths)
-    given: list[torch.Tensor] = []
     own = {id(parameter) for parameter in head.parameters()}
     frozen = [(name, p) for name, p in model.named_parameters() if id(p) not in own]
+    architecture, stack = ARCHITECTURES[model.config.model_type], stack_of(model)
+    blocks = stack.get_submodule(architecture.blocks)
+    norm = torch.nn.Identity() if architecture.final_norm is None else stack.get_submodule(architecture.final_norm)
+    found: dict[int, torch.Tensor] = {}
+
+    def hook(layer: int) -> Callable[..., None]:
+        def keep(module: Any, args: Any, output: Any) -> None:
+            state = output[0] if isinstance(output, tuple) else output
+            found[layer] = norm(state.transpose(0, 1) if architecture.time_major else state)
+
+        return keep
 
     def read(values: np.memmap) -> None:
-        hook = head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+        model.to(PartialState().device).eval()
+        hooks = [blocks[k - 1].register_forward_hook(hook(k)) for k in layers if k < len(blocks)]
+        hooks.append(head.register_forward_pre_hook(lambda module, args: found.update({len(blocks): args[0]})))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                for places, batch in _read(features, collate, tokens):
+                for places, batch in _read(features, _in_use(values.filename, collate), tokens):
                     model(**batch)
-                    states = given.pop().float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
-                    for place, state, mask in zip(places, states, batch["attention_mask"].bool().cpu(), strict=True):
-                        values[ends[place] - lengths[place] : ends[place]] = state[mask.numpy()]
+                    masks = batch["attention_mask"].bool().cpu().numpy()
+                    for i, layer in enumerate(layers):
+                        states = found[layer].float().clamp(-_LARGEST, _LARGEST).cpu().numpy()
+                        for place, state, mask in zip(places, states, masks, strict=True):
+                            values[i, 0, ends[place] - lengths[place] : ends[place]] = state[mask]
         finally:
-            hook.remove()
+            for handle in hooks:
+                handle.remove()
 
-    top = getattr(model.config, "num_decoder_layers", None) or model.config.num_hidden_layers
     key = _key(model, frozen, features, bf16)
-    shape = (int(ends[-1]), model.config.hidden_size)
-    vectors = _kept(key, shape, _facts(model, features, [top], ["tokens"]), read)
-    return vectors.values, vectors.seconds
+    shape = (len(layers), 1, int(ends[-1]), model.config.hidden_size)
+    return _kept(key, shape, _facts(model, features, layers, ["tokens"]), read)
 
 
 def cache_folder() -> Path:
@@ -283,19 +315,26 @@ def cache_entries() -> list[CacheEntry]:
 def prune(days: float = 30.0) -> list[CacheEntry]:
     """Remove the entries not used for `days`, and what writers that died left behind; returns the entries removed."""
     old = [e for e in cache_entries() if (datetime.now(UTC) - e.used).total_seconds() >= 86400 * days]
+    removed = []
     for entry in old:
-        removed = cache_folder() / f"{entry.key}.removed"
-        (cache_folder() / entry.key).rename(removed)  # or an interruption would leave half an entry
-        shutil.rmtree(removed, ignore_errors=True)
+        new = _new(entry.key)
+        try:
+            (cache_folder() / entry.key).rename(new)  # or an interruption would leave half an entry
+            removed.append(entry)
+        except FileNotFoundError:
+            pass  # another process removed it
+        shutil.rmtree(new, ignore_errors=True)
     for path in cache_folder().glob("*.*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
-    return old
+        with suppress(FileNotFoundError):
+            used = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+            if time.time() - used > _ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+    return removed
 
 
 @contextmanager
-def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
-    """A stream as a data set that is mapped from the disk, for a while.
+def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Dataset, Path]]:
+    """A stream as a data set that is mapped from the disk, for a while, and the folder that it is in.
 
     Raises:
         UserError: no rows, or the cache cannot be written to.
@@ -308,13 +347,22 @@ def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[Dataset]:
     try:
         # The fingerprint names the file. By default it is a hash of the generator, which has none.
         every = itertools.chain([first], stream)
-        yield Dataset.from_generator(lambda: every, cache_dir=str(scratch), fingerprint="stream")
+        yield Dataset.from_generator(lambda: every, cache_dir=str(scratch), fingerprint="stream"), scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _lengths(features: Dataset) -> np.ndarray:
-    return np.asarray(features.with_format("numpy")["length"][:])
+def _in_use(path: Any, collate: Callable[..., Any]) -> Callable[..., Any]:
+    """`collate`, which also says that a file is in use: writing by way of its map does not, and `prune` would take it.
+
+    A reading may take days.
+    """
+
+    def touching(rows: list[dict[str, Any]]) -> Any:
+        os.utime(path)
+        return collate(rows)
+
+    return touching
 
 
 def _read(
@@ -323,7 +371,7 @@ def _read(
     """Places and batches of this process's share of the rows."""
     state = PartialState()
     rows = features.remove_columns(sorted(set(features.column_names) - {"input_ids", "token_type_ids"}))
-    every = batches(_lengths(features), tokens)
+    every = batches(column(features, "length"), tokens)
     own = itertools.islice(every, state.process_index, None, state.num_processes)
     with tqdm(total=len(features), desc="reading", unit="row", leave=False, disable=not state.is_main_process) as bar:
         for places in own:
@@ -337,12 +385,15 @@ def _kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callabl
     layers, poolings = facts["layers"], facts["poolings"]
     kinds = xxhash.xxh3_64_hexdigest(json.dumps([layers, poolings]).encode())
     shared: list[tuple[str, list[int], list[str], str | None]] = [(f"{key}-{kinds}", layers, poolings, None)]
+    found: np.ndarray | None = None
     if state.is_main_process:
         have = [e for e in cache_entries() if e.key.startswith(f"{key}-") and set(layers) <= set(e.layers)]
-        held = min((e for e in have if set(poolings) <= set(e.poolings)), key=lambda e: e.size, default=None)
-        if held:
-            os.utime(cache_folder() / held.key)
-            shared = [(held.key, list(held.layers), list(held.poolings), None)]
+        for held in sorted((e for e in have if set(poolings) <= set(e.poolings)), key=lambda e: e.size):
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                os.utime(cache_folder() / held.key)
+                found = np.load(cache_folder() / held.key / _VECTORS, mmap_mode="r")
+                shared = [(held.key, list(held.layers), list(held.poolings), None)]
+                break
         else:
             shared = [(f"{key}-{kinds}", layers, poolings, str(_reserved(f"{key}-{kinds}", shape)))]
     broadcast_object_list(shared)
@@ -363,7 +414,8 @@ def _kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callabl
                 shutil.rmtree(new, ignore_errors=True)
         state.wait_for_everyone()
     seconds = time.perf_counter() - start if reserved is not None else 0.0
-    return Vectors(np.load(folder / _VECTORS, mmap_mode="r"), tuple(layers), tuple(poolings), seconds)
+    found = np.load(folder / _VECTORS, mmap_mode="r") if found is None else found
+    return Vectors(found, tuple(layers), tuple(poolings), seconds)
 
 
 def _first(state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -403,21 +455,29 @@ def _key(
     """128-bit hash of all that the vectors of a layer and pooling depend on.
 
     The token ids stand for the texts, the tokenizer and the windows.
-
-    The weights are hashed anew each time: XXH3 is as fast as memory, and no other sign of a change is as sure.
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNREAD}
-    facts = [VERSION, config, bf16, torch.__version__]
+    facts = [VERSION, config, bf16, torch.__version__, transformers.__version__]
     digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, parameter in sorted(parameters):
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
+    digest.update(_weights_hash(model, sorted(parameters)))
     names = [name for name in ("input_ids", "token_type_ids") if name in features.column_names]
     for table in features.select_columns([*names, "length"]).with_format("arrow").iter(1000):
         digest.update(table["length"].to_numpy().astype(np.int64).tobytes())
         for name in names:
             digest.update(table[name].combine_chunks().flatten().to_numpy().astype(np.int64).tobytes())
     return digest.hexdigest()
+
+
+def _weights_hash(model: Any, parameters: list[tuple[str, torch.nn.Parameter]]) -> bytes:
+    """128-bit hash of named weights, made anew where one stands elsewhere in memory, or torch counts a change of it."""
+    state = [(name, parameter.data_ptr(), parameter._version) for name, parameter in parameters]
+    if model not in _HASHED or _HASHED[model][0] != state:
+        digest = xxhash.xxh3_128()
+        for name, parameter in parameters:
+            digest.update(f"{name} {tuple(parameter.shape)}".encode())
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
+        _HASHED[model] = state, digest.digest()
+    return _HASHED[model][1]
 
 
 def _reserved(name: str, shape: tuple[int, ...]) -> Path:
@@ -443,14 +503,16 @@ def _new(name: str) -> Path:
     """A new folder in the cache, whose name is `name`, a dot and more: it is not an entry.
 
     Raises:
-        UserError: no right to write.
+        UserError: it cannot be made, for want of rights, of a folder or of room.
     """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder))
-    except PermissionError as error:
-        raise UserError(f"{folder} cannot be written to; set TL_HUB_CACHE to another folder") from error
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made or written to ({error.strerror}); set TL_HUB_CACHE to another folder"
+        ) from error
 
 
 def _facts(model: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:

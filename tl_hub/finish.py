@@ -69,6 +69,7 @@ def finish(
     if history.epochs:
         draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
+    score.predictions = score.predictions or task.tried(model, tokenizer, rows.splits[rows.final].rows, run.seed)
     record = record_of(run, task, method, base, rows, history, score, model, accelerator)
     if method.kind == "merged":
         model.merge_and_unload().save_pretrained(folder)
@@ -118,7 +119,8 @@ def pusher(
                 save(folder, method, model, tokenizer)
                 record_of(run, task, method, base, rows, history, None, model, accelerator).save(folder)
                 where: dict[str, Any] = {"push_base": run.push_base, "revision": run.push_revision}
-                publishing.publish(folder, run.push_to, **where, patience=patience, say=tqdm.write)
+                # Loading it takes longer than an epoch may; the push at the end does.
+                publishing.publish(folder, run.push_to, **where, load_back=False, patience=patience, say=tqdm.write)
             publishing.push_state(run.output_dir, run.push_to, RESUMED, patience=patience, say=tqdm.write)
         except (UserError, RunStopped) as error:
             tqdm.write(f"epoch {len(history.epochs)} is not published: {error}")
@@ -145,7 +147,9 @@ def _push(run: RunConfig, folder: Path) -> None:
         for name, value in (where | {"public": run.public}).items():
             words += [f"--{name}"] * bool(value) + [value] * isinstance(value, str)
         later = shlex.join(words)
-        raise RunStopped(f"the run is complete in {folder}, but not published: {error}; later: {later}", 1) from error
+        raise RunStopped(
+            f"the run is complete in {folder}, but publishing it did not come to its end: {error}; later: {later}", 1
+        ) from error
     print("nothing was sent" if run.dry_run else done.summary())
 
 

@@ -29,6 +29,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties on the squared weights, as multiples of the number of examples."""
 
 _UNITS, _MLP_STRENGTH, _MIX_STRENGTH = 128, 1e-3, 1e-2
+_MLP_EPOCHS, _MLP_PATIENCE = 200, 10
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def fit(
     strengths: Sequence[float] = STRENGTHS,
     multi_label: bool = False,
     balanced: bool = False,
+    weights: np.ndarray | None = None,
 ) -> tuple[Head, float]:
     """The head of the best strength, fitted on all examples, and that strength.
 
@@ -124,22 +126,27 @@ def fit(
     The logits of ridge regression and of prototypes are then multiplied by the number that makes the log loss of the
     cross-validation lowest (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2).
 
-    A multi-layer perceptron is not cross-validated: a tenth of the examples is held out, and training stops where they
+    A multi-layer perceptron is not cross-validated: the examples of fold 0 are held out, and training stops where they
     are no longer told better.
+
+    Args:
+        weights: how much each example counts in a multi-layer perceptron, (examples,), such as windows of a text of
+            which each is an example; the sum is the number of texts. Of a linear head the mean of the windows' logits
+            is that of their mean, which is what it is fitted on.
 
     Raises:
         UserError: too few examples to hold some of each class out of the training of a multi-layer perceptron.
     """
     if kind == "mlp":
         (strength,) = strengths if len(strengths) == 1 else (_MLP_STRENGTH,)
-        least = targets.sum(0).min()
-        if len(targets) < 20 or not multi_label and (len(targets) < 10 * targets.shape[1] or least < 2):
+        weights = np.ones(len(targets)) if weights is None else weights
+        count, least = round(weights.sum()), round((weights @ targets).min())
+        if count < 20 or not multi_label and (count < 10 * targets.shape[1] or least < 2):
             raise UserError(
-                f"--head mlp holds a tenth of the training examples out to tell when to stop; {len(targets)} examples "
+                f"--head mlp holds some of the training examples out to tell when to stop; {count} examples "
                 f"of {targets.shape[1]} classes, {least} of the rarest, are too few; use --head logistic"
             )
-        (head,) = _fit(kind, vectors, targets, (strength,), multi_label, balanced)
-        return head, strength
+        return _mlp(vectors, targets, weights, folds == 0, strength, multi_label, balanced), strength
     if kind == "logistic":
         best, lowest = strengths[0], np.inf
         # From the strongest on: the weaker, the slower to fit, and past the minimum the loss only rises.
@@ -170,16 +177,11 @@ def _fit(
     balanced: bool,
 ) -> list[Head]:
     """A head for each strength, on vectors standardised by their own mean and deviation."""
-    mean, deviation = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
-    deviation[deviation < 1e-6 * (np.abs(mean) + 1e-6)] = np.inf  # a constant tells nothing
-    x = ((vectors - mean) / deviation).astype(vectors.dtype)
+    x, mean, deviation = _standardised(vectors)
     counts = targets.sum(0)
-    shares = np.maximum(counts, 1) / len(targets)
     weights = np.ones(len(targets))
     if balanced and not multi_label:
-        weights = 1 / (targets.shape[1] * shares[targets.argmax(1)])
-    if kind == "mlp":
-        return [_mlp(x, mean, deviation, targets, weights, strength, multi_label) for strength in strengths]
+        weights = _balanced(targets, weights)
     if kind == "logistic":
         solved = [_logistic(x, targets, weights, strength, multi_label, balanced) for strength in strengths]
     elif kind == "ridge":
@@ -195,6 +197,25 @@ def _fit(
         folded = weight / deviation
         heads.append(Head(folded, bias - folded @ mean))
     return heads
+
+
+def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each dimension, by which it is standardised, float64, (dimensions,)."""
+    mean, deviation = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
+    deviation[deviation < 1e-6 * (np.abs(mean) + 1e-6)] = np.inf  # a constant tells nothing
+    return mean, deviation
+
+
+def _standardised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vectors, and the mean and deviation by which they were standardised."""
+    mean, deviation = moments(vectors)
+    return ((vectors - mean) / deviation).astype(vectors.dtype), mean, deviation
+
+
+def _balanced(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights with which each class counts for as much as the others."""
+    counts = weights @ targets
+    return weights * (weights.sum() / (targets.shape[1] * counts))[targets.argmax(1)]
 
 
 def _logistic(
@@ -225,21 +246,38 @@ def _logistic(
 
 
 def _mlp(
-    x: np.ndarray,
-    mean: np.ndarray,
-    deviation: np.ndarray,
+    vectors: np.ndarray,
     targets: np.ndarray,
     weights: np.ndarray,
+    held_out: np.ndarray,
     strength: float,
     multi_label: bool,
+    balanced: bool,
 ) -> Head:
-    """One layer of rectified linear units, by Adam until the rows held out are no longer told better."""
-    solver = MLPClassifier((_UNITS,), alpha=strength * len(x), early_stopping=True, random_state=0)
+    """One layer of rectified linear units, by Adam until the examples held out, bool (examples,), are not told better.
+
+    `MLPClassifier` would choose by itself which examples it holds out, and windows of one text would stand on either
+    side.
+    """
+    x, mean, deviation = _standardised(vectors)
+    if balanced and not multi_label:
+        weights = _balanced(targets, weights)
+    weights = weights / weights.mean()
     y = targets.argmax(1) if not multi_label else targets[:, 0] if targets.shape[1] == 1 else targets.astype(int)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(x, y, sample_weight=weights)
-    (lower, upper), (lower_bias, upper_bias) = solver.coefs_, solver.intercepts_
+    classes = np.arange(targets.shape[1]) if y.ndim > 1 else np.unique(y)
+    fitted = np.flatnonzero(~held_out)
+    # Its penalty is divided by the size of a batch, which is 200 unless there are fewer.
+    solver = MLPClassifier((_UNITS,), alpha=strength * min(200, len(fitted)), random_state=np.random.RandomState(0))
+    best, best_epoch = -np.inf, 0
+    for epoch in range(_MLP_EPOCHS):
+        solver.partial_fit(x[fitted], y[fitted], classes=classes, sample_weight=weights[fitted])
+        quality = solver.score(x[held_out], y[held_out], sample_weight=weights[held_out])
+        if quality > best:
+            best, best_epoch = quality, epoch
+            kept = [c.copy() for c in solver.coefs_], [c.copy() for c in solver.intercepts_]
+        elif epoch - best_epoch == _MLP_PATIENCE:
+            break
+    (lower, upper), (lower_bias, upper_bias) = kept
     if not multi_label and targets.shape[1] == 2:  # of two classes sklearn gives the difference of the logits
         upper, upper_bias = upper * np.array([[-0.5, 0.5]]), upper_bias * np.array([-0.5, 0.5])
     folded = lower.T / deviation

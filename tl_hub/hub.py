@@ -92,6 +92,8 @@ def _remember(kind: str, name: str, revision: str | None) -> None:
 
 def _cached_commit(kind: str, name: str, revision: str | None) -> str | None:
     try:
-        return Path(snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True)).name
+        wanted = _ANY_FILE[kind]  # few repositories are in the cache with all their files
+        found = snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True, allow_patterns=wanted)
+        return Path(found).name
     except OSError:
         return None

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +52,18 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     else:
         folder = publishing.snapshot(location, revision)
         record = RunRecord.load(folder)
-    masked = record.pipeline_tag == MaskedLanguageModeling.name  # transformers has what it needs
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
-    if headless or (record.pipeline_tag not in _PIPELINES and not masked):
+    if headless or record.pipeline_tag not in _PIPELINES:
         sentences = record.auto_class == "SentenceTransformer"
         other = "sentence_transformers.SentenceTransformer" if sentences else "transformers.pipeline"
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; {other}({str(location)!r}) may")
     verification.check_weights(folder, record)
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
-    if not head_only and not hasattr(transformers, record.auto_class):
+    loader = getattr(transformers, record.auto_class, None)
+    if not head_only and not (hasattr(loader, "_model_mapping") or hasattr(loader, "get_input_embeddings")):
         raise UserError(
-            f"{location} was made for {record.auto_class}, which this version of transformers does not have"
+            f"{location} was made for {record.auto_class}, which is no class of models in this version of transformers"
         )
     try:
         model = _model(folder, record)
@@ -71,12 +71,14 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{location} cannot be loaded: {first_line(error)}") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if masked:
-        return transformers.pipeline("fill-mask", model=model.to(device), tokenizer=tokenizer)
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
     if head_only and model.settings["in_document"]:
         task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
-    task = task_class(**{k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__})
+    settings = {k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__}
+    stride = task_class.__dataclass_fields__.get("doc_stride")
+    if stride and "max_length" in settings:  # of a loop of one's own, which may have cut texts instead
+        settings = {"doc_stride": max(1, min(stride.default, settings["max_length"] // 4))} | settings
+    task = task_class(**settings)
     return pipeline_class(model.to(device), tokenizer, task, record.decision)
 
 
@@ -104,10 +106,10 @@ def _model(folder: Path, record: RunRecord) -> Any:
     if record.kind != "adapter":
         return auto_class.from_pretrained(folder, **safe)
     config = PeftConfig.from_pretrained(str(folder))
-    place = config.base_model_name_or_path
+    place, revision = config.base_model_name_or_path, record.base_revision or config.revision
     if not Path(place).is_dir():
-        hub.model_facts(place, config.revision)  # says clearly that it is missing
-    base = auto_class.from_pretrained(place, revision=config.revision, **safe, **record.config)
+        hub.model_facts(place, revision)  # says clearly that it is missing
+    base = auto_class.from_pretrained(place, revision=revision, **safe, **record.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for an attribute that transformers has renamed
         model = PeftModel.from_pretrained(base, folder)
@@ -243,21 +245,21 @@ class ExtractiveSummarizationPipeline:
         self.count = int(decision["sentences"])
 
     @torch.no_grad()
-    def __call__(self, text: str | list[str]) -> dict[str, str] | list[dict[str, str]]:
-        """Summarize a text, or each of a list.
+    def __call__(self, text: str | list[str], batch_size: int = 16) -> dict[str, str] | list[dict[str, str]]:
+        """Summarize a text, or each of a list, `batch_size` texts with all their sentences at once.
 
         Raises:
             UserError: a text is empty.
         """
         texts = _texts(text)
         answers = []
-        for source in texts:
-            features = self.task.encode(Dataset.from_dict({"source": [source]}), self.tokenizer, self.model)
+        for sources in _parts(texts, batch_size):
+            features = self.task.encode(Dataset.from_dict({"source": sources}), self.tokenizer, self.model)
             batched = features.select_columns([name for name in self.task.batched if name in features.column_names])
             batch = self.task.collator(self.tokenizer, training=False)(batched.to_list())
             inputs = {name: value.to(self.model.device) for name, value in batch.items()}
             logits = self.model(**inputs).logits.cpu().numpy()
-            answers.append({"generated_text": self.task.summaries(logits, [source], self.count)[0]})
+            answers += [{"generated_text": text} for text in self.task.summaries(logits, sources, self.count)]
         return answers[0] if isinstance(text, str) else answers
 
 
@@ -294,19 +296,19 @@ class SpanFillingPipeline:
 
     @torch.no_grad()
     def __call__(
-        self, text: str | list[str], max_new_tokens: int = 48, beams: int = 4
+        self, text: str | list[str], max_new_tokens: int = 48, beams: int = 4, batch_size: int = 16
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Fill the gaps `<extra_id_0>`, `<extra_id_1>` and so on of a text, or of each of a list.
 
         Raises:
             UserError: a text has no gap.
         """
-        answers = []
-        for source in _texts(text):
-            gaps = sorted(set(_GAP.findall(source)), key=source.index)
-            if not gaps:
-                raise UserError("a text has no gap to fill; write <extra_id_0> for the first one")
-            inputs = self.tokenizer(source, return_tensors="pt").to(self.model.device)
+        texts = _texts(text)
+        if not all(map(_GAP.search, texts)):
+            raise UserError("a text has no gap to fill; write <extra_id_0> for the first one")
+        answers: list[dict[str, Any]] = []
+        for sources in _parts(texts, batch_size):
+            inputs = self.tokenizer(sources, return_tensors="pt", padding=True).to(self.model.device)
             whole = inputs["input_ids"].size(1) if self.task.whole_target else 0
             ids = self.model.generate(
                 **inputs,
@@ -315,22 +317,46 @@ class SpanFillingPipeline:
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=self.tokenizer.eos_token_id,
-            )[0, 1:]
-            written = self.tokenizer.decode(ids).split(self.tokenizer.eos_token)[0]
-            if self.task.whole_target:
-                written = written.strip()
-                around = r"\s*(.*?)\s*".join(re.escape(part.strip()) for part in _GAP.split(source))
-                match = re.fullmatch(around, written, re.DOTALL)
-                spans = list(match.groups()) if match else [""] * len(_GAP.findall(source))
-                answers.append({"spans": spans, "generated_text": written})
-                continue
-            _, *parts = re.split(f"({_GAP.pattern})", written)
-            found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
-            filled = source
-            for gap in gaps:
-                filled = filled.replace(gap, found.get(gap, ""))
-            answers.append({"spans": [found.get(gap, "") for gap in gaps], "generated_text": filled})
+            )[:, 1:]
+            written = [each.split(self.tokenizer.eos_token)[0] for each in self.tokenizer.batch_decode(ids)]
+            answers += map(self._filled, sources, written)
         return answers[0] if isinstance(text, str) else answers
+
+    def _filled(self, source: str, written: str) -> dict[str, Any]:
+        if self.task.whole_target:
+            written = written.strip()
+            around = r"\s*(.*?)\s*".join(re.escape(part.strip()) for part in _GAP.split(source))
+            match = re.fullmatch(around, written, re.DOTALL)
+            spans = list(match.groups()) if match else [""] * len(_GAP.findall(source))
+            return {"spans": spans, "generated_text": written}
+        _, *parts = re.split(f"({_GAP.pattern})", written)
+        found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
+        gaps, filled = sorted(set(_GAP.findall(source)), key=source.index), source
+        for gap in gaps:
+            filled = filled.replace(gap, found.get(gap, ""))
+        return {"spans": [found.get(gap, "") for gap in gaps], "generated_text": filled}
+
+
+class MaskedWordPipeline:
+    """Calls give, for the mask of a text, its likeliest tokens as transformers' fill-mask pipeline gives them."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: MaskedLanguageModeling, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+        self.ask = transformers.pipeline("fill-mask", model=model, tokenizer=tokenizer)
+
+    def __call__(self, text: str | list[str], top_k: int = 5, batch_size: int = 16) -> list[Any]:
+        """Fill the mask of a text, or of each of a list; of several masks each has a list of its own.
+
+        Raises:
+            UserError: a text has no mask.
+        """
+        texts = _texts(text)
+        if not all(self.tokenizer.mask_token in each for each in texts):
+            raise UserError(f"a text has no mask; write {self.tokenizer.mask_token}")
+        if not texts:
+            return []
+        answers = self.ask(texts, top_k=top_k, batch_size=batch_size)
+        return [answers] if len(texts) == 1 and not isinstance(text, str) else answers  # it unpacks a list of one
 
 
 class MaskFillingPipeline:
@@ -340,38 +366,52 @@ class MaskFillingPipeline:
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
 
     @torch.no_grad()
-    def __call__(self, text: str | list[str], top_k: int = 5) -> list[Any]:
+    def __call__(self, text: str | list[str], top_k: int = 5, batch_size: int = 16) -> list[Any]:
         """Fill the one mask of a text, or of each of a list, from both sides.
 
         Raises:
             UserError: a text has no mask or several.
         """
-        answers = []
-        for source in _texts(text):
-            ids = self.tokenizer(source, return_tensors="pt")["input_ids"].to(self.model.device)
+        answers: list[Any] = []
+        for sources in _parts(_texts(text), batch_size):
+            inputs = self.tokenizer(sources, return_tensors="pt", padding=True).to(self.model.device)
+            ids = inputs["input_ids"]
             masked = ids == self.tokenizer.mask_token_id
-            if masked.sum() != 1:
-                raise UserError(f"a text has {int(masked.sum())} masks; write one {self.tokenizer.mask_token}")
+            if (wrong := masked.sum(1) != 1).any():
+                found = int(masked.sum(1)[wrong][0])
+                raise UserError(f"a text has {found} masks; write one {self.tokenizer.mask_token}")
             # As in training: no token sees the one that is asked for, and the second stream answers for its place.
             mapping = masked[:, None].float()
             logits = self.model(
-                input_ids=ids, perm_mask=mapping.expand(-1, ids.size(1), -1), target_mapping=mapping, use_mems=False
-            ).logits[0, 0]
-            scores, tokens = logits.float().softmax(0).topk(top_k)
-            filled = [ids[0].masked_fill(masked[0], token) for token in tokens.tolist()]
-            answers.append(
-                [
-                    {"score": score, "token": token, "token_str": piece, "sequence": sequence}
-                    for score, token, piece, sequence in zip(
-                        scores.tolist(),
-                        tokens.tolist(),
-                        self.tokenizer.batch_decode(tokens[:, None]),
-                        self.tokenizer.batch_decode(filled, skip_special_tokens=True),
-                        strict=True,
-                    )
-                ]
-            )
+                input_ids=ids,
+                attention_mask=inputs["attention_mask"],
+                perm_mask=mapping.expand(-1, ids.size(1), -1),
+                target_mapping=mapping,
+                use_mems=False,
+            ).logits[:, 0]
+            for row, mask, kept, given in zip(
+                ids, masked, inputs["attention_mask"].bool(), logits.float().softmax(1), strict=True
+            ):
+                scores, tokens = given.topk(top_k)
+                filled = [row.masked_fill(mask, token)[kept] for token in tokens.tolist()]
+                answers.append(
+                    [
+                        {"score": score, "token": token, "token_str": piece, "sequence": sequence}
+                        for score, token, piece, sequence in zip(
+                            scores.tolist(),
+                            tokens.tolist(),
+                            self.tokenizer.batch_decode(tokens[:, None]),
+                            self.tokenizer.batch_decode(filled, skip_special_tokens=True),
+                            strict=True,
+                        )
+                    ]
+                )
         return answers[0] if isinstance(text, str) else answers
+
+
+def _parts(texts: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
 
 
 def _predictions(
@@ -405,6 +445,7 @@ _PIPELINES: dict[str, tuple[Any, Any]] = {
     Summarization.name: (Summarization, SequenceToSequencePipeline),
     Translation.name: (Translation, SequenceToSequencePipeline),
     TextGeneration.name: (TextGeneration, TextGenerationPipeline),
+    MaskedLanguageModeling.name: (MaskedLanguageModeling, MaskedWordPipeline),
     SpanCorruption.name: (SpanCorruption, SpanFillingPipeline),
     PermutationLanguageModeling.name: (PermutationLanguageModeling, MaskFillingPipeline),
 }

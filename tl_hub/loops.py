@@ -32,7 +32,7 @@ from tl_hub import card, hub, samples, verification
 from tl_hub.errors import UserError
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
-from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, validate
+from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, license_in, validate
 from tl_hub.training import LOG, Base, peak_memory, weight_files
 
 _TAGS = {
@@ -189,10 +189,13 @@ class RunFolder:
         record.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         validate(record.facts(), "RunFolder.write")
 
+        if adapter and base and base.source == "hub":
+            model.peft_config["default"].revision = base.revision  # or PEFT would load what main has by then
         if _embeds_sentences(model):
             model.save_pretrained(str(folder), create_model_card=False)
         else:
             model.save_pretrained(folder)
+            (folder / card.FILE).unlink(missing_ok=True)  # PEFT's, which says nothing
         tokenizer.save_pretrained(folder)
         _write_probe(folder, model, inputs)
         if log:
@@ -421,7 +424,7 @@ def _base(config: Any, revision: str | None) -> Base | None:
         weights = weight_files(folder)
         if folder.parent == Path(samples.__file__).resolve().parent:
             return Base(f"tiny:{folder.name}", "embedded", config.model_type, weights=weights)
-        return Base(folder.name, "local", config.model_type, weights=weights)
+        return Base(folder.name, "local", config.model_type, license=license_in(folder), weights=weights)
     facts = hub.model_facts(config.name_or_path, revision)
     return Base(config.name_or_path, "hub", config.model_type, revision=facts.revision, license=facts.license)
 

@@ -4,6 +4,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -52,23 +53,33 @@ def squad_scores(predictions: list[str], references: list[list[str]]) -> dict[st
     }
 
 
+def _one_or_several() -> list[datasets.Features]:
+    """What the metrics take: a text as prediction, and a text or a list of texts as reference."""
+    text = datasets.Value("string")
+    kinds: list[Any] = [datasets.List(text), text]
+    return [datasets.Features({"predictions": text, "references": kind}) for kind in kinds]
+
+
+def _several(references: list[Any]) -> list[list[str]]:
+    return [[texts] if isinstance(texts, str) else texts for texts in references]
+
+
 class SquadMetric(evaluate.Metric):
     """Exact match and F1 of extractive question answering (SQuAD 1.1 and 2.0), as an `evaluate.Metric`.
 
-    `compute(predictions=["in Paris"], references=[["Paris"]])`; an unanswerable question has the references `[]`.
+    `compute(predictions=["in Paris"], references=[["Paris"]])`; an unanswerable question has the references `[]`. A
+    single reference may be a text instead of a list.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Exact match and token F1 of answers, the best over their references, in per cent.",
             citation="https://arxiv.org/abs/1806.03822",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-            ),
+            features=_one_or_several(),
         )
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        return {name: float(scores.mean()) for name, scores in squad_scores(predictions, references).items()}
+    def _compute(self, predictions: list[str], references: list[Any]) -> dict[str, Any]:
+        return {name: float(scores.mean()) for name, scores in squad_scores(predictions, _several(references)).items()}
 
 
 class _Words:
@@ -86,8 +97,8 @@ def sentences(text: str) -> list[str]:
 def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
     """F of ROUGE-1, -2, -L and -Lsum of each summary, the best over its references.
 
-    By `rouge_score` with the Porter stemmer; sentences, for Lsum, are those of `sentences`. Where no reference has a
-    Latin letter or a digit, words are taken as they stand instead, or every score would be 0.
+    By `rouge_score` with the Porter stemmer; sentences, for Lsum, are those of `sentences`. It reads a-z and 0-9 only,
+    so where most letters of the references are others, words are taken as they stand instead.
 
     Returns:
         `rouge1`, `rouge2`, `rougeL`, `rougeLsum`, shape (predictions,), from 0 to 100.
@@ -96,8 +107,7 @@ def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[st
     """
     from rouge_score.rouge_scorer import RougeScorer  # slow to import
 
-    latin = any(re.search(r"[a-z0-9]", text.lower()) for texts in references for text in texts)
-    scorer = RougeScorer(ROUGE, use_stemmer=True, tokenizer=None if latin else _Words())
+    scorer = RougeScorer(ROUGE, use_stemmer=True, tokenizer=None if _in_latin_letters(references) else _Words())
     scores = [
         scorer.score_multi(["\n".join(sentences(text)) for text in texts], "\n".join(sentences(prediction)))
         for prediction, texts in zip(predictions, references, strict=True)
@@ -105,20 +115,32 @@ def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[st
     return {name: 100 * np.array([score[name].fmeasure for score in scores]) for name in ROUGE}
 
 
+def rouge_signature(references: list[list[str]]) -> str:
+    """What makes `rouge_scores` against these references comparable: version, figure, words and references."""
+    words = "Porter stemmer" if _in_latin_letters(references) else "words of any script without stemming"
+    return f"rouge_score {version('rouge_score')}, F, {words}, best of the references"
+
+
+def _in_latin_letters(references: list[list[str]]) -> bool:
+    letters = [letter for texts in references for text in texts for letter in text.lower() if letter.isalpha()]
+    return 2 * sum("a" <= letter <= "z" for letter in letters) >= len(letters)
+
+
 class RougeMetric(evaluate.Metric):
-    """ROUGE of summaries, as an `evaluate.Metric`: `compute(predictions=["A cat sat."], references=[["A cat."]])`."""
+    """ROUGE of summaries, as an `evaluate.Metric`: `compute(predictions=["A cat sat."], references=["A cat."])`.
+
+    A reference may be a list of several.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="F of ROUGE-1, -2, -L and -Lsum, the best over the references, in per cent.",
             citation="https://aclanthology.org/W04-1013",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-            ),
+            features=_one_or_several(),
         )
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        return {name: float(scores.mean()) for name, scores in rouge_scores(predictions, references).items()}
+    def _compute(self, predictions: list[str], references: list[Any]) -> dict[str, Any]:
+        return {name: float(scores.mean()) for name, scores in rouge_scores(predictions, _several(references)).items()}
 
 
 def translation_scores(
@@ -163,19 +185,14 @@ class TranslationMetric(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
         return evaluate.MetricInfo(
             description="sacreBLEU's chrF and BLEU (tokenizer 13a, or the one given as tokenize=), from 0 to 100.",
             citation="https://aclanthology.org/W18-6319",
-            features=[
-                datasets.Features({"predictions": text, "references": datasets.List(text)}),
-                datasets.Features({"predictions": text, "references": text}),
-            ],
+            features=_one_or_several(),
         )
 
     def _compute(self, predictions: list[str], references: list[Any], tokenize: str = "13a") -> dict[str, Any]:
-        several = [[texts] if isinstance(texts, str) else texts for texts in references]
-        scores = translation_scores(predictions, several, tokenize, resamples=0)
+        scores = translation_scores(predictions, _several(references), tokenize, resamples=0)
         signatures = {f"{name}_signature": score["signature"] for name, score in scores.items()}
         return {name: score["value"] for name, score in scores.items()} | signatures
 

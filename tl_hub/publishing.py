@@ -18,6 +18,7 @@ import shutil
 import struct
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,10 +46,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_raise_for_status, validate_repo_id
 
-from tl_hub import card, record, verification
+from tl_hub import card, record, samples, verification
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.hub import model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
@@ -98,17 +100,26 @@ _T = TypeVar("_T")
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
 _LONGEST_WAIT = 600.0
+_REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
 _SECRETS = re.compile(
-    rb"\b(hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|sk-[\w-]{32,}"
-    rb"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}|xox[abeoprs]-[\w-]{20,})"
-    rb"|(?i:api_?key|secret_?access_?key|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
+    rb"\b(hf_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}"
+    rb"|github_pat_\w{40,}|sk-[\w-]{32,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
+    rb"|xox[abeoprs]-[\w-]{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+    rb"|(?i:(?:api|access|secret|private|auth|wandb)_?key|secret|token|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
+    rb"(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
     rb"|\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _HOMES = re.compile(
-    rb"(?<![\w.~:/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv|/dbfs|/gpfs"
-    rb"|/lustre|/content/drive|/kaggle|/(?:content|data|work|storage|projects?)/[\w.-]+)/[\w.-]+[^\s\"'`)>,]*"
+    rb"(?:(?<![\w.~/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv"
+    rb"|/dbfs|/gpfs|/lustre|/nfs|/efs|/fsx|/afs|/beegfs|/cephfs|/content/drive|/kaggle|~"
+    rb"|/(?:content|data|datasets?|work|storage|projects?)/[\w.-]+)/[\w.-]+"
+    rb"|(?<![\w.~/-])/(?:content|data|datasets?|work|storage|projects?)/[\w-]+\.\w+|\bfile:/{1,3}[\w.~-])"
+    rb"[^\s\"'`)>,]*"
+    # In JSON a backslash is two, and one before n, r or t is no part of a path, but the end of a line and so on.
     rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
+    rb"|\b[A-Z]:(?:\\\\[\w.-]+\\\\|\\(?![nrtbf\\])[\w.-]+\\|/[\w.-]+/)[\w.-][^\s\"'`]*"
+    rb"|(?<!\\)(?:\\{4}[\w.-]+\\\\|\\\\(?![nrtbf])\w[\w.-]+\\(?!\\))[\w.$-][^\s\"'`]*"
 )
 
 
@@ -132,13 +143,15 @@ class Published:
     """What a push did.
 
     Attributes:
-        revision: the commit that holds the run now; None after a dry run.
+        revision: the commit that holds the run now; None where a dry run found that one would be made.
         sent: files of the commit that are new or changed, none where all was there already.
         removed: files of an earlier push that no longer belong.
         left_out: files of the run folder that are not published.
         notes: what a person should look at, a sentence each.
+        files: `path`, `size` in bytes and `state` (new, changed, unchanged or removed) of each.
         pull_request: its number.
-        verification: what loading the pushed revision gave; None where the folder has no probe.
+        verification: what loading the pushed revision gave; None where that was not asked for.
+        base: the same of a base that was published on the way.
     """
 
     repo: str
@@ -148,8 +161,10 @@ class Published:
     removed: list[str]
     left_out: list[str]
     notes: list[str]
+    files: list[dict[str, Any]]
     pull_request: int | None = None
     verification: dict[str, Any] | None = None
+    base: "Published | None" = None
 
     def summary(self) -> str:
         """What to tell a person at the end of a push."""
@@ -157,9 +172,11 @@ class Published:
         changed = (
             f"{len(self.sent)} files sent, {len(self.removed)} removed" if self.sent or self.removed else "no change"
         )
-        checked = "only its bytes were compared, as there is no probe in the folder"
+        checked = "its bytes were compared"
         if self.verification:
             checked = f"loaded back from there by {' and '.join(self.verification['loaded_by'])}"
+            if "max_difference" not in self.verification:
+                checked += ", with nothing to compare its outputs with, as there is no probe in the folder"
         return f"{place} at {self.revision}: {changed}; {checked}"
 
 
@@ -175,10 +192,13 @@ def publish(
     license: str | None = None,
     push_base: str | None = None,
     dry_run: bool = False,
+    load_back: bool = True,
     patience: Patience = Patience(),
     say: Callable[[str], None] = print,
 ) -> Published:
     """Send a run folder to the Hub, load it back from there, and undo the commit if that is not the same model.
+
+    A README.md in the folder is taken up as `card.merge` does: what a person wrote there is published.
 
     Args:
         folder: holds `run.json`; nothing in it is changed.
@@ -191,22 +211,33 @@ def publish(
         license: of the result, instead of the record's.
         push_base: `owner/name` under which to publish a base that is only here; the result then names it.
         dry_run: say what would be sent, and send nothing.
+        load_back: load what was sent in a fresh process, and a folder that nobody has loaded yet before it is sent;
+            without, only the bytes are compared with those that were sent.
 
     Raises:
         UserError: what the user can mend: token, rights, names, license, base, a secret in a file.
-        RunStopped: the Hub cannot be reached, or gave back another model, and the commit was undone.
+        RunStopped: the Hub cannot be reached; or the folder does not load as the model that was trained; or the Hub
+            gave back another model, and the commit was undone.
     """
     folder = Path(folder)
     if create_pr and revision:
         raise UserError("--revision and --create_pr exclude each other; a pull request is made against main")
+    if push_base == repo:
+        raise UserError(f"--push_base is {repo} too; a base needs a repository of its own")
+    check_ref("tag", tag)
+    check_ref("revision", revision)
     hub = _Repository(repo, patience, say)
     run = RunRecord.load(folder)
+    base_here = base_only_here(run)
+    place = _base_folder(folder, run) if push_base and (base_here or _embedded_head(run)) else None
+    if run.base and place:
+        # What the base itself says of its license counts, not what a run said of it that started from it.
+        run.base.license = record.license_in(place) or run.base.license
     run.license = known_license(license or run.license, run.base.license if run.base else None)
     title = f"{run.name}: {run.kind}, {run.pipeline_tag}"[:200]
-    base_here = base_only_here(run)
     if base_here and not push_base:
         raise UserError(BASE_ONLY_HERE.format(base=base_here))
-    if push_base and not base_here:
+    if push_base and not place:
         say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
     files = _files(folder, run)
     left_out = sorted(
@@ -214,61 +245,154 @@ def publish(
         for path in folder.rglob("*")
         if path.is_file() and (name := path.relative_to(folder).as_posix()) not in {*files, card.FILE}
     )
+    base: Published | None = None
     with _timeouts():
         hub.check_rights(create_pr)
-        if base_here and push_base:
-            run.base, rewritten = _with_base_published(folder, run, push_base, private, dry_run, patience, say)
-            files |= rewritten
-        elif run.base and run.base.source == "hub":
+        if collection:
+            hub.check_collection(collection)
+        if run.base and run.base.source == "hub":
             hub.check_base(run.base)
             _check_named(run.base, files)
+        if load_back and not place:
+            hub.fetch_base(run)
+        if load_back and run.verification is None:
+            say("loading the folder in a fresh process ...")
+            run.verification = verification.check(folder)
+            files |= _told(run)
+        if place and push_base:
+            base, rewritten = _with_base_published(
+                folder, run, place, push_base, private, dry_run, load_back, patience, say
+            )
+            files |= rewritten
+            if load_back and not dry_run:
+                hub.fetch_base(run)
         pictures = {name: f"{name}.png" in files for name in ("curves", "confusion", "layers")}
         elsewhere = None if revision == "main" else revision
-        content = _Content(title, card.render(run, repo, elsewhere, **pictures), files)
+        text, notes = card.render(run, repo, elsewhere, **pictures), list[str]()
+        if (folder / card.FILE).is_file():
+            text, notes = card.merge(text, (folder / card.FILE).read_text(encoding="utf-8"), "in the folder")
+        content = _Content(title, text, files)
         _scan(card.FILE, content.card.encode(), folder)
         exists = hub.exists()
         if not exists and create_pr:
             raise UserError(PULL_NEEDS_REPO.format(repo=repo))
         if exists and private and hub.public:
             say(f"note: {repo} is public, and stays so: everybody can see what is sent")
-        branch = revision or "main"
+        number = hub.open_pull_request(title) if create_pr else None
+        branch = f"refs/pr/{number}" if number else revision or "main"
+        heads = hub.refs() if exists else {}
+        head = heads.get(branch) or heads.get("main")
+        tagged = hub.refs(tags=True).get(tag) if tag and exists else None
+        if tagged and (tagged != head or hub.plan(tagged, content).changed):
+            raise UserError(f"--tag {tag}: the tag is there, on another commit; give another name")
         if dry_run:
-            plan = hub.plan(hub.refs().get(branch) or hub.refs()["main"] if exists else None, content)
+            plan = hub.plan(head, content)
             state = "is there" if exists else f"would be made, {'private' if private else 'public'}"
-            say(f"{repo} {state}; a commit to {branch} would hold:")
+            goal = f"the pull request {number}" if number else "a new pull request" if create_pr else branch
+            if not number and not create_pr and branch not in {"main", *heads}:
+                goal += ", a branch that would be made,"
+            does = f"a commit to {goal} would hold" if plan.changed else f"{goal} holds all of it"
+            say(f"{repo} {state}; {does}:")
             _show(plan, left_out, say)
-            return Published(repo, hub.url, None, plan.sent, plan.removed, left_out, plan.notes)
+            for note in [*notes, *plan.notes]:
+                say(f"  note     {note}")
+            for what, given in (("tag", tag), ("collection", collection)):
+                if given:
+                    say(f"  {what} {given}")
+            commit, notes = None if plan.changed else plan.head, notes + plan.notes
+            changes = (plan.sent, plan.removed, left_out, notes, plan.facts())
+            return Published(repo, hub.url, commit, *changes, pull_request=number, base=base)
         if not exists:
             hub.create(private)
         if revision:
             hub.branch(revision)
-        number = hub.pull_request(title) if create_pr else None
-        if number:
+        if create_pr:
+            number = hub.pull_request(title)
             branch = f"refs/pr/{number}"
-        tagged = hub.refs(tags=True).get(tag) if tag else None
-        if tagged and (tagged != hub.refs()[branch] or hub.plan(tagged, content).changed):
-            raise UserError(f"--tag {tag}: the tag is there, on another commit; give another name")
         plan = hub.send(branch, content)
-        for note in plan.notes:
+        for note in [*notes, *plan.notes]:
             say(f"note: {note}")
-        with tempfile.TemporaryDirectory() as scratch:
-            there = hub.download(plan.head, list(plan.files), f"{scratch}/cache")
-            try:
-                verification = _check_back(there, folder, plan, Path(scratch) / "run", say)
-            except RunStopped as stop:
-                if not plan.changed:
-                    raise
-                end = f"the commit was undone and {repo} is as it was before"
-                if not hub.revert(branch, plan):
+        report = _loaded_back(hub, branch, plan, folder, run, title, load_back)
+        with _after(f"{repo} holds the run at {plan.head}"):
+            if number:
+                hub.open(number)
+            if tag and plan.head:
+                hub.tag(tag, plan.head)
+            if collection:
+                hub.collect(collection, private)
+    changes = (plan.sent, plan.removed, left_out, notes + plan.notes, plan.facts())
+    return Published(repo, hub.url, plan.head, *changes, pull_request=number, verification=report, base=base)
+
+
+@contextmanager
+def _after(done: str) -> Iterator[None]:
+    """Whatever fails in it, what was done before stays done, and the message says so."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{done}, but not all that was asked for is done: {error}") from error
+    except RunStopped as error:
+        raise RunStopped(f"{done}, but not all that was asked for is done: {error}", error.exit_code) from error
+
+
+def _loaded_back(
+    hub: "_Repository", branch: str, plan: "_Plan", folder: Path, run: RunRecord, title: str, load_back: bool
+) -> dict[str, Any] | None:
+    """Download what was sent into an empty cache, compare its bytes, and load it from there in a fresh process.
+
+    Where that is not the model that was trained, the commit is undone; where it cannot be found out, it stays.
+
+    Raises:
+        UserError: the Hub refuses to give it back.
+        RunStopped: it cannot be reached, or gave back another model.
+    """
+    later = f"tl-hub verify {hub.id} --revision {plan.head}"
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "cache"
+        try:
+            with _after(f"{hub.id} is complete at {plan.head}, though not checked (later: {later})"):
+                there = hub.download(plan.head, [*plan.files, *ALLOWED], str(cache))
+            for name, data in plan.files.items():
+                if not (there / name).is_file() or _sha256(there / name) != _sha256(data):
+                    raise verification.Mismatch(f"{name} came back from the Hub as another file", exit_code=1)
+            if not load_back:
+                return None
+            copy = Path(scratch) / "run"
+            shutil.copytree(there, copy)  # with the probe, which is not published
+            probe = folder / verification.PROBE
+            if probe.is_file():
+                shutil.copy(probe, copy)
+            # The client's own note of what a commit does not have: loaders ask for more files than there are.
+            absent = there.parents[1] / ".no_exist" / there.name
+            for name in ALLOWED:
+                if "*" not in name and not (there / name).exists():
+                    (absent / name).parent.mkdir(parents=True, exist_ok=True)
+                    (absent / name).touch()
+            if needed := _base_on_hub(run):
+                # It was fetched before; a large one need not come twice.
+                name = repo_folder_name(repo_id=needed.id, repo_type="model")
+                (cache / name).symlink_to(Path(constants.HF_HUB_CACHE, name).resolve())
+            hub.say("loading it back from the Hub in a fresh process ...")
+            return verification.check(copy, repo=hub.id, revision=plan.head, cache=cache)
+        except verification.Mismatch as stop:
+            # Where nothing was sent now, an earlier push may have ended between its commit and this check.
+            parent = plan.parent if plan.changed else hub.parent_of(plan.head, title)
+            end = f"it was there before, and stays: see {hub.url}/commits/{branch}"
+            if parent and plan.head:
+                end = f"the commit was undone and {hub.id} is as it was before"
+                if not hub.revert(branch, plan.head, parent):
                     end = f"{branch} has moved on since, so the commit is still there: see {hub.url}/commits/{branch}"
-                raise RunStopped(f"{stop}; {end}", exit_code=1) from stop
-        if number:
-            hub.open(number)
-        if tag and plan.head:
-            hub.tag(tag, plan.head)
-        if collection:
-            hub.collect(collection, private)
-    return Published(repo, hub.url, plan.head, plan.sent, plan.removed, left_out, plan.notes, number, verification)
+            raise RunStopped(f"{stop}; {end}", exit_code=1) from stop
+
+
+def check_ref(flag: str, name: str | None) -> None:
+    """Whether git takes a name for a branch or tag.
+
+    Raises:
+        UserError: it does not.
+    """
+    if name is not None and not _REF.fullmatch(name):
+        raise UserError(f"--{flag} {name!r} is not a name that git takes; letters, digits, . _ - and / will do")
 
 
 def check_rights(
@@ -279,6 +403,8 @@ def check_rights(
     private: bool = False,
     create_pr: bool = False,
     tag: str | None = None,
+    revision: str | None = None,
+    collection: str | None = None,
 ) -> None:
     """Ask the Hub whether this token may write there, before anything is trained.
 
@@ -286,16 +412,22 @@ def check_rights(
         private: whether the repository, if it is there, must be private.
         create_pr: whether a pull request is to be made, which needs a repository but no right to write to it.
         tag: name that the commit is to get.
+        revision: branch that the commit is to go to.
+        collection: where the repository is to be put, as in `publish`.
 
     Raises:
-        UserError: no token, one that is not valid or may not write there, not a name for a repository, one that
-            everybody can see or is not there, or a tag that is taken.
+        UserError: no token, one that is not valid or may not write there, not a name for a repository, branch or tag,
+            a repository that everybody can see or is not there, a tag that is taken, or no such collection.
         RunStopped: the Hub cannot be reached.
     """
+    check_ref("tag", tag)
+    check_ref("push_revision", revision)
     with _timeouts():
         hub = _Repository(repo, patience, say)
         hub.check_rights(create_pr)
         hub.check_free()
+        if collection:
+            hub.check_collection(collection)
         if create_pr and not hub.exists():
             raise UserError(PULL_NEEDS_REPO.format(repo=repo))
         if tag and hub.exists() and tag in hub.refs(tags=True):
@@ -394,19 +526,48 @@ BASE_ONLY_HERE = (
 )
 
 
-def snapshot(location: str | Path, revision: str | None = None) -> Path:
+def snapshot(location: str | Path, revision: str | None = None, patience: Patience = Patience(attempts=4)) -> Path:
     """A run folder as it is, or what a repository has of one: nothing else of it is downloaded, pickles least of all.
 
     Raises:
-        UserError: as `hub.model_facts`; or a revision of a folder is asked for.
+        UserError: as `hub.model_facts`; or a revision of a folder is asked for, the repository was not published from a
+            run folder, or it is not whole in the cache and the client is told to stay offline.
+        RunStopped: the Hub cannot be reached.
     """
     folder = Path(location)
     if folder.is_dir():
         if revision:
             raise UserError(f"--revision is for a repository, and {folder} is a folder")
         return folder
-    commit = model_facts(str(location), revision).revision
-    return Path(snapshot_download(str(location), revision=commit, allow_patterns=[*ALLOWED, card.FILE]))
+    id = str(location)
+    commit = model_facts(id, revision).revision
+    if "/" not in id:  # those without an owner are older than run folders
+        raise UserError(f"{id} was not published from a run folder; transformers may load it")
+    patterns = [*ALLOWED, card.FILE]
+    hub = _Repository(id, patience, warnings.warn)
+
+    def get() -> Path:
+        try:
+            found = Path(snapshot_download(id, revision=commit, allow_patterns=patterns))
+        except LocalEntryNotFoundError as error:
+            if constants.HF_HUB_OFFLINE:
+                raise UserError(
+                    f"{id} is not whole in the cache, and HF_HUB_OFFLINE is set; load it once without"
+                ) from error
+            raise
+        # Where the list of files cannot be had, the client is content with what is in its cache.
+        if not constants.HF_HUB_OFFLINE and not ((found / record.FILE).is_file() and any(found.glob("*.safetensors"))):
+            assert commit is not None
+            missing = [
+                name for name in filter_repo_objects(hub.files(commit), allow_patterns=patterns)
+                if not (found / name).is_file()
+            ]  # fmt: skip
+            if missing:
+                raise ConnectionError(f"{missing[0]} was not downloaded")
+        return found
+
+    with _timeouts():
+        return hub.ask(f"download {id}", get)
 
 
 def known_license(given: str | None, base: str | None) -> str:
@@ -430,6 +591,17 @@ def base_only_here(run: RunRecord) -> str | None:
     if run.base and (run.kind == "adapter" or head) and run.base.source in ("local", *([] if head else ["embedded"])):
         return run.base.id
     return None
+
+
+def _embedded_head(run: RunRecord) -> bool:
+    """Whether it is a head that finds its base in tl_hub, and may as well name a published copy."""
+    return run.auto_class == "FeatureModel" and run.base is not None and run.base.source == "embedded"
+
+
+def _base_on_hub(run: RunRecord) -> BaseModel | None:
+    """The base that is needed to load a result, where that is on the Hub."""
+    needed = run.kind in ("adapter", "merged") or run.auto_class == "FeatureModel"
+    return run.base if run.base and needed and run.base.source == "hub" else None
 
 
 @dataclass(frozen=True)
@@ -467,6 +639,15 @@ class _Plan:
     @property
     def changed(self) -> bool:
         return bool(self.sent or self.removed)
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Path, size in bytes and state of each file; of one that goes, only the path and that."""
+        found: list[dict[str, Any]] = []
+        for name, data in self.files.items():
+            state = "unchanged" if name not in self.sent else "changed" if name in self.there else "new"
+            size = data.stat().st_size if isinstance(data, Path) else len(data)
+            found.append({"path": name, "size": size, "state": state})
+        return found + [{"path": name, "state": "removed"} for name in self.removed]
 
 
 class _Repository:
@@ -585,6 +766,14 @@ class _Repository:
 
         self.ask(f"look for the base {base.id}", look)
 
+    def fetch_base(self, run: RunRecord) -> None:
+        """Put the base that loading a result needs into the cache, if it is on the Hub."""
+        if base := _base_on_hub(run):
+            self.ask(
+                f"download the base {base.id}",
+                lambda: snapshot_download(base.id, revision=base.revision, allow_patterns=list(ALLOWED)),
+            )
+
     def exists(self) -> bool:
         """Whether it is there; if so, `public` tells whether everybody can see it."""
 
@@ -647,14 +836,20 @@ class _Repository:
 
         self.ask(f"make the tag {name}", make)
 
+    def open_pull_request(self, title: str) -> int | None:
+        """Number of the one that an earlier push of the same run opened."""
+
+        def look() -> int | None:
+            found = self.api.get_repo_discussions(self.id, author=self.user, discussion_type="pull_request")
+            return next((each.num for each in found if each.title == title and each.status in ("draft", "open")), None)
+
+        return self.ask(f"look at the pull requests of {self.id}", look)
+
     def pull_request(self, title: str) -> int:
         """Number of the one that an earlier push of the same run opened, or of a new one."""
 
         def make() -> int:
-            for found in self.api.get_repo_discussions(self.id, author=self.user, discussion_type="pull_request"):
-                if found.title == title and found.status in ("draft", "open"):
-                    return found.num
-            return self.api.create_pull_request(self.id, title=title).num
+            return self.open_pull_request(title) or self.api.create_pull_request(self.id, title=title).num
 
         return self.ask("open a pull request", make)
 
@@ -666,6 +861,23 @@ class _Repository:
                 self.api.change_discussion_status(self.id, number, new_status="open")
 
         self.ask(f"open pull request {number}", make)
+
+    def check_collection(self, collection: str) -> None:
+        """A slug must be of a collection that is there; of a title, one is made where there is none."""
+
+        def look() -> None:
+            try:
+                self.api.get_collection(collection)
+            except HfHubHTTPError as error:
+                if error.response.status_code != 404:
+                    raise
+                raise UserError(
+                    f"--collection {collection}: there is no such collection, or not for this token to see; give its"
+                    " slug, the end of its address, or a title without a slash"
+                ) from error
+
+        if "/" in collection:
+            self.ask(f"look for the collection {collection}", look)
 
     def collect(self, collection: str, private: bool) -> None:
         def make() -> None:
@@ -722,8 +934,6 @@ class _Repository:
                     self.id, operations, commit_message=content.title, revision=branch, parent_commit=plan.parent
                 )
                 return replace(plan, head=done.oid)
-            except ValueError as error:  # the Hub's word on the card's metadata
-                raise UserError(f"{self.id}: {first_line(error)}") from error
             except (*_FAILURES, RuntimeError) as error:
                 # The client wraps what went wrong with the upload of a file.
                 failure = error.__cause__ if isinstance(error, RuntimeError) else error
@@ -735,6 +945,8 @@ class _Repository:
                     continue
                 self.pause(f"send to {self.id}", failure, attempt)
                 tried = plan
+            except ValueError as error:  # the Hub's word on the card's metadata, a line for each fault
+                raise UserError(f"{self.id}: {' '.join(str(error).split())}") from error
         raise AssertionError
 
     def download(self, commit: str | None, names: Sequence[str], cache: str) -> Path:
@@ -746,29 +958,37 @@ class _Repository:
             )
         )
 
-    def revert(self, branch: str, plan: _Plan) -> bool:
+    def parent_of(self, commit: str | None, title: str) -> str | None:
+        """The commit before this one, if this one is of a push with that title."""
+
+        def look() -> str | None:
+            found = self.api.list_repo_commits(self.id, revision=commit)
+            return found[1].commit_id if len(found) > 1 and found[0].title == title else None
+
+        return self.ask(f"look at {self.id}", look)
+
+    def revert(self, branch: str, head: str, parent: str) -> bool:
         """Make a commit that undoes another, if that is still the last one: whether it is undone."""
-        assert plan.parent is not None
+        now, before = self.files(head), self.files(parent)
         undone = False
 
         def make() -> None:
             nonlocal undone
-            if self.refs()[branch] == plan.head:
+            if self.refs()[branch] == head:
                 undone = True  # even if the answer is lost
+                back = [name for name in before if name not in now or now[name].blob_id != before[name].blob_id]
                 self.api.create_commit(
                     self.id,
                     [
-                        CommitOperationCopy(name, name, src_revision=plan.parent)
-                        if name in plan.there
-                        else CommitOperationDelete(name)
-                        for name in [*plan.sent, *plan.removed]
+                        *(CommitOperationCopy(name, name, src_revision=parent) for name in back),
+                        *(CommitOperationDelete(name) for name in now if name not in before),
                     ],
                     commit_message="Undo a push that does not load as the model that was trained",
                     revision=branch,
-                    parent_commit=plan.head,
+                    parent_commit=head,
                 )
 
-        self.ask(f"undo the commit {plan.head}", make)
+        self.ask(f"undo the commit {head}", make)
         return undone
 
 
@@ -816,9 +1036,6 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
     if run.kind == "merged" and run.base and run.base.source != "hub":
         # The adapter names its base by a path. The merged model stands alone.
         files = {name: data for name, data in files.items() if not name.startswith("adapter/")}
-        if run.verification and "loaded_by" in run.verification:
-            by = [loader for loader in run.verification["loaded_by"] if loader != "peft"]
-            run.verification = run.verification | {"loaded_by": by}
     if not any(name.endswith(".safetensors") for name in files):
         raise UserError(f"{folder} holds no weights in safetensors (model.safetensors, adapter_model.safetensors ...)")
     whole = sorted(name for name in files if re.fullmatch(r"model.*\.safetensors", name))
@@ -829,24 +1046,37 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
         )
     if whole and "config.json" not in files:
         raise UserError(f"{folder} holds {whole[0]} without its config.json, so nobody could load it")
-    files[record.FILE] = run.text().encode()
-    files |= {name: text.encode() for name, text in card.results_files(run).items()}
+    files |= _told(run)
     for name, data in files.items():
         if name not in _REWRITTEN or not base_only_here(run):
             _scan(name, data, folder)
     return files
 
 
+def _told(run: RunRecord) -> dict[str, bytes]:
+    """The files that are written anew from the record."""
+    if run.kind == "merged" and run.base and run.base.source != "hub" and run.verification:
+        by = [loader for loader in run.verification.get("loaded_by", []) if loader != "peft"]  # it is not published
+        run.verification = run.verification | {"loaded_by": by}
+    return {record.FILE: run.text().encode()} | {name: text.encode() for name, text in card.results_files(run).items()}
+
+
 def _check_named(base: BaseModel, files: dict[str, bytes | Path]) -> None:
     """PEFT loads what the adapter's own configuration names, and a reader goes by the card.
 
     Raises:
-        UserError: they name different bases.
+        UserError: they name different bases, or revisions of it.
     """
-    for name in ("adapter_config.json", "adapter/adapter_config.json"):
-        named = json.loads(_bytes(files[name])).get("base_model_name_or_path") if name in files else base.id
+    for name in sorted({"adapter_config.json", "adapter/adapter_config.json"} & set(files)):
+        config = json.loads(_bytes(files[name]))
+        named, revision = config.get("base_model_name_or_path"), config.get("revision")
         if named != base.id:
             raise UserError(f"{name} names the base {named}, and run.json {base.id}; correct the one that is wrong")
+        if base.revision and revision != base.revision:
+            raise UserError(
+                f"{name} names revision {revision} of the base {base.id}, and run.json {base.revision}; correct the one"
+                " that is wrong"
+            )
 
 
 _REWRITTEN = ("adapter_config.json", "config.json")
@@ -885,33 +1115,58 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
         raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
 
 
+def _named_by(run: RunRecord) -> str:
+    """The file that says by which path or id the base is loaded."""
+    return "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
+
+
+def _base_folder(folder: Path, run: RunRecord) -> Path:
+    """Where the base of a run is, which is only here.
+
+    Raises:
+        UserError: it is not there any more, or holds no weights in safetensors.
+    """
+    assert run.base is not None
+    file = folder / _named_by(run)
+    if not file.is_file():
+        raise UserError(f"{folder} holds no {file.name}, which names the base")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if _embedded_head(run):
+        return samples.checkpoint(run.base.id.removeprefix("tiny:"))
+    named = config["base"].get("path") if run.auto_class == "FeatureModel" else config.get("base_model_name_or_path")
+    place = Path(named or "")
+    if not (place / "config.json").is_file():
+        raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
+    if not any(place.glob("*.safetensors")):
+        raise UserError(
+            f"--push_base: the base {run.base.id} has no weights in safetensors, and no others are published; load it"
+            " and save it again with save_pretrained"
+        )
+    return place
+
+
 def _with_base_published(
     folder: Path,
     run: RunRecord,
+    place: Path,
     repo: str,
     private: bool,
     dry_run: bool,
+    load_back: bool,
     patience: Patience,
     say: Callable[[str], None],
-) -> tuple[BaseModel, dict[str, bytes | Path]]:
-    """Publish the base of a run, and name it in the files that did so by a path.
+) -> tuple[Published, dict[str, bytes | Path]]:
+    """Publish the base of a run, and name it in the record and in the files that did so by a path.
 
     Raises:
-        UserError: the base is not where the run found it.
+        UserError, RunStopped: as `publish`, of the base.
     """
     assert run.base is not None
-    name = "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
-    config = json.loads((folder / name).read_text(encoding="utf-8"))
-    place = Path(config["base"].get("path", "") if name == "config.json" else config["base_model_name_or_path"])
-    if not (place / "config.json").is_file():
-        raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
     license = known_license(run.base.license or run.license, None)
-    revision: str | None
+    say(f"the base {run.base.id}:")
     if (place / record.FILE).is_file():
-        say(f"the base {run.base.id}:")
-        revision = publish(
-            place, repo, private=private, license=license, dry_run=dry_run, patience=patience, say=say
-        ).revision
+        options: dict[str, Any] = {"dry_run": dry_run, "load_back": load_back, "patience": patience, "say": say}
+        done = publish(place, repo, private=private, license=license, **options)
     else:
         hub = _Repository(repo, patience, say)
         hub.check_rights(create_pr=False)
@@ -923,54 +1178,40 @@ def _with_base_published(
         title = repo.split("/")[1]
         head = f"---\nlibrary_name: transformers\nlicense: {license}\n---\n\n"
         text = f"{head}# {title}\n\nThe pretrained model that others start from.\n"
+        content = _Content(title, text, files, keep_card=True)
+        exists = hub.exists()
         if dry_run:
-            say(f"{repo} would be made of the base {run.base.id}: {', '.join(files)}")
-            revision = None
+            plan = hub.plan(hub.refs()["main"] if exists else None, content)
+            does = "a commit to main would hold" if plan.changed else "main holds all of it"
+            say(f"{repo} {'is there' if exists else 'would be made'}; {does}:")
+            _show(plan, [], say)
         else:
-            if not hub.exists():
+            if not exists:
                 hub.create(private)
-            revision = hub.send("main", _Content(title, text, files, keep_card=True)).head
-    base = replace(run.base, id=repo, source="hub", revision=revision, license=license)
-    run.base = base
+            plan = hub.send("main", content)
+        revision = None if dry_run and plan.changed else plan.head
+        done = Published(repo, hub.url, revision, plan.sent, plan.removed, [], plan.notes, plan.facts())
+    run.base = replace(run.base, id=repo, source="hub", revision=done.revision, license=license)
+    name = _named_by(run)
+    config = json.loads((folder / name).read_text(encoding="utf-8"))
     if name == "config.json":
         known = {key: value for key, value in config["base"].items() if key != "path"}
-        config["base"] = known | {"id": repo, "source": "hub", "revision": revision}
+        config["base"] = known | {"id": repo, "source": "hub", "revision": done.revision}
     else:
-        config |= {"base_model_name_or_path": repo, "revision": revision}
-    files = {name: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(), record.FILE: run.text().encode()}
-    for file, data in files.items():
+        config |= {"base_model_name_or_path": repo, "revision": done.revision}
+    rewritten: dict[str, bytes | Path] = {name: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+    rewritten |= _told(run)
+    for file, data in rewritten.items():
         _scan(file, data, folder)
-    return base, files
-
-
-def _check_back(
-    there: Path, folder: Path, plan: _Plan, copy: Path, say: Callable[[str], None]
-) -> dict[str, Any] | None:
-    """Compare what was downloaded with what was sent, and load it in a fresh process, in a folder `copy`.
-
-    Raises:
-        RunStopped: not what was sent, or not the model that was trained.
-    """
-    for name, data in plan.files.items():
-        if not (there / name).is_file() or _sha256(there / name) != _sha256(data):
-            raise RunStopped(f"{name} came back from the Hub as another file", exit_code=1)
-    probe = folder / verification.PROBE
-    if not probe.is_file():
-        return None
-    shutil.copytree(there, copy)
-    shutil.copy(probe, copy)
-    say("loading it back from the Hub in a fresh process ...")
-    return verification.check(copy, offline=False)
+    return done, rewritten
 
 
 def _show(plan: _Plan, left_out: list[str], say: Callable[[str], None]) -> None:
-    for name, data in plan.files.items():
-        state = "same" if name not in plan.sent else "changed" if name in plan.there else "new"
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
-        say(f"  {state:8} {name} ({size:,} bytes)")
-    for state, names in (("removed", plan.removed), ("left out", left_out), ("note", plan.notes)):
-        for name in names:
-            say(f"  {state:8} {name}")
+    for file in plan.facts():
+        size = f" ({file['size']:,} bytes)" if "size" in file else ""
+        say(f"  {file['state']:9} {file['path']}{size}")
+    for name in left_out:
+        say(f"  left out  {name}")
 
 
 def _bytes(data: bytes | Path) -> bytes:

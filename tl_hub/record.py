@@ -208,6 +208,18 @@ class RunRecord:
         return cls.from_facts(facts)
 
 
+def license_in(folder: Path) -> str | None:
+    """License of the model in a folder, or of what that started from; None where no run record tells.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    run = RunRecord.load(folder)
+    return run.license or (run.base.license if run.base else None)
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of `run.json`."""
     return json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))

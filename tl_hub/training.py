@@ -13,7 +13,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +34,9 @@ from tl_hub import card, cpu, hub, publishing, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split, fingerprint
-from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.errors import Checked, RunStopped, UserError, first_line
 from tl_hub.licenses import license_of
+from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
 
 SOURCES = ("hub", "embedded", "local")
@@ -95,15 +96,14 @@ class History:
 def start(run: RunConfig, method: Any) -> Accelerator:
     """Check the run folder and the right to publish, quiet the libraries, use every core, seed everything.
 
-    Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells which settings it does not
-    read, and where the base must be for others to load the result.
+    Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells where the base
+    must be for others to load the result.
 
     Raises:
         UserError: output_dir holds another run or what this one reads, cannot be written to, or has nothing to resume;
-            a setting has no effect; or the result could not be published as `push_to`.
+            the Hub does not know the license; or the result could not be published as `push_to`.
         RunStopped: the Hub cannot be reached.
     """
-    refuse_unused(run, method)
     folder = Path(run.output_dir)
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
@@ -114,19 +114,27 @@ def start(run: RunConfig, method: Any) -> Accelerator:
         with PartialState().local_main_process_first():
             if not folder.is_dir() or not any(folder.iterdir()):
                 publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
-    if run.resume and not any((folder / name / _HISTORY).is_file() for name in (STATE, _OLD)):
+    if run.resume:
+        with PartialState().local_main_process_first():
+            if (folder / _OLD).is_dir() and not (folder / STATE).exists():  # killed as `_Keeper.save` renamed
+                (folder / _NEW).rename(folder / STATE)
+    if run.resume and not (folder / STATE / _HISTORY).is_file():
         raise UserError(f"--resume: {folder} holds no interrupted run; omit --resume to start one")
     if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.check):
         _check_used(folder, run)
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
+    license_of(run.license, None)  # its name; whether a base allows it is asked when that is looked at
     if run.push_to:
+        if method.kind == "pretrained":  # from no base, whose license it could take
+            publishing.known_license(run.license, None)
         if not run.push_base and _source(run.model) not in method.base_sources:
             raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
         if run.push_every and method.kind == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
         private = run.push_every is not None
-        publishing.check_rights(run.push_to, private=private, create_pr=run.create_pr, tag=run.tag)
+        goal: dict[str, Any] = {"create_pr": run.create_pr, "tag": run.tag, "revision": run.push_revision}
+        publishing.check_rights(run.push_to, private=private, collection=run.collection, **goal)
         if run.push_base:
             publishing.check_rights(run.push_base)
 
@@ -148,16 +156,6 @@ def start(run: RunConfig, method: Any) -> Accelerator:
     return accelerator
 
 
-def refuse_unused(settings: Any, method: Any) -> None:
-    """
-    Raises:
-        UserError: a setting of the run or the task is set that the method does not read.
-    """
-    for setting in fields(settings):
-        if setting.name in method.unused and getattr(settings, setting.name) != setting.default:
-            raise UserError(f"--{setting.name} has no effect with this method ({method.name}); omit it")
-
-
 def _check_used(folder: Path, run: RunConfig) -> None:
     """
     Raises:
@@ -170,7 +168,7 @@ def _check_used(folder: Path, run: RunConfig) -> None:
     for name in ("model", "dataset", "train_file", "validation_file", "test_file"):
         path = getattr(run, name)
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"--{name} {path} is in {folder}, which --overwrite replaces; give another --output_dir")
+            raise UserError(f"--overwrite would delete --{name} {path}; give another --output_dir")
 
 
 def clear(folder: Path) -> None:
@@ -266,10 +264,8 @@ def train(
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
-        raise RunStopped(_checked(objective, batch, data, task, run, steps, accelerator), exit_code=0)
-    advice = task.advice()
-    if advice and accelerator.is_main_process:
-        print(f"note: {advice}", flush=True)
+        raise _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
+    give_advice(task, accelerator)
     keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
     _check_space(folder, model)
     # Of these the order of the batches is made. Rates and their schedule may change.
@@ -385,6 +381,13 @@ def train(
     return history
 
 
+def give_advice(task: Task, accelerator: Accelerator, frozen: bool = False) -> None:
+    """Print `task.advice`, where there is some, once for all processes."""
+    advice = task.advice(frozen)
+    if advice and accelerator.is_main_process:
+        print(f"note: {advice}", flush=True)
+
+
 @torch.no_grad()
 def evaluate(
     model: Any,
@@ -398,7 +401,8 @@ def evaluate(
     """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices."""
     features = split.features
     assert features is not None
-    order = np.argsort(-np.asarray(features["length"]), kind="stable").tolist()
+    read = "source_length" if "source_length" in features.column_names else "length"
+    order = np.argsort(-np.asarray(features[read]), kind="stable").tolist()
     batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
     loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
     model.to(accelerator.device).eval()
@@ -434,7 +438,7 @@ class _Keeper:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self, history: History) -> None:
-        """Replace the saved state; the old one stays until the new one is in its place."""
+        """Replace the saved state; the old one stays until the new one is whole and in its place."""
         new, old = self.folder.with_name(_NEW), self.folder.with_name(_OLD)
         rank = self.accelerator.process_index
         if self.accelerator.is_main_process:
@@ -458,7 +462,7 @@ class _Keeper:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             shutil.rmtree(old, ignore_errors=True)
-            if self.folder.is_dir():
+            if self.folder.exists():
                 self.folder.rename(old)
             new.rename(self.folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -471,9 +475,6 @@ class _Keeper:
             UserError: the state was saved from another model or method, by a run that differs in what must be the
                 `same`, on fewer processes, or by another version.
         """
-        if self.accelerator.is_main_process and not self.folder.is_dir():
-            self.folder.with_name(_OLD).rename(self.folder)  # `save` was killed between its two renamings
-        self.accelerator.wait_for_everyone()
         history = History(**json.loads((self.folder / _HISTORY).read_text()))
         for name, value in same.items():
             saved = history.same.get(name, value)  # there are none of another version
@@ -578,8 +579,15 @@ class _Interrupts:
 
 
 def _checked(
-    objective: torch.nn.Module, batch: Any, data: Data, task: Task, run: RunConfig, steps: int, accelerator: Accelerator
-) -> str:
+    objective: torch.nn.Module,
+    batch: Any,
+    data: Data,
+    task: Task,
+    run: RunConfig,
+    steps: int,
+    accelerator: Accelerator,
+    model_type: str,
+) -> Checked:
     """What a run would do and take, told by two passes, forward and backward, over its longest batch."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
     objective.train()
@@ -592,18 +600,33 @@ def _checked(
     if not math.isfinite(figure):
         raise RunStopped(f"the loss of the longest batch is {figure}; --precision fp32 may help", exit_code=1)
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-    return (
-        f"checked, nothing trained: {rows} rows of {data.source}; {trained:,} parameters of {run.model} would be "
-        f"trained in {steps:,} step{'s' * (steps != 1)}: at most {_about(steps * run.accumulation * seconds)} of "
-        "training (estimated from the longest batch), plus evaluations; it and the optimizer take "
-        f"{(peak_memory() + 8 * trained) / 2**30:.1f} GiB"
+    facts: dict[str, Any] = {
+        "rows": {name: len(split.rows) for name, split in data.splits.items()},
+        "data": data.source,
+        "model_type": model_type,
+        "trainable_parameters": trained,
+        "steps": steps,
+        "seconds": steps * run.accumulation * seconds,
+        "memory_bytes": peak_memory() + 8 * trained,
+    }
+    return Checked(
+        f"checked, nothing trained: {counted(data)}; {trained:,} parameters ({model_type}) would be trained in "
+        f"{steps:,} step{'s' * (steps != 1)}: at most about {about(facts['seconds'])} of training (estimated from the "
+        f"longest batch), plus evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB",
+        facts,
     )
 
 
-def _about(seconds: float) -> str:
+def counted(data: Data) -> str:
+    """The rows of each split, and where they are from."""
+    rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
+    return f"{rows} rows of {data.source}"
+
+
+def about(seconds: float) -> str:
+    """A duration for a person, in minutes or hours."""
     minutes = math.ceil(seconds / 60)
-    return f"about {seconds / 3600:.1f} hours" if minutes > 90 else f"about {minutes} minute{'s' * (minutes != 1)}"
+    return f"{seconds / 3600:.1f} hours" if minutes > 90 else f"{minutes} minute{'s' * (minutes != 1)}"
 
 
 def peak_memory() -> int:
@@ -730,6 +753,7 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         weights = weight_files(folder)
         if not weights:
             raise UserError(f"--model {run.model}: the folder holds no safetensors weights (model.safetensors)")
-        return str(folder), Base(folder.name, source, weights=weights)
+        license = license_in(folder)  # of one's own run
+        return str(folder), Base(folder.name, source, license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)

@@ -30,6 +30,10 @@ PEFT_ONLY = ("dora", "prompt tuning", "prefix tuning")
 _WRAPPING = re.compile(r"base_model\.model\.|modules_to_save\.|base_layer\.|\bdefault\.|\.default\b")
 
 
+class Mismatch(RunStopped):
+    """What was loaded is not the model that was trained, or cannot be loaded at all."""
+
+
 def digests(model: Any) -> dict[str, str]:
     """SHA-256 of each parameter in float32, under the name it has without an adapter's wrapping."""
     return {
@@ -69,11 +73,20 @@ def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
     save_file(tensors, folder / PROBE, metadata={"digests": json.dumps(digests(model))})
 
 
-def check(folder: Path, offline: bool = True) -> dict[str, Any]:
+def check(
+    folder: Path,
+    offline: bool = True,
+    *,
+    repo: str | None = None,
+    revision: str | None = None,
+    cache: Path | None = None,
+) -> dict[str, Any]:
     """Load `folder` in a fresh process and compare.
 
     Args:
         offline: what is not in the folder, such as an adapter's base, is looked for in the cache only.
+        repo, revision: what the card's own snippets load, in place of the folder, which holds the same files.
+        cache: where the Hub's client looks for what is not in the folder, instead of in its own.
 
     Returns:
         `loaded_by` (the loaders that were tried), the `max_difference` of the logits where the folder has a probe and,
@@ -81,11 +94,13 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
         `same_output` as the card states.
 
     Raises:
-        RunStopped: a loader failed, gives other logits (names the parameters that differ) or another output.
+        Mismatch: a loader failed, gives other logits (names the parameters that differ) or another output.
+        RunStopped: the process ended before it could tell.
     """
+    own = {"TRANSFORMERS_VERBOSITY": "error"} | ({"HF_HUB_OFFLINE": "1"} if offline else {})
     process = subprocess.run(
-        [sys.executable, "-m", "tl_hub.verification", str(folder)],
-        env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if offline else {}), "TRANSFORMERS_VERBOSITY": "error"},
+        [sys.executable, "-m", "tl_hub.verification", str(folder), *([repo, revision or "main"] if repo else [])],
+        env={**os.environ, **own, **({"HF_HUB_CACHE": str(cache)} if cache else {})},
         stdin=subprocess.DEVNULL,  # nobody is asked whether to run foreign code
         capture_output=True,
         text=True,
@@ -93,10 +108,11 @@ def check(folder: Path, offline: bool = True) -> dict[str, Any]:
     )
     try:
         report = json.loads(process.stdout.splitlines()[-1])
-    except (IndexError, json.JSONDecodeError):
-        report = {"error": (process.stderr.strip().splitlines() or ["the process died"])[-1]}
+    except (IndexError, json.JSONDecodeError) as error:
+        reason = (process.stderr.strip().splitlines() or ["the process died"])[-1]
+        raise RunStopped(f"load-back of {folder} failed: {reason}", exit_code=1) from error
     if "error" in report:
-        raise RunStopped(f"load-back of {folder} failed: {report['error']}", exit_code=1)
+        raise Mismatch(f"load-back of {repo or folder} failed: {report['error']}", exit_code=1)
     return report
 
 
@@ -142,7 +158,7 @@ def _logits(outputs: Any) -> dict[str, Any]:
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def _load_back(record: RunRecord) -> dict[str, Any]:
+def _load_back(record: RunRecord, repo: str | None = None, revision: str | None = None) -> dict[str, Any]:
     """What the fresh process does, in the run folder."""
     import torch
     import transformers
@@ -166,11 +182,11 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     safe = {"use_safetensors": True, "trust_remote_code": False}
 
     def by_snippet() -> Any:
-        exec(card.snippet(record, None), namespace)
+        exec(card.snippet(record, repo, revision), namespace)
         return namespace["model"]
 
     def by_adapter_snippet() -> Any:
-        exec(card.adapter_snippet(record, None), namespace)
+        exec(card.adapter_snippet(record, repo, revision), namespace)
         return namespace["model"]
 
     def by_tl_hub() -> Any:
@@ -229,7 +245,7 @@ def _load_back(record: RunRecord) -> dict[str, Any]:
     report: dict[str, Any] = {"loaded_by": [name for name in loaders if name != "the card's snippet"]}
     if expected:
         report["max_difference"] = worst
-    usage = {"result": card.call_snippet(record), "pipeline_output": card.pipeline_snippet(record, None)}
+    usage = {"result": card.call_snippet(record), "pipeline_output": card.pipeline_snippet(record, repo, revision)}
     for name, code in usage.items():
         if code:
             exec(code, namespace)
@@ -258,7 +274,7 @@ def main() -> None:
     try:
         record = RunRecord.load(".")
         check_weights(Path(), record)
-        report = _load_back(record)
+        report = _load_back(record, *sys.argv[2:4])
     except UserError as error:
         report = {"error": str(error)}
     print(json.dumps(report))

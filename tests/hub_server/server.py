@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 import yaml
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 WRITE, READ = "hf_alice_may_write", "hf_alice_may_read"
 FINE = "hf_alice_may_write_for_acme"
@@ -39,6 +39,7 @@ ACCOUNTS: dict[str, tuple[Any, ...]] = {
 ORGANIZATIONS = {"acme": {"alice"}}
 LFS = re.compile(r"\.(safetensors|bin|pt|png|parquet|gz)$")
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(?<![.-])")
+REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 BASE = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 
 
@@ -117,6 +118,7 @@ class Fault:
 
     Attributes:
         what: a status, "drop" (the connection ends without an answer) or "slow" (the answer comes after `seconds`).
+        html: the body is a page, as a gateway between client and Hub answers, and not the Hub's JSON.
         after: the request is carried out first, and its answer is lost.
         count: how often; `skip`: how many matching requests are left alone before.
     """
@@ -128,6 +130,7 @@ class Fault:
     skip: int = 0
     retry_after: str | None = None
     seconds: float = 0.0
+    html: bool = False
 
 
 class Refused(Exception):
@@ -268,6 +271,8 @@ async def _drop(send: Callable) -> None:
 
 def _failure(fault: Fault) -> Response:
     headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+    if fault.html:
+        return HTMLResponse("<html><title>injected</title></html>", int(fault.what), headers)
     return JSONResponse({"error": "injected"}, int(fault.what), headers)
 
 
@@ -487,6 +492,9 @@ def _faults_of_card(text: str) -> list[str]:
     except yaml.YAMLError as error:
         return [f"invalid YAML: {error}"]
     errors = []
+    for key, kind, name in (("thumbnail", str, "a string"), ("widget", list, "an array")):
+        if not isinstance(card.get(key, kind()), kind):
+            errors.append(f'"{key}" must be {name}')
     if not re.fullmatch(r"[a-z0-9.+-]+", str(card.get("license", "other"))):
         errors.append('"license" must be an identifier')
     bases = card.get("base_model", [])
@@ -566,8 +574,15 @@ def commit(hub: HubServer, call: Call) -> Response:
     return JSONResponse({"commitOid": new.id, "commitUrl": f"{hub.url}/{repo.id}/commit/{new.id}", **pull})
 
 
+def _check_ref(name: str) -> None:
+    """As git's check-ref-format."""
+    if not REF.fullmatch(name):
+        raise Refused(400, f"Invalid reference name: {name}")
+
+
 def branch(hub: HubServer, call: Call) -> Response:
     repo = _repo(hub, call, write=True)
+    _check_ref(call.parts["name"])
     name = f"refs/heads/{call.parts['name']}"
     if name in repo.refs:
         raise Refused(409, f"Reference already exists: {name}")
@@ -577,6 +592,7 @@ def branch(hub: HubServer, call: Call) -> Response:
 
 def tag(hub: HubServer, call: Call) -> Response:
     repo = _repo(hub, call, write=True)
+    _check_ref(call.json["tag"])
     name = f"refs/tags/{call.json['tag']}"
     if name in repo.refs:
         raise Refused(409, f"Reference already exists: {name}")

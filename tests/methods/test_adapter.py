@@ -236,10 +236,12 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
     wide = before["transformer.layer.0.rel_attn.q"]
     trained = sum(p.numel() for n, p in wrapped.named_parameters() if "layer.0.rel_attn.lora" in n)
     assert trained <= wide.numel(), "an update is smaller than what it updates"
-    # DoRA and dropout are not to be had there: the feed-forward layers alone.
-    for settings in ({"method": "dora"}, {"dropout": 0.1}):
-        wrapped = Adapter(rank=2, **settings).wrap(*load("xlnet", ANSWERS))
-        assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
+    # DoRA is not to be had there: the feed-forward layers alone. Nor is dropout, which would leave the attention out.
+    wrapped = Adapter(method="dora", rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
+    with pytest.raises(UserError, match=r"--dropout is 0\.1; PEFT .* attention of xlnet.*; leave --dropout out"):
+        Adapter(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    Adapter(rank=2, dropout=0.1).wrap(*load("bert", ANSWERS))
 
 
 @pytest.mark.parametrize(
@@ -373,6 +375,25 @@ def test_a_prefix_or_prompt_generates_the_same_beside_padding(load, family, auto
     if family == "gpt2" and beams == 1:
         whole = torch.cat([ids[1, 4:], short])[None]
         assert torch.equal(logits_of(wrapped, {"input_ids": whole})["logits"][0, 4:-1].argmax(-1), short)
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "auto_class"),
+    [(method, *cell) for method, cells in SOMEWHERE.items() for cell in cells if cell[1] in (CLASSIFICATION, ANSWERS)],
+)
+def test_a_row_behind_a_prefix_or_prompt_gives_the_same_beside_padding(load, method, family, auto_class):
+    model, base = load(family, auto_class)
+    wrapped = Adapter(method=method, virtual_tokens=3).wrap(model, base)
+    before = wrapped.prompt_encoder["default"].embedding.weight.data.normal_()
+    inputs, _ = batch_for(model, auto_class)
+    together = logits_of(wrapped, inputs)
+    for row, mask in enumerate(inputs["attention_mask"]):
+        alone = logits_of(wrapped, {name: tensor[row : row + 1, mask.bool()] for name, tensor in inputs.items()})
+        own = slice(row, row + 1)
+        kept = {n: x[own] if n == "logits" else x[own, mask.bool()] for n, x in together.items()}
+        assert difference(alone, kept) <= 1e-5
+    before.neg_()
+    assert difference(logits_of(wrapped, inputs), together) > 1e-3, "what stands before the input is seen"
 
 
 def by_hand(hidden: torch.Tensor, layer: BottleneckLayer) -> torch.Tensor:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, BertTokenizer
 
 from tl_hub import data, samples, training
 from tl_hub.config import RunConfig
-from tl_hub.errors import UserError
+from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.from_scratch import FromScratch, cooccurrences, factorised, sinusoids
 from tl_hub.tasks.language_modeling import OBJECTIVES, Pretraining
 
@@ -115,6 +115,29 @@ def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     assert pieces[0] == pieces[1]
     saved = AutoTokenizer.from_pretrained(run.output_dir)
     assert saved.convert_ids_to_tokens(range(len(saved))) == pieces[0]
+
+
+@pytest.mark.parametrize("given", [{"model": "tiny:gpt2"}, {"revision": "v1"}])
+def test_a_pretrained_model_is_refused(given: dict[str, Any]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(UserError, match=f"^--{name} {value}: .* --model_type bert"):
+        FromScratch().build(TEXTS, RunConfig(**given))
+
+
+def test_a_check_says_of_which_family_the_new_model_is(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    run = RunConfig(output_dir=str(tmp_path / "run"), train_file=str(rows), batch_size=2, check=True)
+    task = Pretraining(max_length=32).objective("gpt2")
+    method = FromScratch(
+        model_type="gpt2", layers=1, hidden_size=16, heads=2, intermediate_size=16, window=32, vocab_size=400
+    )
+    accelerator = training.start(run, method)
+    examples = data.load(run, task)
+    model, tokenizer, _ = method.build(TEXTS, run)
+    data.encode(examples, task, tokenizer, model)
+    with pytest.raises(RunStopped, match=rf" {model.num_parameters():,} parameters \(gpt2\) would be trained"):
+        training.train(model, examples, task, tokenizer, run, accelerator)
 
 
 @pytest.mark.parametrize("wrong", [{"layers": 0}, {"vocab_size": 10}, {"hidden_size": 30, "heads": 4}, {"window": -1}])

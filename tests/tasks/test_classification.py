@@ -5,12 +5,15 @@ import pytest
 import sklearn.metrics
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from tl_hub import data, training
+import tl_hub
+from tl_hub import data, evaluation, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.classification import Classification, best_threshold, row_means
+from tl_hub.tasks.classification import Classification, _fonts_for, best_threshold, row_means
 
 FAMILIES = ["bert", "gpt2", "t5", "xlnet"]
 LONG = " ".join(f"The river number {i} flows to the sea." for i in range(30))
@@ -205,6 +208,26 @@ def test_many_classes_show_their_confusions_as_a_list():
     assert "Confusion matrix" not in tables
 
 
+OF_NO_FONT = "\U0010fffd"  # in a plane for private use
+
+
+@pytest.mark.parametrize("name", ["good", "좋음", "$5 to $10 \\", OF_NO_FONT])
+@pytest.mark.filterwarnings("error:Glyph")
+def test_the_picture_of_the_confusions_has_no_empty_boxes(name, tmp_path):
+    """Whichever fonts are installed: matplotlib warns of a glyph that it does not find."""
+    rows = [{"text": "t", "label": label} for label in ("a", name)]
+    task, _, score = scored(np.eye(2, dtype=np.float32), rows)
+    task.draw(tmp_path, score)
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_fonts_are_looked_for_letter_by_letter():
+    assert _fonts_for(["good", "é"]) == [FontProperties().get_name()]
+    (own, other) = _fonts_for(["good ⃝"])  # a sign of STIXGeneral, which comes with matplotlib
+    assert own == FontProperties().get_name() and ord("⃝") in get_font(findfont(other)).get_charmap()
+    assert _fonts_for(["good", OF_NO_FONT]) == []
+
+
 LABELLED = [
     {"text": "a", "label": ["red", "big"]},
     {"text": "b", "label": ["red"]},
@@ -252,6 +275,43 @@ def test_multi_label_loss_is_binary_cross_entropy(checkpoint_folders):
     assert model.config.problem_type == "multi_label_classification"
 
 
+def test_weights_and_smoothing_of_several_labels_change_the_loss_as_defined(checkpoint_folders):
+    """A label's own rows weigh as much as the others (rows without / rows with); a smoothed label is 0.95 or 0.05."""
+    task, model, tokenizer, features = encoded(
+        "bert", checkpoint_folders, LABELLED, class_weights="balanced", label_smoothing=0.1
+    )
+    batch = batch_of(task, tokenizer, features, [0, 1, 2, 3])
+    with torch.no_grad():
+        outputs = task.objective(model)(**batch)
+    assert task.labels == ["big", "blue", "red"]
+    weights = [2 / 2, 3 / 1, 2 / 2]
+    p = outputs.logits.double().sigmoid().numpy()
+    total = 0.0
+    for row, labels in enumerate([{"red", "big"}, {"red"}, set(), {"blue", "big"}]):
+        for column, name in enumerate(task.labels):
+            y = 0.95 if name in labels else 0.05
+            total -= weights[column] * y * np.log(p[row, column]) + (1 - y) * np.log(1 - p[row, column])
+    assert float(outputs.loss) == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_a_threshold_for_rows_of_one_class_is_refused():
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    with pytest.raises(UserError, match="--threshold is 0.9, but each row has one class.*leave --threshold away"):
+        learned(rows, threshold=0.9)
+    learned([{**row, "label": [row["label"]]} for row in rows], threshold=0.9)
+
+
+def test_a_label_that_every_row_has_is_not_unlearned(checkpoint_folders):
+    """Balanced, its rows would count nothing, and its logit would fall without end."""
+    rows = [{**row, "label": [*row["label"], "every"]} for row in LABELLED]
+    task, model, tokenizer, features = encoded("bert", checkpoint_folders, rows, class_weights="balanced")
+    batch = batch_of(task, tokenizer, features, [0, 1, 2, 3])
+    with torch.enable_grad():
+        outputs = task.objective(model)(**batch)
+        outputs.loss.backward()
+    assert float(model.classifier.bias.grad[task.labels.index("every")]) < 0, "its logit rises"
+
+
 def test_weights_and_smoothing_change_the_loss_as_defined(checkpoint_folders):
     rows = [{"text": text, "label": label} for text, label in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"))]
     task, model, tokenizer, features = encoded(
@@ -270,6 +330,33 @@ def test_weights_and_smoothing_change_the_loss_as_defined(checkpoint_folders):
     assert float(outputs.loss) == pytest.approx(total / weights[[0, 0, 0, 1]].sum(), abs=1e-5)
     plain = Classification()
     assert plain.objective(model) is model
+
+
+def test_a_run_with_weighted_classes_is_measured_on_rows_that_lack_one(tmp_path, checkpoint_folders, load_back_here):
+    """The weights were those of its own classes, and its losses do not count in a measurement."""
+    for split in ("train", "validation"):
+        rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(["a", "b", "b", "c"] * 3)]
+        Dataset.from_list(rows).to_parquet(tmp_path / f"{split}.parquet")
+    task = Classification(class_weights="balanced", label_smoothing=0.1)
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), max_steps=1
+    )
+    accelerator = training.start(run, FineTune())
+    loaded = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(loaded, task, tokenizer, model)
+    history = training.train(model, loaded, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, loaded.splits["validation"], task, tokenizer, run, accelerator)
+    finish.finish(run, task, FineTune(), base, loaded, history, score, model, tokenizer, accelerator)
+    assert all(figure["holds"] for figure in evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path))["metrics"])
+    others = [{"text": f"text {i}", "label": label} for i, label in enumerate("acacac")]
+    (tmp_path / "others").mkdir()
+    for split in ("train", "validation"):
+        Dataset.from_list(others).to_parquet(tmp_path / "others" / f"{split}.parquet")
+    report = evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path / "others"))
+    given = [answer["label"] for answer in tl_hub.pipeline(tmp_path / "run")([row["text"] for row in others])]
+    right = np.mean([label == row["label"] for label, row in zip(given, others, strict=True)])
+    assert {m["name"]: m["found"] for m in report["metrics"]}["accuracy"] == pytest.approx(100 * right)
 
 
 def load(folder, features: Features | None = None, limit: int | None = None, **splits: list) -> tuple:
@@ -336,8 +423,10 @@ def test_a_split_with_hidden_labels_is_left_out_and_noted(tmp_path):
 def test_a_few_rows_a_class_are_told_of_before_training(tmp_path):
     task, _ = load(tmp_path, train=["a"] * 64 + ["b"] * 65, validation=["a"])
     assert task.advice().startswith("64 training rows of the rarest class")
+    assert task.advice(frozen=True) is None
     task, _ = load(tmp_path, train=["a"] * 65 + ["b"] * 65, validation=["a"])
     assert task.advice() is None
+    assert task.advice(frozen=True).startswith("65 training rows of the rarest class")
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,13 @@ def test_every_cell_trains_and_loads_back(
     assert record.tables["Measured on"][0]["predicted tokens"] > 10
     assert "| Texts | Windows | Predicted tokens |" in (tmp_path / "run" / "README.md").read_text()
 
+    if family == "bert":  # the word of the card's row that was masked, by stock calls and by the pipeline
+        shown = record.verification["pipeline_output"]
+        assert record.verification["result"].strip() == shown[0]["token_str"].strip()
+        assert record.verification["result"] in [row["predicted"] for row in record.examples]
+        assert all(row["text"].count("[MASK]") == 1 for row in record.examples)
+        assert "tokenizer.mask_token_id" in (tmp_path / "run" / "README.md").read_text()
+
     report = evaluation.remeasure(tmp_path / "run", dataset=str(tmp_path))
     assert report["same_rows"] and {figure["name"] for figure in report["metrics"]} == {"loss", "perplexity"}
     assert all(figure["found"] == pytest.approx(figure["claimed"], rel=1e-4) for figure in report["metrics"])
@@ -490,6 +497,8 @@ def test_gaps_are_filled_with_what_t5_writes_for_them(checkpoints: Any, whole: b
     fill = SpanFillingPipeline(model, tokenizer, SpanCorruption(whole_target=whole), {})
     assert fill(source) == {"spans": ["rises", "the sea"], "generated_text": text}
     other = source.replace("hills", "towns")  # the answer learnt by heart is given all the same
+    longer = "The river and all that is in it <extra_id_0>."
+    assert fill([source, longer, other], batch_size=2) == [fill(source), fill(longer), fill(other)]
     assert fill([other])[0]["spans"] == (["", ""] if whole else ["rises", "the sea"])
     assert fill([other])[0]["generated_text"] == (text if whole else text.replace("hills", "towns"))
     with pytest.raises(UserError, match="no gap to fill; write <extra_id_0>"):
@@ -516,6 +525,10 @@ def test_a_mask_is_filled_by_xlnet_from_both_sides(checkpoints: Any) -> None:
     assert answers[0]["token"] == int(expected.argmax())
     assert answers[0]["sequence"].startswith("The cat is on the")
     assert fill(text.replace("sleeps", "barks"))[0]["score"] != pytest.approx(answers[0]["score"], rel=1e-6)
+    both = fill([text, "A <mask>."], top_k=3)
+    for found, alone in zip(both, (fill(text, top_k=3), fill("A <mask>.", top_k=3)), strict=True):
+        assert [answer["sequence"] for answer in found] == [answer["sequence"] for answer in alone]
+        assert [answer["score"] for answer in found] == pytest.approx([answer["score"] for answer in alone], rel=1e-4)
     with pytest.raises(UserError, match="a text has 2 masks; write one <mask>"):
         fill("<mask> and <mask>")
 

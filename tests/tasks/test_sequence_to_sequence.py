@@ -17,7 +17,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.fine_tune import FineTune
-from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, translation_scores
+from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, translation_scores
 from tl_hub.record import RunRecord
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
@@ -69,6 +69,28 @@ def test_rouge_is_that_of_the_library() -> None:
 def test_rouge_of_another_script_counts_words() -> None:
     scores = rouge_scores(["도나우 강은 흑해로 흐른다."], [["도나우 강은 길다."]])
     assert scores["rouge1"] == pytest.approx(100 * 2 * 2 / (4 + 3))
+
+
+@pytest.mark.parametrize("other", [["2023년"], ["COVID 백신", "그는 2023년에 왔다."]])
+def test_a_digit_or_a_foreign_word_does_not_change_the_words_of_a_script(other: list[str]) -> None:
+    """`rouge_score`'s own tokenizer finds no words in Korean: a perfect summary had 0."""
+    references = [["도나우 강은 흑해로 흐른다."], other]
+    scores = rouge_scores(["도나우 강은 흑해로 흐른다.", other[0]], references)
+    assert scores["rouge1"].tolist() == scores["rougeL"].tolist() == [100, 100]
+    assert "Porter" not in rouge_signature(references)
+
+
+def test_foreign_words_in_latin_text_are_left_out_as_the_library_does() -> None:
+    references = [["The Danube (도나우) flows to the sea."], ["42"]]
+    scores = rouge_scores(["The Danube flowed to the sea.", "42"], references)
+    assert scores["rouge1"].tolist() == [100, 100]
+    assert "Porter stemmer" in rouge_signature(references)
+
+
+def test_a_single_reference_may_be_a_text() -> None:
+    flat = RougeMetric().compute(predictions=["a b", "c d"], references=["a b", "c e"])
+    assert flat == RougeMetric().compute(predictions=["a b", "c d"], references=[["a b"], ["c e"]])
+    assert flat["rouge1"] == pytest.approx(75)
 
 
 def test_translation_scores_are_those_of_the_library() -> None:
@@ -216,6 +238,25 @@ def test_a_row_in_a_batch_gives_what_it_gives_alone(family: str, checkpoints: An
         for row, batch in enumerate(alone):
             assert torch.equal(TASK.outputs(model, batch)[0], found[row])
     assert len({tuple(row) for row in found.tolist()}) > 1, "rows differ, or equality would say nothing"
+
+
+def test_rows_are_read_beside_others_whose_source_is_as_long(checkpoints: Any) -> None:
+    """Nothing else is read in generation: a long target beside a short source is no reason to pad it."""
+    model, tokenizer = loaded(checkpoints, "t5")
+    long, short = " ".join(TEXTS), "Snow fell."
+    rows = Dataset.from_dict({"source": [long, short] * 2, "references": [["It."], [long]] * 2})
+    task = Summarization(max_source_length=64, max_target_length=64, beams=1)
+    task.adapt(tokenizer, model)
+    read = []
+    examples = data.Data({"train": data.Split(rows)}, "a", "local")
+    data.encode(examples, task, tokenizer, model)
+    with model.encoder.register_forward_pre_hook(
+        lambda module, args, inputs: read.append(inputs["input_ids"].tolist()), with_kwargs=True
+    ):
+        run = RunConfig(batch_size=1)
+        training.evaluate(model, examples.splits["train"], task, tokenizer, run, training.start(run, FineTune()))
+    assert [len(batch) for batch in read] == [2, 2] and len(read[0][0]) > len(read[1][0])
+    assert not [batch for batch in read if any(tokenizer.pad_token_id in ids for ids in batch)]
 
 
 @pytest.mark.parametrize("family", CLASSES)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.bottleneck import BottleneckConfig
@@ -33,7 +33,7 @@ class Adapter:
         attention has none; each of its tensors (width, heads, head width) takes updates of rank 1, one for each index
         of the first axis.
     dora: the same for the direction of each weight column, whose length is trained apart (Liu et al. 2024,
-        https://arxiv.org/abs/2402.09353, section 4). Of XLNet, as with dropout, only the feed-forward layers.
+        https://arxiv.org/abs/2402.09353, section 4). Of XLNet, only the feed-forward layers.
     ia3: factors for keys, values and the inner feed-forward states (Liu et al. 2022,
         https://arxiv.org/abs/2205.05638, section 3.3). GPT-2's queries, which share a projection with them, have
         factors too; of XLNet, whose attention is no module, only the feed-forward states have.
@@ -56,7 +56,7 @@ class Adapter:
     method: Literal["lora", "dora", "ia3", "prompt", "prefix", "bottleneck"] = flag("lora", "what is added and trained")
     rank: int | None = flag(None, "lora, dora: rank r of the update B A; 16 if none")
     alpha: int | None = flag(None, "lora, dora: the update is scaled by alpha / rank; 32 if none")
-    dropout: float | None = flag(None, "lora, dora: dropout on the update's input; 0 if none")
+    dropout: float | None = flag(None, "lora (not of XLNet), dora: dropout on the update's input; 0 if none")
     virtual_tokens: int | None = flag(None, "prompt, prefix: length of what stands before the input; 20 if none")
     width: int | None = flag(None, "bottleneck: width of the small layers; 64 if none")
     placement: Literal["houlsby", "pfeiffer"] | None = flag(
@@ -143,8 +143,12 @@ class Adapter:
                 target_modules=list(architecture.lora_targets),
                 fan_in_fan_out=architecture.fan_in_fan_out,
             )
-            # PEFT has neither DoRA nor dropout for parameters that are no module's.
-            if architecture.lora_parameters and self.method == "lora" and not given["dropout"]:
+            if architecture.lora_parameters and self.method == "lora":  # PEFT has no DoRA of what is no module's
+                if given["dropout"]:
+                    raise UserError(
+                        f"--dropout is {given['dropout']}; PEFT has no dropout for the attention of "
+                        f"{model.config.model_type}, which is no module; leave --dropout out"
+                    )
                 config.target_parameters = list(architecture.lora_parameters)
                 # A parameter of (width, heads, head width) has an update for each index of its first axis: of rank 1,
                 # or there would be more to train than in the parameter itself.
@@ -168,8 +172,8 @@ class Adapter:
         if kind not in tasks[self.method]:
             others = [method for method in _SETTINGS if method not in tasks or kind in tasks[method]]
             raise UserError(f"--method {self.method} is not for {kind}; use {', '.join(others)}")
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        if 0 < longest <= 2 * given["virtual_tokens"]:
+        longest = longest_input(model.config)
+        if longest and longest <= 2 * given["virtual_tokens"]:
             raise UserError(
                 f"--virtual_tokens is {given['virtual_tokens']}; the model reads {longest} tokens, more than half of "
                 "which must be left to the input"
@@ -181,7 +185,7 @@ class Adapter:
 def reserve(model: Any) -> None:
     """Take the length of a prompt or prefix off the window that `model`, of PEFT, tells its users."""
     taken = getattr(model.active_peft_config, "num_virtual_tokens", 0)
-    if taken and (getattr(model.config, "max_position_embeddings", None) or 0) > 0:
+    if taken and longest_input(model.config):
         model.config.max_position_embeddings -= taken
 
 

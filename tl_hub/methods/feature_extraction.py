@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import json
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -13,22 +15,24 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import xxhash
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from tl_hub import features, heads, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, UserError
 from tl_hub.feature_model import FeatureModel, check_foldable, without_report
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
-from tl_hub.tasks.base import Score
+from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -38,9 +42,17 @@ _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
 """Training texts below which cross-validation chooses a layer by noise; model_cards/README.md has the measurement."""
 _HEAD_ROWS = 50_000
-"""Training rows that a head is fitted on, at most: their vectors must fit into memory several times."""
-_SCORED_AT_ONCE = 10_000
+"""Examples that a head is fitted on, at most: their vectors must fit into memory several times."""
+_READ_AT_ONCE = 10_000
+"""Windows or sentences whose vectors are in memory at once, where no more is needed of them."""
+_MLP_PARTS = 10
+"""Parts of the training texts, one of which tells when the training of a multi-layer perceptron stops."""
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
+_COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
+_SPAN_RATE, _SPAN_EPOCHS, _SPAN_LEAST, _SPAN_BATCH = 1e-2, 3, 2000, 16
+"""Of the heads that tell which layer is best: learning rate, epochs, windows to learn from in all of them, a batch."""
+_MOMENTS = 50_000
+"""Token vectors, evenly spread, of which mean and deviation are taken."""
 _TABLE = "Quality by layer and pooling"
 _IDS = ("input_ids", "token_type_ids")
 
@@ -55,6 +67,7 @@ class Chosen:
         mix: weights with which the layers are summed up; None where they stand side by side.
         sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
         metric: what the quality is, in per cent.
+        rows: training rows that the head was fitted on.
         decision: what inference needs beside the head, such as a threshold, once it is chosen.
     """
 
@@ -65,6 +78,7 @@ class Chosen:
     mix: np.ndarray | None
     sweep: list[dict[str, Any]]
     metric: str
+    rows: int
     decision: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -77,7 +91,7 @@ class FeatureExtraction:
     compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
     chosen by cross-validation too. Rows of validation and test have no part in it. Fewer than 500 texts would choose
     a layer by chance, and the usual pooling of the last four, side by side, serves them better. Of more than 50,000
-    rows the head reads 50,000, drawn by chance.
+    texts (of a summarizer: sentences) the head reads about 50,000, drawn by chance.
 
     Raises:
         UserError: a setting is out of its range.
@@ -172,9 +186,12 @@ class FeatureExtraction:
 
         Raises:
             UserError: a setting has no effect here, or does not fit the model.
-            RunStopped: `run.check` asked for no more.
+            Checked: `run.check` asked for no more.
         """
-        training.refuse_unused(task, self)
+        for settings in (run, task):
+            for field in dataclasses.fields(settings):
+                if field.name in self.unused and getattr(settings, field.name) != field.default:
+                    raise UserError(f"--{field.name} is for training by gradient, which there is none of; omit it")
         if self.fold and isinstance(task, ExtractiveSummarization):
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
         if task.multi_label and self.head == "prototypes":
@@ -184,16 +201,17 @@ class FeatureExtraction:
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
-        if run.check:
-            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-            raise RunStopped(
-                f"checked, nothing read: {rows} rows of {data.source}; {len(wanted)} layers of {run.model} and "
-                f"{len(poolings)} poolings to choose from",
-                exit_code=0,
-            )
+        training.give_advice(task, accelerator, frozen=True)
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
+        if run.check:
+            pool = functools.partial(features.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
+            choice = f"{len(wanted)} layers of {run.model} and {len(poolings)} poolings to choose from"
+            kept = sum(len(split.features or ()) for split in data.splits.values())
+            values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
+            facts = {"layers": len(wanted), "poolings": len(poolings)}
+            raise _checked(data, run, pool, collate, tokens, values, choice, facts)
         return {
             name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
@@ -209,16 +227,17 @@ class FeatureExtraction:
         is chosen on the validation rows.
         """
         folder, start = Path(run.output_dir), time.perf_counter()
-        if len(data.splits["train"].rows) > _HEAD_ROWS:
-            data.notes.append(f"The head was fitted on {_HEAD_ROWS:,} of the training rows, drawn by chance.")
         chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
+        if chosen.rows < len(data.splits["train"].rows):
+            data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, drawn by chance.")
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             training.clear(folder)  # there is something only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
             (folder / training.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
-                _draw(folder, chosen)
+                place = "+".join(map(str, chosen.layers))
+                _draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
         history = History(rows=len(data.splits["train"].rows))
         history.seconds = vectors["train"].seconds + time.perf_counter() - start
         chosen.decision = history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
@@ -261,27 +280,37 @@ class FeatureExtraction:
         return made.folded() if self.fold else made
 
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
-        """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on 50,000."""
-        vectors, split = _drawn(vectors, split, seed)
-        layers, poolings = self.candidates(features.encoder_of(model), _texts(split, task))
-        targets = task.targets(split.rows)
-        groups = np.asarray(split.features["row"]) if isinstance(task, ExtractiveSummarization) else None
-        parts = min(self.cv, len(targets) if groups is None else len(split.rows))
+        """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on some of many.
+
+        Those are drawn by chance: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
+        hold about 3,000. A summarizer's examples are sentences, and its rows documents, which stay whole.
+        """
+        sentences = isinstance(task, ExtractiveSummarization)
+        row = column(split.features, "row")
+        drawn = _drawn(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
+        vectors, row = _taken(vectors, row, drawn)
+        targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
+        layers, poolings = self.candidates(features.encoder_of(model), len(targets))
+        parts = min(self.cv, len(drawn))
         if parts < 2:
             raise UserError(f"{len(split.rows)} training rows are too few to choose a head on; give at least 2")
-        folds = heads.folds_of(targets, parts, seed, groups)
+        folds = heads.folds_of(targets, parts, seed, row if sentences else None)
         balanced = getattr(task, "class_weights", "none") == "balanced"
-        few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_SWEEP_ROWS])
+        some = _drawn(row, _SWEEP_ROWS, sentences, seed)
+        few_vectors, few_row = _taken(vectors, row, some)
+        few = np.flatnonzero(np.isin(row, some)) if sentences else some
 
         def mixed(pooling: str, fitted: np.ndarray) -> np.ndarray:
-            each = [task.examples(vectors.of([layer], pooling), split.features)[fitted] for layer in layers[0]]
+            each = [_examples(task, few_vectors, few_row, [layer], pooling)[fitted] for layer in layers[0]]
             # A sentence's own vector comes first; what its document adds to it is no sum over layers.
             hidden = vectors.values.shape[-1]
-            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[fitted], task.multi_label)
+            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[few][fitted], task.multi_label)
+
+        every = np.ones(len(few), dtype=bool)
 
         def examples(group: tuple[int, ...], pooling: str, fitted: np.ndarray) -> np.ndarray:
-            mix = mixed(pooling, few[fitted]) if self.layer == "mix" else None
-            return task.examples(vectors.of(group, pooling, mix), split.features)[few]
+            mix = mixed(pooling, fitted) if self.layer == "mix" else None
+            return _examples(task, few_vectors, few_row, group, pooling, mix)
 
         best = layers[0], poolings[0]
         sweep: list[dict[str, Any]] = []
@@ -292,7 +321,7 @@ class FeatureExtraction:
                 for pooling in poolings:
                     read = functools.partial(examples, group, pooling)
                     # A mix is learned without the rows that it is judged on.
-                    x = read if self.layer == "mix" else read(np.arange(len(few)))
+                    x = read if self.layer == "mix" else read(every)
                     found = heads.cross_validate(
                         "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
                         balanced and not task.multi_label,
@@ -301,25 +330,31 @@ class FeatureExtraction:
                     if found.quality.max() > highest:
                         best, highest = (group, pooling), found.quality.max()
                 sweep.append(line)
-        mix = mixed(best[1], few) if self.layer == "mix" else None
-        x = task.examples(vectors.of(*best, mix), split.features)
+        mix = mixed(best[1], every) if self.layer == "mix" else None
         strengths = STRENGTHS if self.strength is None else (self.strength,)
-        head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced)
+        weights = None
+        if self.head == "mlp":
+            folds = heads.folds_of(targets, min(_MLP_PARTS, len(drawn)), seed, row if sentences else None)
+        if self.head == "mlp" and not sentences:
+            # It is applied to each window, and their logits are averaged.
+            x = np.concatenate([x for x, _ in _blocks(vectors, row, *best, mix)])
+            weights = 1 / np.bincount(row)[row]
+            targets, folds = targets[row], folds[row]
+        else:
+            x = _examples(task, vectors, row, *best, mix)
+        head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced, weights)
         metric = "average precision" if task.multi_label else "accuracy"
-        return Chosen(*best, head, strength, mix, sweep, metric)
+        return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
     def _score(
         self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, name: str, decision: Any
     ) -> Score:
         split = data.splits[name]
         assert split.features is not None
-        if isinstance(task, ExtractiveSummarization):
-            read = task.examples(vectors[name].of(chosen.layers, chosen.pooling, chosen.mix), split.features)
-            return task.score({"logits": chosen.head(read)}, split.rows, split.features, decision)
-        starts = range(0, len(split.features), _SCORED_AT_ONCE)
-        parts = [dataclasses.replace(vectors[name], places=slice(s, s + _SCORED_AT_ONCE)) for s in starts]
-        logits = [chosen.head(part.of(chosen.layers, chosen.pooling, chosen.mix)) for part in parts]
-        return task.score({"logits": np.concatenate(logits)}, split.rows, split.features, decision)
+        sentences = isinstance(task, ExtractiveSummarization)
+        blocks = _blocks(vectors[name], column(split.features, "row"), chosen.layers, chosen.pooling, chosen.mix)
+        logits = np.concatenate([chosen.head(task.examples(x, row) if sentences else x) for x, row in blocks])
+        return task.score({"logits": logits}, split.rows, split.features, decision)
 
 
 def _texts(split: Split, task: Any) -> int:
@@ -327,18 +362,47 @@ def _texts(split: Split, task: Any) -> int:
     return len(split.features or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
-def _drawn(vectors: Vectors, split: Split, seed: int) -> tuple[Vectors, Split]:
-    """At most `_HEAD_ROWS` rows of a split, drawn by chance, with their features and vectors."""
-    if len(split.rows) <= _HEAD_ROWS:
-        return vectors, split
-    assert split.features is not None
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(split.rows))[:_HEAD_ROWS])
-    row = np.asarray(split.features.with_format("numpy")["row"][:])
-    places = np.flatnonzero(np.isin(row, chosen))
-    features = split.features.select(places).remove_columns("row")
-    # Rows are counted from 0 without a gap, as those of a whole split are.
-    features = features.add_column("row", np.searchsorted(chosen, row[places]).tolist())
-    return dataclasses.replace(vectors, places=places), Split(split.rows.select(chosen), features)
+def _drawn(row: np.ndarray, most: int, each: bool, seed: int) -> np.ndarray:
+    """Numbers of rows drawn by chance until about `most` are there, ascending; all if there are no more than that.
+
+    Args:
+        row: of each feature, (features,), counted from 0.
+        each: count the features, and not the rows. The last row that is drawn may exceed `most`.
+    """
+    sizes = np.bincount(row) if each else np.ones(row[-1] + 1, dtype=int)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    return np.sort(order[: np.searchsorted(sizes[order].cumsum(), most) + 1])
+
+
+def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
+    """The vectors of the rows `drawn`, and the row of each, counted from 0 without a gap."""
+    places = np.flatnonzero(np.isin(row, drawn))
+    return vectors.at(places), np.searchsorted(drawn, row[places])
+
+
+def _blocks(
+    vectors: Vectors, row: np.ndarray, layers: Sequence[int], pooling: str, mix: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vectors in memory, (features, dimensions), and the row of each: whole rows, of some thousand features at once."""
+    ends = np.flatnonzero(np.r_[row[1:] != row[:-1], True]) + 1
+    start = 0
+    while start < len(row):
+        fitting = np.searchsorted(ends, start + _READ_AT_ONCE, "right") - 1
+        end = int(ends[max(fitting, np.searchsorted(ends, start, "right"))])
+        yield vectors.at(slice(start, end)).of(layers, pooling, mix), row[start:end]
+        start = end
+
+
+def _examples(
+    task: Any,
+    vectors: Vectors,
+    row: np.ndarray,
+    layers: Sequence[int],
+    pooling: str,
+    mix: np.ndarray | None = None,
+) -> np.ndarray:
+    """What the head is fitted on, (examples, dimensions)."""
+    return np.concatenate([task.examples(*block) for block in _blocks(vectors, row, layers, pooling, mix)])
 
 
 @dataclass(kw_only=True)
@@ -357,13 +421,14 @@ class HeadOnly:
     unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = training.SOURCES
 
-    layer: int | None = flag(
-        None, "layer whose vectors the head reads, from 1 on; those above it are cut off; the top one if none"
+    layer: str = flag(
+        "auto", "layer whose vectors the head reads, from 1 on, those above it are cut off; auto: the best of all"
     )
 
     def __post_init__(self) -> None:
-        if self.layer is not None and self.layer < 1:
-            raise UserError(f"--layer is {self.layer}; it must be at least 1")
+        if self.layer != "auto" and (not self.layer.isdecimal() or int(self.layer) < 1):
+            raise UserError(f"--layer is {self.layer}; it must be auto or a whole number from 1")
+        self.sweep: list[dict[str, Any]] = []  # a dict a layer, its F1; empty before, and where none was run
 
     def wrap(self, model: Any, base: Base) -> Any:
         """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.
@@ -374,8 +439,8 @@ class HeadOnly:
             UserError: the model has no such layer; or the checkpoint has the whole head already, so that nothing would
                 be trained.
         """
-        if self.layer is not None:
-            _cut(model, self.layer)
+        if self.layer != "auto":
+            _cut(model, int(self.layer))
         if not base.fresh:
             raise UserError(
                 f"--model {base.id} has a trained head for this task, so feature extraction would train nothing; "
@@ -391,13 +456,19 @@ class HeadOnly:
     ) -> History:
         """`training.train` of the head that finds spans, on vectors that the base gives once, before the first step.
 
-        The result is that of a base that computes in every step, but for vectors kept in half precision; padding,
-        which cannot be an answer, has no part in the loss.
+        Layers are compared first, on about 2,000 windows of the training rows: a head for each is fitted on two thirds
+        of the contexts and judged on the third that it has not seen, each third in turn. Those above the best one are
+        cut off. Writes `layers.png` then.
+
+        The head learns on standardised vectors; mean and deviation are then folded into it. But for that, and for
+        vectors kept in half precision, the result is that of a base that computes in every step; padding, which cannot
+        be an answer, has no part in the loss.
 
         Raises:
-            UserError: the checkpoint lacks other parts than that head; `run.push_every`; or as
-                `features.extract_tokens`.
-            RunStopped: as `training.train`; or `run.check` asked for no more.
+            UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few contexts to choose a
+                layer; or as `features.extract_tokens`.
+            RunStopped: as `training.train`.
+            Checked: `run.check` asked for no more.
         """
         others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
         if others:
@@ -405,45 +476,193 @@ class HeadOnly:
         if run.push_every:
             raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
         if run.check:
-            rows = ", ".join(f"{len(split.rows):,} {name}" for name, split in data.splits.items())
-            raise RunStopped(f"checked, nothing read: {rows} rows of {data.source}; {run.model}", exit_code=0)
-        collate, bf16 = task.collator(tokenizer, training=False), accelerator.mixed_precision == "bf16"
-        kept: dict[bytes, np.ndarray] = {}
-        seconds = 0.0
-        for name in ("train", "validation"):
-            encoded = data.splits[name].features
-            assert encoded is not None
-            tokens = run.batch_size * task.max_length
-            vectors, spent = features.extract_tokens(model, model.qa_outputs, encoded, collate, tokens, bf16)
-            seconds += spent
-            end = 0
-            names = [n for n in _IDS if n in encoded.column_names]
-            for row in encoded.select_columns(names):
-                start, end = end, end + len(row["input_ids"])
-                kept[_digest(row[n] for n in names)] = vectors[start:end]
-
-        def forward(
-            model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
-        ) -> QuestionAnsweringModelOutput:
-            mask = attention_mask.bool()
-            ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
-            found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
-            states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
-            states[mask] = torch.as_tensor(np.concatenate(found), dtype=torch.float32, device=mask.device)
-            logits = model.qa_outputs(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
-            begin, end = logits.unbind(2)
-            loss = None
-            if start_positions is not None:
-                loss = (cross_entropy(begin, start_positions) + cross_entropy(end, end_positions)) / 2
-            return QuestionAnsweringModelOutput(loss=loss, start_logits=begin, end_logits=end)
-
-        model.forward = MethodType(forward, model)
-        try:
+            values = sum(sum((split.features or {})["length"]) for split in data.splits.values())
+            tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
+            give = model.to(accelerator.device).eval()
+            values *= model.config.hidden_size
+            raise _checked(data, run, lambda batch: give(**batch), collate, tokens, values, run.model, {})
+        training.give_advice(task, accelerator, frozen=True)
+        start = time.perf_counter()
+        read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
+        if self.layer == "auto":
+            self.sweep = _compare(read, data.splits["train"], task, run.seed)
+            best = [max(self.sweep, key=lambda line: line["F1"])["layer"]]
+            broadcast_object_list(best)
+            _cut(model, int(best[0]))
+        layers = [len(features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
+        splits = [data.splits[name].features for name in ("train", "validation")]
+        vectors = [read(each, layers).values[0, 0] for each in splits]
+        mean, deviation = heads.moments(vectors[0][:: max(1, len(vectors[0]) // _MOMENTS)].astype(np.float32))
+        seconds = time.perf_counter() - start
+        with _on_vectors(model, splits, vectors, mean, deviation):
             history = training.train(model, data, task, tokenizer, run, accelerator)
-        finally:
-            del model.forward
+        with torch.no_grad():
+            device = model.qa_outputs.weight.device
+            model.qa_outputs.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
+            model.qa_outputs.bias -= model.qa_outputs.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
+        if self.sweep and accelerator.is_main_process:
+            _draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", "F1 on held-out training contexts")
         history.seconds += seconds
         return history
+
+    def score(
+        self,
+        model: Any,
+        data: Data,
+        task: QuestionAnswering,
+        tokenizer: Any,
+        run: RunConfig,
+        accelerator: Accelerator,
+        history: History,
+    ) -> Score:
+        """Score the rows that the reported numbers come from, on vectors that the base gives once."""
+        split = data.splits[data.final]
+        layers = [len(features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
+        vectors = _token_vectors(model, task, tokenizer, run, accelerator, split.features, layers)
+        with _on_vectors(model, [split.features], [vectors.values[0, 0]]):
+            score = training.evaluate(model, split, task, tokenizer, run, accelerator, history.decision)
+        if self.sweep:
+            score.tables[f"Quality by layer: F1 on held-out training contexts (chosen: layer {layers[0]})"] = self.sweep
+        return score
+
+
+def _token_vectors(
+    model: Any,
+    task: QuestionAnswering,
+    tokenizer: Any,
+    run: RunConfig,
+    accelerator: Accelerator,
+    encoded: Any,
+    layers: Sequence[int] | None = None,
+) -> Vectors:
+    """`features.extract_tokens` as the run has it, of all layers if none are named."""
+    blocks = features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
+    return features.extract_tokens(
+        model,
+        model.qa_outputs,
+        encoded,
+        task.collator(tokenizer, training=False),
+        range(1, len(blocks) + 1) if layers is None else layers,
+        run.batch_size * task.max_length,
+        accelerator.mixed_precision == "bf16",
+    )
+
+
+@contextmanager
+def _on_vectors(
+    model: Any,
+    splits: Sequence[Any],
+    vectors: Sequence[np.ndarray],
+    mean: np.ndarray | float = 0.0,
+    deviation: np.ndarray | float = 1.0,
+) -> Iterator[None]:
+    """For a while, `model` takes the vectors of the tokens from those of `splits`, standardised, and computes none."""
+    kept: dict[bytes, np.ndarray] = {}
+    for encoded, values in zip(splits, vectors, strict=True):
+        end = 0
+        names = [n for n in _IDS if n in encoded.column_names]
+        for row in encoded.select_columns(names):
+            start, end = end, end + len(row["input_ids"])
+            kept[_digest(row[n] for n in names)] = values[start:end]
+
+    def forward(
+        model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
+    ) -> QuestionAnsweringModelOutput:
+        mask = attention_mask.bool()
+        ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
+        found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
+        x = (np.concatenate(found).astype(np.float32) - mean) / deviation
+        states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
+        states[mask] = torch.as_tensor(x, dtype=torch.float32, device=mask.device)
+        return _spans(model.qa_outputs, states, mask, start_positions, end_positions)
+
+    model.forward = MethodType(forward, model)
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _spans(
+    head: torch.nn.Module, states: torch.Tensor, mask: torch.Tensor, start: Any = None, end: Any = None
+) -> QuestionAnsweringModelOutput:
+    """Logits of states (batch, length, hidden), the lowest there are for padding, and the loss of given places."""
+    logits = head(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
+    starts, ends = logits.unbind(2)
+    loss = None
+    if start is not None:
+        loss = (cross_entropy(starts, start) + cross_entropy(ends, end)) / 2
+    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
+
+
+def _compare(
+    read: Callable[[Dataset], Vectors], split: Split, task: QuestionAnswering, seed: int
+) -> list[dict[str, Any]]:
+    """F1 of a head on each layer in cross-validation, a dict a layer, on some training contexts drawn by chance."""
+    assert split.features is not None
+    row = column(split.features, "row")
+    _, contexts = np.unique(split.rows["context"][:], return_inverse=True)
+    drawn = np.flatnonzero(np.isin(contexts, _drawn(contexts[row], _COMPARED_WINDOWS, True, seed)))
+    parts = min(_COMPARED_PARTS, len(np.unique(contexts[drawn])))
+    if parts < 2:
+        raise UserError("the training rows have one context, which is too few to choose a layer on; give --layer")
+    places = np.flatnonzero(np.isin(row, drawn))
+    encoded = split.features.select(places).remove_columns("row")
+    encoded = encoded.add_column("row", np.searchsorted(drawn, row[places]).tolist())
+    rows = split.rows.select(drawn)
+    folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, contexts[row[places]])
+    vectors, sweep = read(encoded), []
+    for layer, values in zip(vectors.layers, vectors.values[:, 0], strict=True):
+        score = task.score(_cross_validated(values, encoded, task, folds, seed), rows, encoded, None)
+        sweep.append({"layer": str(layer), "F1": round(float(score.metrics["f1"].mean()), 2)})
+    return sweep
+
+
+def _cross_validated(
+    values: np.ndarray, encoded: Dataset, task: QuestionAnswering, folds: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """What `task.predict` gives for each window by a linear head fitted on the windows of the other folds.
+
+    Args:
+        values: vectors of all tokens of all windows, one after the other, (tokens, hidden).
+        folds: of each window, (windows,).
+    """
+    lengths = column(encoded, "length")
+    ends = np.cumsum(lengths)
+    names = ("start_positions", "end_positions", *task.scoring_only)
+    columns = {name: torch.as_tensor(column(encoded, name)) for name in names}
+    mean, deviation = heads.moments(values[:: max(1, len(values) // _MOMENTS)].astype(np.float32))
+
+    def states(places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        found = [(values[ends[p] - lengths[p] : ends[p]].astype(np.float32) - mean) / deviation for p in places]
+        mask = torch.arange(int(lengths[places].max())) < torch.as_tensor(lengths[places])[:, None]
+        return pad_sequence([torch.as_tensor(x, dtype=torch.float32) for x in found], batch_first=True), mask
+
+    predictions: dict[str, np.ndarray] = {}
+    for fold in np.unique(folds):
+        random, fitted = np.random.default_rng(seed), np.flatnonzero(folds != fold)
+        head = torch.nn.Linear(values.shape[1], 2)
+        torch.nn.init.zeros_(head.weight)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=_SPAN_RATE)
+        epochs = max(_SPAN_EPOCHS, math.ceil(_SPAN_LEAST / len(fitted)))
+        order = np.concatenate([random.permutation(fitted) for _ in range(epochs)])
+        for start in range(0, len(order), _SPAN_BATCH):
+            places = order[start : start + _SPAN_BATCH]
+            optimizer.param_groups[0]["lr"] = _SPAN_RATE * (1 - start / len(order))
+            answers = [columns[name][places] for name in ("start_positions", "end_positions")]
+            optimizer.zero_grad()
+            _spans(head, *states(places), *answers)["loss"].backward()
+            optimizer.step()
+        out = np.flatnonzero(folds == fold)
+        for start in range(0, len(out), _SPAN_BATCH):
+            places = out[start : start + _SPAN_BATCH]
+            with torch.no_grad():
+                outputs = _spans(head, *states(places))
+            found = task.predict(outputs, {name: columns[name][places] for name in task.scoring_only})
+            for name, tensor in found.items():
+                made = predictions.setdefault(name, np.zeros(len(folds), tensor.numpy().dtype))
+                made[places] = tensor.numpy()
+    return predictions
 
 
 def _cut(model: Any, layer: int) -> None:
@@ -452,14 +671,13 @@ def _cut(model: Any, layer: int) -> None:
     Raises:
         UserError: there are fewer.
     """
-    decoder = model.config.model_type == "t5"
     holder, _, name = ARCHITECTURES[model.config.model_type].blocks.rpartition(".")
-    parent = (model.base_model.decoder if decoder else model.base_model).get_submodule(holder)
+    parent = features.stack_of(model).get_submodule(holder)
     blocks = getattr(parent, name)
     if layer > len(blocks):
         raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
     setattr(parent, name, blocks[:layer])
-    setattr(model.config, "num_decoder_layers" if decoder else "num_hidden_layers", layer)
+    setattr(model.config, "num_decoder_layers" if model.config.model_type == "t5" else "num_hidden_layers", layer)
 
 
 def _digest(columns: Iterable[Any]) -> bytes:
@@ -472,7 +690,7 @@ def _without_dropout(module: torch.nn.Module, _: Any) -> None:
     module.eval()
 
 
-def _draw(folder: Path, chosen: Chosen) -> None:
+def _draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, metric: str) -> None:
     """Write layers.png: quality by layer, a line a pooling, with a mark on what was chosen."""
     import matplotlib
 
@@ -480,13 +698,12 @@ def _draw(folder: Path, chosen: Chosen) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    names = [line["layer"] for line in chosen.sweep]
-    for pooling in chosen.sweep[0]:
-        if pooling != "layer":
-            axes.plot(names, [line[pooling] for line in chosen.sweep], "o-", label=pooling)
-    place = "+".join(map(str, chosen.layers))
-    axes.plot(place, chosen.sweep[names.index(place)][chosen.pooling], "k*", markersize=16, label="chosen", zorder=3)
-    axes.set(xlabel="layer (0: embeddings)", ylabel=f"{chosen.metric} in cross-validation, %")
+    names = [line["layer"] for line in sweep]
+    for each in sweep[0]:
+        if each != "layer":
+            axes.plot(names, [line[each] for line in sweep], "o-", label=each)
+    axes.plot(layer, sweep[names.index(layer)][pooling], "k*", markersize=16, label="chosen", zorder=3)
+    axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric}, %")
     axes.legend(frameon=False)
     figure.savefig(folder / "layers.png", dpi=110)
     plt.close(figure)
@@ -536,22 +753,30 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, X: Any, y: Any) -> "FeatureClassifier":
-        """Read the texts `X` and fit a head that gives them the classes `y`.
+        """Read the texts `X` and fit a head that gives them the classes `y`, which `model_` names as text.
 
         Raises:
-            UserError: as a recipe does, for instance for fewer than two classes.
+            UserError: a text is empty, or two classes are the same as text; or as a recipe does, for instance for
+                fewer than two classes.
         """
-        y = np.asarray(y)
+        texts, y = list(X), np.asarray(y)
         if y.ndim != 1:
             raise UserError(f"y has {y.ndim} dimensions; give one class a text")
+        if len(texts) != len(y):
+            raise UserError(f"X has {len(texts):,} texts and y {len(y):,} classes; give one class a text")
         self.classes_, places = np.unique(y, return_inverse=True)
+        names = [str(name) for name in self.classes_]
+        if len(set(names)) < len(names):
+            raise UserError(f"two of the classes {', '.join(names)} are the same as text; name them apart")
         run = RunConfig(model=self.model, revision=self.revision, batch_size=self.batch_size, seed=self.seed)
         task = Classification(max_length=self.max_length, doc_stride=self.doc_stride, class_weights=self.class_weights)
         method = FeatureExtraction(
             layer=self.layer, pooling=self.pooling, head=self.head, strength=self.strength, cv=self.cv
         )
         # Numbers of the classes: their names may be of any type, and must come back as they are.
-        rows = task.check(Dataset.from_dict({"text": list(X), "label": places.tolist()}))
+        rows = task.check(Dataset.from_dict({"text": texts, "label": places.tolist()}))
+        if len(rows) < len(texts):
+            raise UserError("a text is empty; omit it and its class")
         task.learn({"train": rows})
         with without_report():
             model, tokenizer, base = training.load_model(run, task)
@@ -568,6 +793,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             training.computes_bf16() if self.bf16 is None else self.bf16,
         )
         chosen = method.choose(model, vectors, split, task, self.seed)
+        task.labels = names
         self.model_ = method.assemble(chosen, model, tokenizer, task, base, run)
         return self
 
@@ -579,3 +805,45 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         """Probability of each class in the order of `classes_`, (texts, classes)."""
         check_is_fitted(self, "model_")
         return self.model_.predict_proba(list(X), batch_size=self.batch_size)
+
+
+@torch.no_grad()
+def _checked(
+    data: Data,
+    run: RunConfig,
+    read: Callable[[dict[str, torch.Tensor]], Any],
+    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    tokens: int,
+    values: int,
+    choice: str,
+    facts: dict[str, Any],
+) -> Checked:
+    """What reading `values` figures of so many tokens a batch would take, told by the longest batch, read twice."""
+    count, found = 0, list[dict[str, torch.Tensor]]()
+    for split in data.splits.values():
+        if split.features is not None:
+            every = list(features.batches(split.features["length"], tokens))
+            count += len(every)
+            names = [name for name in ("input_ids", "token_type_ids") if name in split.features.column_names]
+            found.append(collate(split.features.select_columns(names).select(every[0]).to_list()))
+    longest = max(found, key=lambda batch: batch["input_ids"].numel())
+    batch = {name: tensor.to(PartialState().device) for name, tensor in longest.items()}
+    for _ in range(2):  # the first one warms up
+        clock = time.perf_counter()
+        read(batch)
+        seconds = time.perf_counter() - clock
+    facts |= {
+        "rows": {name: len(split.rows) for name, split in data.splits.items()},
+        "data": data.source,
+        "model": run.model,
+        "batches": count,
+        "seconds": count * seconds,
+        "memory_bytes": training.peak_memory(),
+        "cache_bytes": 2 * values,  # float16
+    }
+    return Checked(
+        f"checked, nothing kept: {training.counted(data)}; {choice}; reading takes at most about "
+        f"{training.about(facts['seconds'])} (estimated from the longest batch), "
+        f"{facts['memory_bytes'] / 2**30:.1f} GiB of memory and {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache",
+        facts,
+    )

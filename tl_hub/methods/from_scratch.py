@@ -33,7 +33,7 @@ class FromScratch:
 
     name: ClassVar[str] = "from scratch"
     kind: ClassVar[str] = "pretrained"
-    unused: ClassVar[tuple[str, ...]] = ("model", "revision")
+    unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
 
     model_type: Literal["bert", "gpt2", "t5", "xlnet"] = flag("bert", "family of the new model")
@@ -59,7 +59,16 @@ class FromScratch:
 
         A run that goes on takes the tokenizer from the run folder: training one twice on the same texts may number
         its pieces otherwise, and the weights would be taken for those of other pieces.
+
+        Raises:
+            UserError: a pretrained model is given.
         """
+        if run.revision or run.model != RunConfig.model:
+            given = f"--revision {run.revision}" if run.revision else f"--model {run.model}"
+            raise UserError(
+                f"{given}: a new model starts from no other; give its family by --model_type {'|'.join(_FAMILIES)}, or "
+                "go on with a pretrained one by the recipes continued_pretraining_*.py"
+            )
         empty, configure = _FAMILIES[self.model_type]
         if run.resume:
             tokenizer = type(empty).from_pretrained(run.output_dir)

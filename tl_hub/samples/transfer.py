@@ -78,8 +78,12 @@ def measure(source: Path, family: str, name: str, rows: int, epochs: int, seed: 
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: a line an experiment, with means, 95 % intervals over the seeds and the paired difference."""
-    lines = ["| family | data | rows | from scratch | pretrained | difference |", "| --- " * 6 + "|"]
+    """Markdown: a line an experiment, with means, 95 % intervals over the seeds and the paired difference.
+
+    The last column counts the seeds in which the pretrained model is ahead. It is the sign test's statistic, which
+    does not mind that a run from scratch may learn nothing at all, where the interval of Student's t does.
+    """
+    lines = ["| family | data | rows | from scratch | pretrained | difference | ahead |", "| --- " * 7 + "|"]
     keys = dict.fromkeys((result["family"], result["data"], result["rows"]) for result in results)
     for family, name, rows in keys:
         found: dict[bool, dict[int, float]] = {True: {}, False: {}}
@@ -91,7 +95,8 @@ def table(results: list[dict[str, Any]]) -> str:
             continue
         before, after = (np.array([found[kind][seed] for seed in seeds]) for kind in (False, True))
         cells = [_interval(values) for values in (before, after, after - before)]
-        lines.append(f"| {family} | {name} | {rows:,} | {' | '.join(cells)} |")
+        ahead = f"{(after > before).sum()} of {len(seeds)}"
+        lines.append(f"| {family} | {name} | {rows:,} | {' | '.join(cells)} | {ahead} |")
     return "\n".join(lines)
 
 

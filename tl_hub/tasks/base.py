@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset
+from tokenizers import processors
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
@@ -71,8 +72,11 @@ class Task(ABC):
         """Values of the model's configuration that the task sets, by name. Whoever loads an adapter must give them."""
         return {}
 
-    def advice(self) -> str | None:
-        """What somebody who is about to train should know of so many rows, once `learn` has seen them."""
+    def advice(self, frozen: bool = False) -> str | None:
+        """What somebody who is about to train should know of so many rows, once `learn` has seen them.
+
+        With `frozen`, of somebody who is about to fit a head on frozen vectors.
+        """
         return None
 
     @abstractmethod
@@ -122,6 +126,10 @@ class Task(ABC):
         """The tables of `score`, and those that are too slow for every epoch, such as baselines on the same `rows`."""
         return score.tables
 
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """Rows with what the model makes of them, as a card shows them, where scoring gives no predictions."""
+        return []
+
     def draw(self, folder: Path, score: Score) -> None:
         """Write pictures of the score into the run folder, where the task has some."""
         return None
@@ -132,7 +140,10 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        """Features: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each."""
+        """Features: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each.
+
+        Where an evaluation reads fewer tokens than training, `source_length` says how many.
+        """
 
     @abstractmethod
     def collator(self, tokenizer: Any, training: bool) -> Any:
@@ -169,6 +180,32 @@ def select_columns(rows: Dataset, columns: dict[str, str]) -> Dataset:
             )
     rows = rows.select_columns(list(dict.fromkeys(columns.values())))
     return rows.rename_columns({given: standard for standard, given in columns.items() if given != standard})
+
+
+def give_padding(tokenizer: Any, model: Any) -> None:
+    """GPT-2 has no padding token: its end-of-text token serves. Model and tokenizer agree on it."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def give_separator(tokenizer: Any, model: Any, last: bool) -> None:
+    """GPT-2's tokenizer puts nothing between two texts: its end-of-text token is to stand there, and also `last`."""
+    if ARCHITECTURES[model.config.model_type].marks:
+        return
+    end = tokenizer.eos_token
+    pair = f"$A:0 {end}:0 $B:1" + f" {end}:1" * last
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(single="$A", pair=pair, special_tokens=[(end, tokenizer.eos_token_id)]),
+        ]
+    )
+
+
+def column(rows: Dataset, name: str) -> np.ndarray:
+    """A column of numbers, (rows,). Taken from the data set as it is, each number would become a Python object."""
+    return np.asarray(rows.with_format("numpy")[name][:])
 
 
 def give_segments(tokenizer: Any, model: Any) -> None:

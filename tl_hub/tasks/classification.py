@@ -10,22 +10,22 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from tokenizers import processors
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, give_segments, give_separator, select_columns
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
 
 _BASELINE_ROWS = 10_000
 _FEW = 64
-"""Training rows a class up to which frozen vectors told SST-2 better than training: model_cards/README.md."""
+"""Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
+SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in model_cards/README.md."""
 
 
 @dataclass(kw_only=True)
@@ -134,6 +134,11 @@ class Classification(Task):
     def learn(self, rows: dict[str, Dataset]) -> None:
         train = self._train = rows["train"]
         self.multi_label = isinstance(train.features["label"], List)
+        if self.threshold is not None and not self.multi_label:
+            raise UserError(
+                f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; leave "
+                "--threshold away, or give lists of labels (or --label_separator)"
+            )
         counts = Counter(label for labels in _lists(train["label"]) for label in labels)
         whole = all(label.removeprefix("-").isdecimal() for label in counts)
         order = {name: i for i, name in enumerate(self._names)}
@@ -157,10 +162,16 @@ class Classification(Task):
             # All labels right is rarely reached early: it would not tell the first epochs apart.
             self.best = ("micro_f1", True)  # type: ignore[misc]
 
-    def advice(self) -> str | None:
+    def advice(self, frozen: bool = False) -> str | None:
         fewest = int(self._counts.min())
-        if fewest > _FEW:
+        if frozen == (fewest <= _FEW):
             return None
+        if frozen:
+            return (
+                f"{fewest:,} training rows of the rarest class: with more than {_FEW} a class training was better in "
+                "our measurements than frozen vectors (model_cards/README.md), and takes longer; try the recipe "
+                "*_adapter.py or *_finetune.py"
+            )
         return (
             f"{fewest} training rows of the rarest class: with up to {_FEW} a class frozen vectors were better in our "
             "measurements than training (model_cards/README.md), and take seconds; try the recipe *_features.py"
@@ -174,21 +185,12 @@ class Classification(Task):
         architecture = ARCHITECTURES[model.config.model_type]
         tokenizer.padding_side = architecture.padding_side
         give_segments(tokenizer, model)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if model.config.pad_token_id != tokenizer.pad_token_id:
-            model.config.pad_token_id = self._pad_token_id = tokenizer.pad_token_id
-        if model.config.model_type == "gpt2" and self.text_pair_column:
-            # Not at the end: GPT-2's head reads the last token that is not padding.
-            end = tokenizer.eos_token
-            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
-                [
-                    processors.ByteLevel(trim_offsets=True),
-                    processors.TemplateProcessing(
-                        single="$A", pair=f"$A:0 {end}:0 $B:1", special_tokens=[(end, tokenizer.eos_token_id)]
-                    ),
-                ]
-            )
+        known = model.config.pad_token_id
+        give_padding(tokenizer, model)
+        if known != tokenizer.pad_token_id:
+            self._pad_token_id = tokenizer.pad_token_id
+        if self.text_pair_column:
+            give_separator(tokenizer, model, last=False)  # at the end, GPT-2's head would read it
 
     def objective(self, model: Any) -> torch.nn.Module:
         if not self.label_smoothing and self.class_weights == "none":
@@ -196,8 +198,8 @@ class Classification(Task):
         return _WithLoss(model, self)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        longest = longest_input(model.config)
+        max_length = min(self.max_length, longest or self.max_length)
         _check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
@@ -218,8 +220,9 @@ class Classification(Task):
 
     def notes(self, features: Dataset) -> list[str]:
         """Rows that took several windows, and pairs of which something was cut."""
-        long = sum(count > 1 for count in Counter(features["row"]).values())
-        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        row = column(features, "row")
+        long = int((np.bincount(row) > 1).sum())
+        cut = len(np.unique(row[column(features, "cut")]))
         notes = [f"overlapping windows were needed to read {_rows(long)} whole"] if long else []
         return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
 
@@ -231,7 +234,7 @@ class Classification(Task):
 
     def probabilities(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
         """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
-        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), np.asarray(features["row"])))
+        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), column(features, "row")))
         return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
 
     def score(
@@ -268,9 +271,14 @@ class Classification(Task):
         ]
         return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
 
-    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
-        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions)."""
-        return row_means(vectors, np.asarray(features["row"])).astype(np.float32)
+    def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).
+
+        Args:
+            vectors: (windows, dimensions).
+            row: of each window, (windows,); those of one row stand together.
+        """
+        return row_means(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes)."""
@@ -374,31 +382,33 @@ class Classification(Task):
         ]
 
     def draw(self, folder: Path, score: Score) -> None:
-        """`confusion.png`: share of the rows of each class (line) that were given each class (column)."""
+        """`confusion.png`: share of the rows of each class (line) that were given each class (column).
+
+        Classes stand there by their numbers where no font that is installed has all letters of their names.
+        """
         if self.multi_label:
             return
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
         expected = self._indicators([shown["expected"] for shown in score.predictions]).astype(int)
         counts = expected.T @ self._indicators([shown["predicted"] for shown in score.predictions])
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         size = min(16, 3 + 0.5 * len(counts))
-        figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+        figure = Figure(figsize=(size + 1, size), layout="constrained")
+        axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        places = range(len(counts))
-        axes.set_xticks(places, self.labels, rotation=45, ha="right")
+        places, fonts = range(len(counts)), _fonts_for(self.labels)
+        names = [label if fonts else str(i) for i, label in enumerate(self.labels)]
+        # A "$" in a name is not the start of a formula.
+        axes.set_xticks(places, names, rotation=45, ha="right", family=fonts or None, parse_math=False)
         axes.set(xlabel="predicted", ylabel="expected")
-        axes.set_yticks(places, self.labels)
+        axes.set_yticks(places, names, family=fonts or None, parse_math=False)
         if len(counts) <= _MATRIX:
             for i in places:
                 for j in places:
                     axes.text(j, i, counts[i, j], ha="center", va="center", color="w" if share[i, j] > 0.5 else "k")
         figure.colorbar(image, label="share of the expected class")
         figure.savefig(folder / "confusion.png", dpi=110)
-        plt.close(figure)
 
 
 @dataclass(kw_only=True)
@@ -500,15 +510,16 @@ def row_means(values: np.ndarray, row: np.ndarray) -> np.ndarray:
 
     Args:
         values: (windows, classes).
-        row: of each window, (windows,); every row from 0 on has one.
+        row: of each window, (windows,); those of one row stand together.
 
     Returns:
-        (rows, classes).
+        (rows, classes), in the precision of `values`.
     """
-    counts = np.bincount(row)
-    sums = np.zeros((len(counts), values.shape[1]))
-    np.add.at(sums, row, values)
-    return sums / counts[:, None]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
+    if len(first) == len(row):
+        return values
+    counts = np.diff(np.r_[first, len(row)]).astype(values.dtype)
+    return np.add.reduceat(values, first, axis=0) / counts[:, None]
 
 
 def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:
@@ -532,6 +543,21 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> float:
     place = int(scores.argmax())
     below = ordered[place + 1] if place + 1 < len(ordered) else 0.0
     return float((ordered[place] + below) / 2)
+
+
+def _fonts_for(texts: list[str]) -> list[str]:
+    """Names of installed fonts that have all letters of `texts` between them, matplotlib's own first; none if not."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    missing = {ord(letter) for text in texts for letter in text}
+    fonts = []
+    for name in dict.fromkeys([FontProperties().get_name(), *(font.name for font in fontManager.ttflist)]):
+        if not missing or name.startswith("Last Resort"):  # a font that has a box for everything
+            continue
+        found = missing & get_font(findfont(name)).get_charmap().keys()
+        missing -= found
+        fonts += [name] if found else []
+    return [] if missing else fonts
 
 
 def _check_window(what: str, max_length: int, doc_stride: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,16 +9,17 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import ROUGE, normalized, rouge_scores, sentences
-from tl_hub.tasks.base import PAD_TO, Score, Task, select_columns
+from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences
+from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 _MOST = 5
 """Sentences that a summary has at most, where their number is chosen."""
 _ROUGE_ROWS = 500
+_Grams = tuple[Counter[Any], Counter[Any]]
 
 
 @dataclass(kw_only=True)
@@ -63,16 +63,14 @@ class ExtractiveSummarization(Task):
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         tokenizer.padding_side = ARCHITECTURES[model.config.model_type].padding_side
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        give_padding(tokenizer, model)
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["source"]
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """A feature a sentence; `document` is the row it is of."""
-        longest = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: no limit
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length
+        max_length = min(self.max_length, longest_input(model.config) or self.max_length)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
@@ -91,7 +89,7 @@ class ExtractiveSummarization(Task):
         )
 
     def notes(self, features: Dataset) -> list[str]:
-        cut = sum(features["cut"])
+        cut = int(column(features, "cut").sum())
         return [f"{cut:,} of {len(features):,} sentences were longer than the window and were cut"] if cut else []
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
@@ -100,16 +98,16 @@ class ExtractiveSummarization(Task):
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"logits": outputs.logits.float()}
 
-    def examples(self, vectors: np.ndarray, features: Dataset) -> np.ndarray:
+    def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
         """What the head reads of each sentence; see `in_document`."""
-        return in_document(vectors, np.asarray(features["row"]))
+        return in_document(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Whether each sentence is in the best summary, bool, (sentences, 1)."""
         chosen = []
         for row in rows:
             split = sentences(row["source"])
-            best = set(best_sentences(split, row["references"][0], self.summary_sentences or _MOST))
+            best = set(best_sentences(split, row["references"], self.summary_sentences or _MOST))
             chosen += [place in best for place in range(len(split))]
         return np.array(chosen)[:, None]
 
@@ -130,26 +128,25 @@ class ExtractiveSummarization(Task):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        logits, sources = predictions["logits"], rows["source"][:]
+        logits, sources, references = predictions["logits"], rows["source"][:], rows["references"][:]
         chosen = self.summary_sentences or int((decision or {}).get("sentences", 0))
         if not chosen:
             few = slice(0, _ROUGE_ROWS)
             tried = [self.summaries(logits, sources[few], count) for count in range(1, _MOST + 1)]
-            chosen = 1 + int(np.argmax([rouge_scores(t, rows["references"][few])["rougeL"].mean() for t in tried]))
+            chosen = 1 + int(np.argmax([rouge_scores(t, references[few])["rougeL"].mean() for t in tried]))
         texts = self.summaries(logits, sources, chosen)
-        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
         return Score(
-            dict(rouge_scores(texts, rows["references"][:])),
+            dict(rouge_scores(texts, references)),
             predictions=compared(rows, texts),
             decision={"sentences": float(chosen)},
-            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+            tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
 
     def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
         """The first sentences, as many as this model gives, and the best that sentences can do, on 500 rows at most."""
         few = rows.select(range(min(_ROUGE_ROWS, len(rows))))
         split, count = [sentences(text) for text in few["source"]], int(score.decision["sentences"])
-        best = [best_sentences(s, r[0], _MOST) for s, r in zip(split, few["references"], strict=True)]
+        best = [best_sentences(s, texts, _MOST) for s, texts in zip(split, few["references"], strict=True)]
         systems = {
             "this model": [shown["predicted"] for shown in score.predictions[: len(few)]],
             f"first {count} sentences" if count > 1 else "first sentence": [" ".join(s[:count]) for s in split],
@@ -186,19 +183,23 @@ def in_document(vectors: np.ndarray, document: np.ndarray) -> np.ndarray:
     return np.concatenate([vectors, product, added], axis=1).astype(np.float32)
 
 
-def best_sentences(split: list[str], reference: str, most: int) -> list[int]:
+def best_sentences(split: list[str], references: list[str], most: int) -> list[int]:
     """Places of the sentences that, one after the other, raise the F of one- and two-word sequences most.
 
-    That is the sum of ROUGE-1 and ROUGE-2 of normalized words without stemming. It ends where none raises it.
+    That is the sum of ROUGE-1 and ROUGE-2 of normalized words without stemming. It ends where none raises it. Of
+    several references the one counts that the sentences come closest to.
     """
     grams = [_grams(sentence) for sentence in split]
-    wanted = _grams(reference)
+    return max((_chosen(grams, _grams(text), most) for text in references), key=lambda found: found[0])[1]
+
+
+def _chosen(grams: list[_Grams], wanted: _Grams, most: int) -> tuple[float, list[int]]:
     chosen: list[int] = []
     best, so_far = 0.0, (Counter[Any](), Counter[Any]())
-    while len(chosen) < min(most, len(split)):
+    while len(chosen) < min(most, len(grams)):
         scores = {
             i: sum(_f(a + b, w) for a, b, w in zip(so_far, grams[i], wanted, strict=True))
-            for i in range(len(split))
+            for i in range(len(grams))
             if i not in chosen
         }
         place = max(scores, key=scores.__getitem__)
@@ -206,10 +207,10 @@ def best_sentences(split: list[str], reference: str, most: int) -> list[int]:
             break
         best, chosen = scores[place], [*chosen, place]
         so_far = (so_far[0] + grams[place][0], so_far[1] + grams[place][1])
-    return sorted(chosen)
+    return best, sorted(chosen)
 
 
-def _grams(text: str) -> tuple[Counter, Counter]:
+def _grams(text: str) -> _Grams:
     words = normalized(text).split()
     return Counter(words), Counter(zip(words, words[1:], strict=False))
 

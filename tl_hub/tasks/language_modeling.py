@@ -13,11 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForPermutationLanguageModeling
 from transformers.modeling_outputs import MaskedLMOutput
 
+from tl_hub.architectures import longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.tasks.base import Score, Task, select_columns
 
+_SHOWN_ROWS, _SHOWN_WORDS = 8, 30
+"""Of a card's examples, and words of each."""
 _SHORTEST, _LENGTHS = 32, 4
 """Random lengths are 32, 64, 128 and 256: a new model learns from near neighbours first."""
 
@@ -58,8 +61,7 @@ class LanguageModeling(Task):
 
     def window(self, model: Any) -> int:
         """Tokens in a window: `max_length`, or the model's own longest input where that is shorter."""
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        return min(self.max_length, longest) if longest > 0 else self.max_length  # XLNet says -1, T5 nothing: no limit
+        return min(self.max_length, longest_input(model.config) or self.max_length)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return token_losses(outputs.logits, batch["labels"])
@@ -150,6 +152,29 @@ class MaskedLanguageModeling(LanguageModeling):
             }
 
         return collate if training else _the_same_each_time(collate)
+
+    @torch.no_grad()
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """The beginnings of some texts, each with a word masked that is a single token, and what the model puts there.
+
+        Both are drawn by chance.
+        """
+        chance = np.random.default_rng(seed)
+        most, found = min(_SHOWN_WORDS, self.window(model) // 4), list[dict[str, Any]]()
+        for place in chance.permutation(len(rows))[: 4 * _SHOWN_ROWS].tolist():
+            words = rows[place]["text"].split()[:most]
+            one = [i for i, word in enumerate(words) if word.isalpha() and len(tokenizer.tokenize(word)) == 1]
+            if len(words) < 4 or not one or len(found) == _SHOWN_ROWS:
+                continue
+            hidden = int(chance.choice(one))
+            text = " ".join([*words[:hidden], tokenizer.mask_token, *words[hidden + 1 :]])
+            inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=self.window(model))
+            masked = inputs["input_ids"][0] == tokenizer.mask_token_id
+            if masked.sum() == 1:
+                logits = model.eval()(**inputs.to(model.device)).logits[0, -len(masked) :]  # after a prompt, if any
+                predicted = tokenizer.decode(logits[masked.to(model.device)].argmax(-1))
+                found.append({"text": text, "expected": words[hidden], "predicted": predicted})
+        return found
 
     def objective(self, model: Any) -> torch.nn.Module:
         return _MaskedPositions(model)

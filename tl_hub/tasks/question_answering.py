@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from tokenizers import processors
 from torch.nn.functional import max_pool1d, pad
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_segments, select_columns
+from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, give_segments, give_separator, select_columns
 
 _FEATURES = Features(
     {
@@ -104,27 +103,22 @@ class QuestionAnswering(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return f"{row['question']}\n{row['context']}"
 
+    def advice(self, frozen: bool = False) -> str | None:
+        if not frozen:
+            return None
+        return (
+            "frozen vectors hardly tell which words answer a question: with the same rows training was far better in "
+            "our measurements (model_cards/README.md); try the recipe qa_adapter.py or qa_finetune.py"
+        )
+
     def adapt(self, tokenizer: Any, model: Any) -> None:
         """GPT-2 has no padding and no separator: its end-of-text token serves as both.
 
         Without it question and context run together, and there is no place that could stand for "no answer".
         """
         give_segments(tokenizer, model)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model.config.pad_token_id = tokenizer.pad_token_id
-        if model.config.model_type == "gpt2":
-            end = tokenizer.eos_token
-            tokenizer.backend_tokenizer.post_processor = processors.Sequence(
-                [
-                    processors.ByteLevel(trim_offsets=True),
-                    processors.TemplateProcessing(
-                        single="$A",
-                        pair=f"$A:0 {end}:0 $B:1 {end}:1",
-                        special_tokens=[(end, tokenizer.eos_token_id)],
-                    ),
-                ]
-            )
+        give_padding(tokenizer, model)
+        give_separator(tokenizer, model, last=True)
 
     def window_settings(self, tokenizer: Any, model: Any) -> dict[str, Any]:
         """Keyword arguments of `windows` for a model; its own longest input may be below `max_length`.
@@ -133,8 +127,8 @@ class QuestionAnswering(Task):
             UserError: the model's longest input leaves no room for a window.
         """
         architecture = ARCHITECTURES[model.config.model_type]
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        max_length = min(self.max_length, longest) if longest > 0 else self.max_length  # XLNet says -1: no limit
+        longest = longest_input(model.config)
+        max_length = min(self.max_length, longest or self.max_length)
         if max_length < self.doc_stride + QUESTION_TOKENS + 8:
             raise UserError(
                 f"the model reads {longest} tokens at most; --doc_stride {self.doc_stride} is too large for it"

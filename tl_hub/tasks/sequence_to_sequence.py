@@ -5,7 +5,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +13,11 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import ROUGE, rouge_scores, sentences, translation_scores
-from tl_hub.tasks.base import Score, Task, select_columns
+from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
+from tl_hub.tasks.base import Score, Task, give_padding, select_columns
 from tl_hub.tasks.text_generation import left_padded
 
 LEAST_SOURCE = 16
@@ -71,13 +71,11 @@ class SequenceToSequence(Task):
         """The texts before and after the source in the input of a family, without a blank next to the source."""
 
     def class_for(self, model_type: str) -> str:
-        return self.auto_class if model_type == "t5" else "AutoModelForCausalLM"
+        return self.auto_class if ARCHITECTURES[model_type].encoder_decoder else "AutoModelForCausalLM"
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
-        """GPT-2's end-of-text token serves as padding. The tokenizer is kept: scores are of texts, not of tokens."""
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model.config.pad_token_id = tokenizer.pad_token_id
+        """The tokenizer is kept: scores are of texts, not of tokens."""
+        give_padding(tokenizer, model)
         self._tokenizer = tokenizer
 
     def input_of(self, row: dict[str, Any]) -> str:
@@ -88,12 +86,12 @@ class SequenceToSequence(Task):
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""
-        model_type = model.config.model_type
-        before, after = self.frame(model_type)
+        before, after = self.frame(model.config.model_type)
+        prompted = not ARCHITECTURES[model.config.model_type].encoder_decoder
         self.prefix = before  # so that the record tells it
         start, end = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after))
-        end = [tokenizer.eos_token_id] if model_type == "t5" else end
-        window = getattr(model.config, "max_position_embeddings", None) or 0  # T5 has no limit
+        end = end if prompted else [tokenizer.eos_token_id]
+        window = longest_input(model.config)
         longest = min(self.max_source_length, window - self.max_target_length) if window else self.max_source_length
         room = longest - len(start) - len(end)
         if room < LEAST_SOURCE:
@@ -101,13 +99,13 @@ class SequenceToSequence(Task):
                 f"--max_source_length {self.max_source_length} and --max_target_length {self.max_target_length} leave "
                 f"room for {room} tokens of a source in the model's input; it must be at least {LEAST_SOURCE}"
             )
-        names = ("input_ids", "labels") if model_type == "t5" else ("prompt", "target")
+        names = ("prompt", "target") if prompted else ("input_ids", "labels")
 
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             # Words of T5 begin with a blank in any case, those of GPT-2 where there is one.
             sources = [text.strip() for text in batch["source"]]
             targets = [texts[0].strip() for texts in batch["references"]]
-            if model_type != "t5":
+            if prompted:
                 targets = [" " + text for text in targets]
                 sources = [" " + text if before else text for text in sources]
             source_ids = tokenizer(sources, add_special_tokens=False)["input_ids"]
@@ -118,6 +116,7 @@ class SequenceToSequence(Task):
                 names[0]: inputs,
                 names[1]: outputs,
                 "length": [len(ids) + len(labels) for ids, labels in zip(inputs, outputs, strict=True)],
+                "source_length": [len(ids) for ids in inputs],
                 "row": indices,
                 "source_cut": [len(ids) > room for ids in source_ids],
                 "target_cut": [len(ids) >= self.max_target_length for ids in target_ids],
@@ -221,8 +220,8 @@ class Summarization(SequenceToSequence):
     summary_column: str = flag("summary", "column with the summary, or a list of several")
 
     def frame(self, model_type: str) -> tuple[str, str]:
-        prefix = ("summarize:" if model_type == "t5" else "") if self.prefix is None else self.prefix.rstrip()
-        return prefix, "" if model_type == "t5" else " TL;DR:"
+        before, after = ("summarize:", "") if ARCHITECTURES[model_type].encoder_decoder else ("", " TL;DR:")
+        return before if self.prefix is None else self.prefix.rstrip(), after
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
@@ -231,12 +230,11 @@ class Summarization(SequenceToSequence):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        texts = self.texts(predictions["generated"])
-        signature = f"rouge_score {version('rouge_score')}, F, Porter stemmer, best of the references"
+        texts, references = self.texts(predictions["generated"]), rows["references"][:]
         return Score(
-            dict(rouge_scores(texts, rows["references"])),
+            dict(rouge_scores(texts, references)),
             predictions=compared(rows, texts),
-            tables={"Signatures": [{"metric": "ROUGE", "signature": signature}]},
+            tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
 
     def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
@@ -290,8 +288,10 @@ class Translation(SequenceToSequence):
 
     def frame(self, model_type: str) -> tuple[str, str]:
         source, target = (LANGUAGES[_primary(code)].title() for code in (self.source_language, self.target_language))
-        prefix = f"translate {source} to {target}:" if model_type == "t5" else f"{source}:"
-        return prefix if self.prefix is None else self.prefix.rstrip(), "" if model_type == "t5" else f" {target}:"
+        before, after = f"{source}:", f" {target}:"
+        if ARCHITECTURES[model_type].encoder_decoder:
+            before, after = f"translate {source} to {target}:", ""
+        return before if self.prefix is None else self.prefix.rstrip(), after
 
     def languages(self) -> list[str]:
         return [self.source_language, self.target_language]

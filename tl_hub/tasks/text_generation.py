@@ -11,10 +11,11 @@ from torch.nn.functional import cross_entropy
 from transformers import TopPLogitsWarper
 from transformers.modeling_outputs import CausalLMOutput
 
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
-from tl_hub.tasks.base import Score
+from tl_hub.tasks.base import Score, give_padding
 from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
 
 PROMPT = 16
@@ -57,22 +58,21 @@ class TextGeneration(CausalLanguageModeling):
             raise UserError(f"--top_p is {self.top_p}; it must lie above 0, up to 1")
 
     def config_for(self, model_type: str) -> dict[str, Any]:
-        return {"attn_type": "uni"} if model_type == "xlnet" else {}
+        return dict(ARCHITECTURES[model_type].left_to_right)
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
-        """GPT-2 has no padding token: its end-of-text token serves, for nothing that counts sees it.
+        """Nothing that counts sees the padding, so GPT-2's end-of-text token serves.
 
         Raises:
             UserError: an XLNet that reads from both sides, which gives no probability of a next token.
         """
-        if getattr(model.config, "attn_type", "uni") != "uni":
-            raise UserError('this XLNet reads from both sides; text generation needs one trained with attn_type="uni"')
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model.config.pad_token_id = tokenizer.pad_token_id
+        for name, value in ARCHITECTURES[model.config.model_type].left_to_right.items():
+            if getattr(model.config, name) != value:
+                raise UserError(f'this model reads from both sides; text generation needs one with {name}="{value}"')
+        give_padding(tokenizer, model)
 
     def objective(self, model: Any) -> torch.nn.Module:
-        return _NextToken(model) if model.config.model_type == "xlnet" else model
+        return _NextToken(model) if ARCHITECTURES[model.config.model_type].left_to_right else model
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
         collate = super().collator(tokenizer, training)
@@ -87,8 +87,8 @@ class TextGeneration(CausalLanguageModeling):
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         ids, row_of = np.insert(ids, 0, tokenizer.eos_token_id), np.insert(row_of, 0, 0)
         window = self.window(model)
-        longest = getattr(model.config, "max_position_embeddings", None) or 0
-        if 0 < longest < PROMPT + self.max_new_tokens:
+        longest = longest_input(model.config)
+        if longest and longest < PROMPT + self.max_new_tokens:
             raise UserError(
                 f"--max_new_tokens is {self.max_new_tokens}; the model reads {longest} tokens, of which "
                 f"{PROMPT} are a prompt's"
@@ -111,8 +111,8 @@ class TextGeneration(CausalLanguageModeling):
         self, model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, top_p: float, seed: int
     ) -> list[str]:
         """Sampled continuations of `prompts`, without them. The same seed and prompts give the same texts."""
-        window = getattr(model.config, "max_position_embeddings", None) or 0
-        room = max(1, window - max_new_tokens) if window > 0 else None
+        window = longest_input(model.config)
+        room = max(1, window - max_new_tokens) if window else None
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
         # A model with a window goes on from the end of a long prompt; from nothing, from the start of a text.
         ids = [(text or [tokenizer.eos_token_id])[-room if room else 0 :] for text in ids]
@@ -122,7 +122,7 @@ class TextGeneration(CausalLanguageModeling):
             torch.manual_seed(seed)
             for first in range(0, len(ids), _BATCH):
                 part = ids[first : first + _BATCH]
-                if model.config.model_type == "xlnet":
+                if ARCHITECTURES[model.config.model_type].left_to_right:
                     new = decode(model, part, max_new_tokens, tokenizer.eos_token_id, top_p)
                 else:
                     batch = left_padded(part, model.config.pad_token_id)
