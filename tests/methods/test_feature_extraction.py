@@ -204,7 +204,7 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     task = QuestionAnswering(max_length=104, doc_stride=16)
     rows = samples.load("qa")["train"]
     run = RunConfig(output_dir=str(tmp_path / "run"), epochs=1, batch_size=4, precision="fp32", model="a")
-    accelerator = training.start(run)
+    accelerator = training.start(run, HeadOnly())
     model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
     task.adapt(tokenizer, model)
     examples = questions(task, tokenizer, model, train=rows[:40], validation=rows[40:42])
@@ -254,7 +254,7 @@ def test_one_context_chooses_no_layer(checkpoints, tmp_path, monkeypatch):
     method = HeadOnly()
     method.wrap(model, Base("a", "local", model_type="bert", fresh=SPAN_HEAD))
     with pytest.raises(UserError, match="one context, which is too few to choose a layer on; give --layer"):
-        method.train(model, examples, task, tokenizer, run, training.start(run))
+        method.train(model, examples, task, tokenizer, run, training.start(run, method))
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
