@@ -13,7 +13,7 @@ from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.language_modeling import CausalLanguageModeling, LanguageModeling, MaskedLanguageModeling
+from tl_hub.tasks.language_modeling import CausalLanguageModeling
 
 CLOSE = 0.05
 """Greatest relative difference of a figure without an interval, which other hardware or half precision may cause."""
@@ -43,14 +43,10 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
     pipe = inference.pipeline(folder)
     task = pipe.task
-    objective: type[LanguageModeling] | None = None
-    if record.pipeline_tag == MaskedLanguageModeling.name:  # the pipeline is transformers' own
-        objective = MaskedLanguageModeling
-    elif record.pipeline_tag == CausalLanguageModeling.name and "max_new_tokens" not in record.settings:
-        objective = CausalLanguageModeling  # pretraining packs the texts that text generation reads one by one
-    if objective:
-        flags = {field.name for field in fields(objective)}
-        task = objective(**{name: value for name, value in record.settings.items() if name in flags})
+    if record.pipeline_tag == CausalLanguageModeling.name and "max_new_tokens" not in record.settings:
+        # Pretraining packs the texts that text generation reads one by one.
+        flags = {field.name for field in fields(CausalLanguageModeling)}
+        task = CausalLanguageModeling(**{name: value for name, value in record.settings.items() if name in flags})
     if isinstance(task, ExtractiveSummarization):  # sentences are judged beside all others of their text
         raise UserError(f"{record.name} can only be measured by the recipe that made it")
     kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}

@@ -22,6 +22,20 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "bottleneck": {"width": 64, "placement": "houlsby", "rate_factor": 1.0},
 }
 """The settings of each method, and their defaults."""
+
+
+def _default(name: str) -> str:
+    """What `--help` says of a setting that is not given: its default, and with which method where that makes one."""
+    methods: dict[str, list[str]] = {}
+    for method, settings in _SETTINGS.items():
+        if name in settings:
+            value = settings[name]
+            methods.setdefault(f"{value:g}" if isinstance(value, float) else str(value), []).append(method)
+    if len(methods) == 1:
+        return next(iter(methods))
+    return "; ".join(f"{', '.join(names)}: {value}" for value, names in methods.items())
+
+
 _MERGEABLE = ("lora", "dora", "ia3")
 
 
@@ -54,17 +68,22 @@ class Adapter:
     unused: ClassVar[tuple[str, ...]] = ()
 
     method: Literal["lora", "dora", "ia3", "prompt", "prefix", "bottleneck"] = flag("lora", "what is added and trained")
-    rank: int | None = flag(None, "lora, dora: rank r of the update B A; 16 if none")
-    alpha: int | None = flag(None, "lora, dora: the update is scaled by alpha / rank; 32 if none")
-    dropout: float | None = flag(None, "lora (not of XLNet), dora: dropout on the update's input; 0 if none")
-    virtual_tokens: int | None = flag(None, "prompt, prefix: length of what stands before the input; 20 if none")
-    width: int | None = flag(None, "bottleneck: width of the small layers; 64 if none")
+    rank: int | None = flag(None, "lora, dora: rank r of the update B A", shown=_default("rank"))
+    alpha: int | None = flag(None, "lora, dora: the update is scaled by alpha / rank", shown=_default("alpha"))
+    dropout: float | None = flag(
+        None, "lora (not of XLNet), dora: dropout on the update's input", shown=_default("dropout")
+    )
+    virtual_tokens: int | None = flag(
+        None, "prompt, prefix: length of what stands before the input", shown=_default("virtual_tokens")
+    )
+    width: int | None = flag(None, "bottleneck: width of the small layers", shown=_default("width"))
     placement: Literal["houlsby", "pfeiffer"] | None = flag(
-        None, "bottleneck: after attention and feed-forward (houlsby, if none), or after feed-forward only (pfeiffer)"
+        None,
+        "bottleneck: after attention and feed-forward (houlsby), or after feed-forward only (pfeiffer)",
+        shown=_default("placement"),
     )
     rate_factor: float | None = flag(
-        None,
-        "added weights learn at this multiple of --learning_rate; if none 10 for ia3 and prefix, 30 for prompt, or 1",
+        None, "added weights learn at this multiple of --learning_rate", shown=_default("rate_factor")
     )
     merge: bool = flag(False, "lora, dora, ia3: also write the whole model, with the adapter merged into its weights")
 
@@ -147,7 +166,7 @@ class Adapter:
                 if given["dropout"]:
                     raise UserError(
                         f"--dropout is {given['dropout']}; PEFT has no dropout for the attention of "
-                        f"{model.config.model_type}, which is no module; leave --dropout out"
+                        f"{model.config.model_type}, which is no module; omit --dropout"
                     )
                 config.target_parameters = list(architecture.lora_parameters)
                 # A parameter of (width, heads, head width) has an update for each index of its first axis: of rank 1,

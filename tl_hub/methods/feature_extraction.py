@@ -124,7 +124,9 @@ class FeatureExtraction:
         "sweep", "what is taken of the tokens' vectors; attention: a mean weighted by what each receives"
     )
     head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many")
-    strength: float | None = flag(None, "penalty on the head's squared weights, for each example; chosen if none")
+    strength: float | None = flag(
+        None, "penalty on the head's squared weights, for each example", shown="chosen by cross-validation"
+    )
     cv: int = flag(5, "parts of the training rows in cross-validation")
     fold: bool = flag(
         False,
@@ -201,7 +203,6 @@ class FeatureExtraction:
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
-        training.give_advice(task, accelerator, frozen=True)
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
@@ -212,6 +213,7 @@ class FeatureExtraction:
             values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
             facts = {"layers": len(wanted), "poolings": len(poolings)}
             raise _checked(data, run, pool, collate, tokens, values, choice, facts)
+        training.give_advice(task, accelerator, frozen=True)
         return {
             name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
@@ -476,7 +478,11 @@ class HeadOnly:
         if run.push_every:
             raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
         if run.check:
-            values = sum(sum((split.features or {})["length"]) for split in data.splits.values())
+            lengths = {name: column(split.features, "length") for name, split in data.splits.items()}
+            values = sum(int(each.sum()) for each in lengths.values())
+            if self.layer == "auto":  # some windows are kept with all layers
+                blocks = features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
+                values += int(min(_COMPARED_WINDOWS, len(lengths["train"])) * lengths["train"].mean()) * len(blocks)
             tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
             give = model.to(accelerator.device).eval()
             values *= model.config.hidden_size
@@ -692,12 +698,10 @@ def _without_dropout(module: torch.nn.Module, _: Any) -> None:
 
 def _draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, metric: str) -> None:
     """Write layers.png: quality by layer, a line a pooling, with a mark on what was chosen."""
-    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     names = [line["layer"] for line in sweep]
     for each in sweep[0]:
         if each != "layer":
@@ -706,7 +710,6 @@ def _draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, m
     axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric}, %")
     axes.legend(frameon=False)
     figure.savefig(folder / "layers.png", dpi=110)
-    plt.close(figure)
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator):

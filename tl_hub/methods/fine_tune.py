@@ -27,7 +27,7 @@ class FineTune:
     unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
 
-    top_layers: int | None = flag(None, "train the top N layers and the head only; all if none")
+    top_layers: int | None = flag(None, "train the top N layers and the head only", shown="all layers")
     layer_decay: float = flag(1.0, "each layer learns at this multiple of the rate of the one above it")
 
     def __post_init__(self) -> None:

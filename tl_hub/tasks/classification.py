@@ -136,8 +136,8 @@ class Classification(Task):
         self.multi_label = isinstance(train.features["label"], List)
         if self.threshold is not None and not self.multi_label:
             raise UserError(
-                f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; leave "
-                "--threshold away, or give lists of labels (or --label_separator)"
+                f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; omit "
+                "--threshold, or give lists of labels (or --label_separator)"
             )
         counts = Counter(label for labels in _lists(train["label"]) for label in labels)
         whole = all(label.removeprefix("-").isdecimal() for label in counts)

@@ -46,7 +46,7 @@ class ExtractiveSummarization(Task):
     text_column: str = flag("text", "column with the text")
     summary_column: str = flag("summary", "column with the summary, or a list of several")
     max_length: int = flag(128, "tokens of a sentence, special tokens included; longer ones are cut")
-    summary_sentences: int | None = flag(None, "sentences in a summary; chosen on the validation rows if none")
+    summary_sentences: int | None = flag(None, "sentences in a summary", shown="chosen on the validation rows")
 
     def __post_init__(self) -> None:
         if self.max_length < 8:

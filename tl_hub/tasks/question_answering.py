@@ -60,7 +60,7 @@ class QuestionAnswering(Task):
     max_length: int = flag(384, "tokens in a window: question, context and special tokens")
     doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share")
     max_answer_length: int | None = flag(
-        None, "tokens of the longest answer; what 99 % of the training rows need if none"
+        None, "tokens of the longest answer", shown="what 99 % of the training rows need"
     )
 
     def __post_init__(self) -> None:
