@@ -18,7 +18,7 @@ from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 # Added weights start from nothing and take a larger rate than fine-tuning does.
-RUN = RunConfig(output_dir="runs/qa_adapter", epochs=4, batch_size=16, learning_rate=2e-3)
+RUN = RunConfig(output_dir="runs/qa_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
 TASK = QuestionAnswering(max_length=384, doc_stride=128)
 METHOD = Adapter()  # LoRA of rank 16; --method takes others
 
