@@ -364,9 +364,10 @@ def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = 
         lines = [f"config = PeftConfig.from_pretrained({adapter})"]
         where = "config.base_model_name_or_path"
     # An adapter was trained on its base in float32; a loader would take the base's stored, perhaps halved, precision.
-    exact = ', dtype="float32"' + "".join(f", {name}={value!r}" for name, value in record.config.items())
+    arguments = [where, 'dtype="float32"', *(f"{name}={value!r}" for name, value in record.config.items())]
+    joined = "".join(f"\n    {argument}," for argument in arguments) + "\n" if record.config else ", ".join(arguments)
     lines += [
-        f"base = {auto_class}.from_pretrained({where}{exact})",
+        f"base = {auto_class}.from_pretrained({joined})",
         f"model = PeftModel.from_pretrained(base, {adapter}).eval()",
         f"tokenizer = AutoTokenizer.from_pretrained({place})",
     ]
