@@ -1,13 +1,23 @@
 """Pipelines called with many texts answer as they do one by one; embedded checkpoints have a pipeline by their name."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import peft
 import pytest
 import torch
+import transformers
 
 import tl_hub
 from tl_hub.errors import UserError
-from tl_hub.inference import QuestionAnsweringPipeline, SequenceToSequencePipeline, TextClassificationPipeline
+from tl_hub.inference import (
+    QuestionAnsweringPipeline,
+    SequenceToSequencePipeline,
+    TextClassificationPipeline,
+    VectorsPipeline,
+)
+from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.tasks.sequence_to_sequence import Summarization
@@ -62,6 +72,72 @@ def test_many_texts_are_answered_as_each_alone_and_padded_little(
         for name, value in alone.items():
             assert found[name] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-5)), name
     assert len({str(found) for found in together}) > 1, "answers differ, or their order would say nothing"
+
+
+def write_record(folder: Path, kind: Any) -> None:
+    """As a loop of one's own leaves it that trains an encoder without a head."""
+    data = DataFacts(id="texts.jsonl", source="local", splits={"train": SplitFacts(rows=4)})
+    RunRecord(
+        name="vectors",
+        kind=kind,
+        pipeline_tag="feature-extraction",
+        auto_class="AutoModel",
+        method={"name": "a loop of one's own"},
+        data=data,
+        metrics=[],
+    ).save(folder)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_vectors_of_an_encoder_are_the_means_that_stock_classes_give(
+    family: str, checkpoint_folders: Any, tmp_path: Path
+) -> None:
+    stock = {"t5": transformers.T5EncoderModel}.get(family, transformers.AutoModel)
+    model = stock.from_pretrained(checkpoint_folders(family)).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint_folders(family))
+    transformers.AutoModel.from_pretrained(checkpoint_folders(family)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    write_record(tmp_path, "fine-tuned")
+    ask = tl_hub.pipeline(tmp_path)
+    texts = TEXTS[:3]
+    with torch.no_grad():
+        for layer in (None, 0, 1):
+            found = ask(texts, layer=layer)
+            for vector, text in zip(found, texts, strict=True):
+                inputs = tokenizer(text, return_tensors="pt")
+                states = model(**inputs, output_hidden_states=True).hidden_states[-1 if layer is None else layer]
+                assert vector == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
+            assert ask(texts[1], layer=layer) == pytest.approx(found[1], abs=1e-5)
+    assert ask([]).shape == (0, model.config.hidden_size)
+    cut = {"truncation": True, "max_length": 16, "stride": 4, "return_overflowing_tokens": True}
+    with torch.no_grad():
+        read = [model(input_ids=torch.tensor([ids])) for ids in tokenizer(SENTENCE * 5, **cut)["input_ids"]]
+    windows = np.stack([outputs.last_hidden_state[0].mean(0).numpy() for outputs in read])
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    short = VectorsPipeline(transformers.AutoModel.from_pretrained(tmp_path).eval(), tokenizer, max_length=16)
+    assert len(windows) > 2 and short(SENTENCE * 5) == pytest.approx(windows.mean(0), abs=1e-5)
+    for wrong in ({"layer": 99}, {"pooling": "sum"}):
+        with pytest.raises(UserError, match="give a layer from 0 to 2, and mean, first"):
+            ask("A text.", **wrong)
+
+
+def test_vectors_of_an_encoder_with_an_adapter(checkpoint_folders: Any, tmp_path: Path) -> None:
+    base = checkpoint_folders("bert")
+    lora = peft.LoraConfig(target_modules=["query"], init_lora_weights=False)
+    prompt = peft.PromptTuningConfig(num_virtual_tokens=2, task_type="FEATURE_EXTRACTION")
+    for name, config in {"lora": lora, "prompt": prompt}.items():
+        model = peft.get_peft_model(transformers.AutoModel.from_pretrained(base), config).eval()
+        model.save_pretrained(tmp_path / name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+        tokenizer.save_pretrained(tmp_path / name)
+        write_record(tmp_path / name, "adapter")
+        if name == "prompt":
+            with pytest.raises(UserError, match="no vectors of a model with a prompt"):
+                tl_hub.pipeline(tmp_path / name)
+            continue
+        with torch.no_grad():
+            states = model(**tokenizer(TEXTS[0], return_tensors="pt")).last_hidden_state
+        assert tl_hub.pipeline(tmp_path / name)(TEXTS[0]) == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
 
 
 def test_an_embedded_checkpoint_does_what_it_was_pretrained_for() -> None:

@@ -702,8 +702,15 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
     facts = json.loads((other / "run.json").read_text())
     facts["base"]["revision"] = published.at("main").id
     (other / "run.json").write_text(json.dumps(facts))
+    own = '{"base_model_name_or_path": "alice/base", "revision": "%s"}'
+    (other / "adapter_config.json").write_text(own % ("0" * 40))
+    refused = push(other, "alice/other")["error"]
+    assert f"names revision {'0' * 40} of the base alice/base, and run.json" in refused
     (other / "adapter_config.json").write_text('{"base_model_name_or_path": "alice/base", "revision": null}')
-    assert "names revision None of the base alice/base, and run.json" in push(other, "alice/other")["error"]
+    push(other, "alice/pinned")
+    assert json.loads(texts(hub.model("alice/pinned"))["adapter_config.json"]) == json.loads(
+        own % published.at("main").id
+    ), "PEFT would load what main has by then"
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     answer = push(folder, "alice/other", push_base="alice/empty")
     assert "no weights in safetensors" in answer["error"] and ("model", "alice/empty") not in hub.repos

@@ -36,10 +36,12 @@ _DOES = {
 }
 READS = {
     "fill-mask": ("text",),
+    "feature-extraction": ("text",),
     "question-answering": ("question", "context"),
     "summarization": ("text",),
     "text-classification": ("text",),
     "text-generation": ("text",),
+    "text2text-generation": ("text",),
     "translation": ("text",),
 }
 """What tl_hub.pipeline is called with: columns of the record's examples, the longest last."""
@@ -376,6 +378,8 @@ def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = 
 
 def reads(record: RunRecord) -> tuple[str, ...]:
     """Names of the texts that tl_hub.pipeline takes, which are columns of the examples; none without a pipeline."""
+    if record.pipeline_tag in ("text2text-generation", "feature-extraction") and not _fills(record):
+        return ()  # of a loop of one's own: another task, or vectors, which say nothing to a reader
     pairs = bool(record.settings.get("text_pair_column"))
     return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
 
@@ -394,12 +398,12 @@ def call_snippet(record: RunRecord) -> str | None:
     """Python that goes on with `snippet` by stock calls and defines `result`, of the row the record shows.
 
     None where there is no such row, or where few lines cannot read it as it was trained: GPT-2's prompts of
-    summarization and translation, XLNet's order of prediction, sentences chosen from a text.
+    summarization and translation, XLNet from left to right, sentences chosen from a text.
     """
     shown = _shown(record)
     stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
     stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
-    stock |= record.auto_class == "AutoModelForMaskedLM"
+    stock |= record.auto_class == "AutoModelForMaskedLM" or _fills(record) is not None
     stock |= record.pipeline_tag == "text-generation" and _model_type(record) == "gpt2"
     head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
     if shown is None or not (stock or (head and len(shown) == 1)):
@@ -407,7 +411,16 @@ def call_snippet(record: RunRecord) -> str | None:
     prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
     texts = [_wrapped(prefix + text) for text in shown.values()]
     longest = record.settings.get("max_length") or record.settings.get("max_source_length")
-    return _template("call.txt").render(record=record, texts=texts, longest=longest)
+    return _template("call.txt").render(record=record, texts=texts, longest=longest, fills=_fills(record))
+
+
+def _fills(record: RunRecord) -> str | None:
+    """What stands for the words that a model of span corruption, or one of permutations, was trained to fill in."""
+    if record.pipeline_tag == "text2text-generation" and "noise_density" in record.settings:
+        return "<extra_id_0>"
+    if record.pipeline_tag == "feature-extraction" and record.auto_class == "AutoModelForCausalLM":
+        return "<mask>"
+    return None
 
 
 def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:

@@ -1,7 +1,7 @@
 """A light head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,28 +173,13 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             raise UserError("a text is empty")
         if not len(texts):
             return np.empty((0, dimensions), dtype=np.float32), np.empty(0, dtype=int)
-        max_length, doc_stride = self.settings["max_length"], self.settings["doc_stride"]
+        cut = self.settings["max_length"], self.settings["doc_stride"]
         segments = ARCHITECTURES[self.config.model_type].token_type_ids
-        found, rows = [], []
-        for start in range(0, len(texts), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            second = None if pairs is None else list(pairs[part])
-            columns = windows(self.tokenizer, list(texts[part]), second, max_length, doc_stride, segments)
-            names = [name for name in ("input_ids", "token_type_ids") if name in columns]
-            vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
-            for places in batches(columns["length"], batch_size * max_length):
-                batch = self.tokenizer.pad(
-                    {name: [columns[name][place] for place in places] for name in names},
-                    pad_to_multiple_of=PAD_TO,
-                    return_tensors="pt",
-                )
-                vectors[places] = self._pooled(batch.to(self.device)).cpu().numpy()
-            found.append(vectors)
-            rows.append(start + np.asarray(columns["row"]))
-        return np.concatenate(found), np.concatenate(rows)
+        return read_windows(self.tokenizer, texts, pairs, *cut, segments, self._pooled, dimensions, batch_size)
 
     def _pooled(self, inputs: Any) -> torch.Tensor:
-        vectors = pooled(self.encoder, dict(inputs), self.settings["layers"], [self.settings["pooling"]])
+        inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        vectors = pooled(self.encoder, inputs, self.settings["layers"], [self.settings["pooling"]])
         if self.mix is not None:
             return torch.einsum("l,lbd->bd", self.mix.detach(), vectors[:, 0])
         return torch.cat(list(vectors[:, 0]), dim=1)
@@ -251,6 +236,45 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, trust_remote_code=False, **own)
         encoder = _base(model_id, config["base"], base, fetch)
         return cls(encoder, tokenizer, config, load_file(file)).eval()
+
+
+def read_windows(
+    tokenizer: Any,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    doc_stride: int,
+    segments: bool,
+    pool: Callable[[Any], torch.Tensor],
+    dimensions: int,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `pool` makes of the windows of all texts, long ones first.
+
+    Args:
+        segments: the batches have `token_type_ids`.
+        pool: from a batch as `pooled` takes it, on the CPU, to (batch, dimensions).
+
+    Returns:
+        float32 vectors, (windows, dimensions), and which text each is of, (windows,), ascending.
+    """
+    found, rows = [], []
+    for start in range(0, len(texts), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        second = None if pairs is None else list(pairs[part])
+        columns = windows(tokenizer, list(texts[part]), second, max_length, doc_stride, segments)
+        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
+        vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
+        for places in batches(columns["length"], batch_size * max_length):
+            batch = tokenizer.pad(
+                {name: [columns[name][place] for place in places] for name in names},
+                pad_to_multiple_of=PAD_TO,
+                return_tensors="pt",
+            )
+            vectors[places] = pool(batch).cpu().numpy()
+        found.append(vectors)
+        rows.append(start + np.asarray(columns["row"]))
+    return np.concatenate(found), np.concatenate(rows)
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:

@@ -1,6 +1,5 @@
 """Answers from a run folder or a published repository, for tasks that `transformers.pipeline` no longer has."""
 
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +14,18 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from tl_hub import hub, publishing, samples, verification
+from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.errors import UserError, first_line
-from tl_hub.feature_model import FeatureModel
+from tl_hub.feature_model import FeatureModel, read_windows
+from tl_hub.features import POOLINGS, depth_of, encoder_of, pooled
 from tl_hub.methods import adapter
 from tl_hub.record import DataFacts, RunRecord
-from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.classification import Classification, row_means
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.language_modeling import (
+    BEAMS,
+    FILLED_TOKENS,
+    GAP,
     OBJECTIVES,
     MaskedLanguageModeling,
     PermutationLanguageModeling,
@@ -30,8 +34,6 @@ from tl_hub.tasks.language_modeling import (
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
 from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
 from tl_hub.tasks.text_generation import TextGeneration
-
-_GAP = re.compile(r"<extra_id_\d+>")
 
 
 def pipeline(location: str | Path, device: str | None = None, *, revision: str | None = None) -> Any:
@@ -53,7 +55,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         folder = publishing.snapshot(location, revision)
         record = RunRecord.load(folder)
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
-    if headless or record.pipeline_tag not in _PIPELINES:
+    if not headless and record.pipeline_tag not in _PIPELINES:
         sentences = record.auto_class == "SentenceTransformer"
         other = "sentence_transformers.SentenceTransformer" if sentences else "transformers.pipeline"
         raise UserError(f"tl_hub.pipeline has no {record.pipeline_tag}; {other}({str(location)!r}) may")
@@ -71,6 +73,8 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{location} cannot be loaded: {first_line(error)}") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if headless:
+        return VectorsPipeline(model.to(device), tokenizer, record.settings.get("max_length"))
     task_class, pipeline_class = _PIPELINES[record.pipeline_tag]
     if head_only and model.settings["in_document"]:
         task_class, pipeline_class = ExtractiveSummarization, ExtractiveSummarizationPipeline
@@ -287,16 +291,14 @@ class TextGenerationPipeline:
 class SpanFillingPipeline:
     """Calls give `spans`, what T5 writes for each gap of a text, and `generated_text`, the text with them.
 
-    A model that was trained to write the whole text writes it anew; where that changes more than the gaps, the text
-    stays as the model wrote it, and its spans are empty.
+    `SpanCorruption.fill` says what a model gives that was trained to write the whole text.
     """
 
     def __init__(self, model: Any, tokenizer: Any, task: SpanCorruption, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
 
-    @torch.no_grad()
     def __call__(
-        self, text: str | list[str], max_new_tokens: int = 48, beams: int = 4, batch_size: int = 16
+        self, text: str | list[str], max_new_tokens: int = FILLED_TOKENS, beams: int = BEAMS, batch_size: int = 16
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Fill the gaps `<extra_id_0>`, `<extra_id_1>` and so on of a text, or of each of a list.
 
@@ -304,37 +306,11 @@ class SpanFillingPipeline:
             UserError: a text has no gap.
         """
         texts = _texts(text)
-        if not all(map(_GAP.search, texts)):
+        if not all(map(GAP.search, texts)):
             raise UserError("a text has no gap to fill; write <extra_id_0> for the first one")
-        answers: list[dict[str, Any]] = []
-        for sources in _parts(texts, batch_size):
-            inputs = self.tokenizer(sources, return_tensors="pt", padding=True).to(self.model.device)
-            whole = inputs["input_ids"].size(1) if self.task.whole_target else 0
-            ids = self.model.generate(
-                **inputs,
-                max_new_tokens=whole + max_new_tokens,
-                num_beams=beams,
-                do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.tokenizer.eos_token_id,
-            )[:, 1:]
-            written = [each.split(self.tokenizer.eos_token)[0] for each in self.tokenizer.batch_decode(ids)]
-            answers += map(self._filled, sources, written)
+        parts = _parts(texts, batch_size)
+        answers = [a for part in parts for a in self.task.fill(self.model, self.tokenizer, part, max_new_tokens, beams)]
         return answers[0] if isinstance(text, str) else answers
-
-    def _filled(self, source: str, written: str) -> dict[str, Any]:
-        if self.task.whole_target:
-            written = written.strip()
-            around = r"\s*(.*?)\s*".join(re.escape(part.strip()) for part in _GAP.split(source))
-            match = re.fullmatch(around, written, re.DOTALL)
-            spans = list(match.groups()) if match else [""] * len(_GAP.findall(source))
-            return {"spans": spans, "generated_text": written}
-        _, *parts = re.split(f"({_GAP.pattern})", written)
-        found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
-        gaps, filled = sorted(set(_GAP.findall(source)), key=source.index), source
-        for gap in gaps:
-            filled = filled.replace(gap, found.get(gap, ""))
-        return {"spans": [found.get(gap, "") for gap in gaps], "generated_text": filled}
 
 
 class MaskedWordPipeline:
@@ -365,7 +341,6 @@ class MaskFillingPipeline:
     def __init__(self, model: Any, tokenizer: Any, task: PermutationLanguageModeling, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
 
-    @torch.no_grad()
     def __call__(self, text: str | list[str], top_k: int = 5, batch_size: int = 16) -> list[Any]:
         """Fill the one mask of a text, or of each of a list, from both sides.
 
@@ -380,15 +355,7 @@ class MaskFillingPipeline:
             if (wrong := masked.sum(1) != 1).any():
                 found = int(masked.sum(1)[wrong][0])
                 raise UserError(f"a text has {found} masks; write one {self.tokenizer.mask_token}")
-            # As in training: no token sees the one that is asked for, and the second stream answers for its place.
-            mapping = masked[:, None].float()
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=inputs["attention_mask"],
-                perm_mask=mapping.expand(-1, ids.size(1), -1),
-                target_mapping=mapping,
-                use_mems=False,
-            ).logits[:, 0]
+            logits = self.task.at_masks(self.model, self.tokenizer, inputs)
             for row, mask, kept, given in zip(
                 ids, masked, inputs["attention_mask"].bool(), logits.float().softmax(1), strict=True
             ):
@@ -407,6 +374,62 @@ class MaskFillingPipeline:
                     ]
                 )
         return answers[0] if isinstance(text, str) else answers
+
+
+class VectorsPipeline:
+    """Calls give the vector of a text, (hidden,), or those of a list of texts, (texts, hidden): of an `AutoModel`.
+
+    Texts longer than `max_length` tokens (at most what the model reads; 512 if neither is known) are read in windows
+    that overlap by a quarter, whose vectors are averaged. T5 is its encoder.
+
+    Raises:
+        UserError: a family that is none of this package's, or a prompt or prefix adapter, which no encoder alone has.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None):
+        config = model.config
+        if config.model_type not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(
+                f"tl_hub.pipeline gives vectors of {known}; transformers.pipeline may, of {config.model_type}"
+            )
+        if isinstance(model, PeftModel):
+            if model.active_peft_config.is_prompt_learning:
+                raise UserError("tl_hub.pipeline gives no vectors of a model with a prompt or prefix adapter")
+            model = model.get_base_model()
+        longest = longest_input(config) or 512
+        self.model, self.tokenizer, self.max_length = encoder_of(model), tokenizer, min(max_length or longest, longest)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the attention mask leaves padding out
+
+    def __call__(
+        self, text: str | list[str], layer: int | None = None, pooling: str = "mean", batch_size: int = 16
+    ) -> np.ndarray:
+        """Read a text, or each of a list.
+
+        Args:
+            layer: 0 is what the embeddings give, k what layer k gives; the top one if not given.
+            pooling: of the tokens' vectors, one of `tl_hub.features.POOLINGS`.
+
+        Raises:
+            UserError: a text is empty, or there is no such layer or pooling.
+        """
+        texts, depth = _texts(text), depth_of(self.model)
+        layer = depth if layer is None else layer
+        if not 0 <= layer <= depth or pooling not in POOLINGS:
+            raise UserError(
+                f"layer {layer}, pooling {pooling}: give a layer from 0 to {depth}, and {', '.join(POOLINGS)}"
+            )
+        if not texts:
+            return np.empty((0, self.model.config.hidden_size), dtype=np.float32)
+
+        def pool(batch: Any) -> torch.Tensor:
+            return pooled(self.model, dict(batch.to(self.model.device)), [layer], [pooling])[0, 0]
+
+        cut = self.max_length, max(1, self.max_length // 4)
+        segments = "token_type_ids" in self.tokenizer.model_input_names  # as the model was trained, if by its tokenizer
+        size = self.model.config.hidden_size
+        vectors = row_means(*read_windows(self.tokenizer, texts, None, *cut, segments, pool, size, batch_size))
+        return vectors[0] if isinstance(text, str) else vectors
 
 
 def _parts(texts: list[str], size: int) -> Iterator[list[str]]:

@@ -252,7 +252,7 @@ def publish(
             hub.check_collection(collection)
         if run.base and run.base.source == "hub":
             hub.check_base(run.base)
-            _check_named(run.base, files)
+            files |= _pinned(run.base, files)
         if load_back and not place:
             hub.fetch_base(run)
         if load_back and run.verification is None:
@@ -1061,22 +1061,27 @@ def _told(run: RunRecord) -> dict[str, bytes]:
     return {record.FILE: run.text().encode()} | {name: text.encode() for name, text in card.results_files(run).items()}
 
 
-def _check_named(base: BaseModel, files: dict[str, bytes | Path]) -> None:
-    """PEFT loads what the adapter's own configuration names, and a reader goes by the card.
+def _pinned(base: BaseModel, files: dict[str, bytes | Path]) -> dict[str, bytes | Path]:
+    """The adapter's own configuration, by which PEFT loads, with the base's revision that the record and card name.
 
     Raises:
-        UserError: they name different bases, or revisions of it.
+        UserError: it names another base, or another revision.
     """
+    pinned: dict[str, bytes | Path] = {}
     for name in sorted({"adapter_config.json", "adapter/adapter_config.json"} & set(files)):
         config = json.loads(_bytes(files[name]))
         named, revision = config.get("base_model_name_or_path"), config.get("revision")
         if named != base.id:
             raise UserError(f"{name} names the base {named}, and run.json {base.id}; correct the one that is wrong")
-        if base.revision and revision != base.revision:
+        if base.revision and revision not in (None, base.revision):
             raise UserError(
                 f"{name} names revision {revision} of the base {base.id}, and run.json {base.revision}; correct the one"
                 " that is wrong"
             )
+        if base.revision and not revision:
+            config["revision"] = base.revision
+            pinned[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return pinned
 
 
 _REWRITTEN = ("adapter_config.json", "config.json")

@@ -1,6 +1,7 @@
 """Language modelling, by which the four families were pretrained: one objective each."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -21,6 +22,9 @@ from tl_hub.tasks.base import Score, Task, select_columns
 
 _SHOWN_ROWS, _SHOWN_WORDS = 8, 30
 """Of a card's examples, and words of each."""
+GAP = re.compile(r"<extra_id_\d+>")
+FILLED_TOKENS, BEAMS = 48, 4
+"""Of what T5 writes for the gaps of a text."""
 _SHORTEST, _LENGTHS = 32, 4
 """Random lengths are 32, 64, 128 and 256: a new model learns from near neighbours first."""
 
@@ -155,25 +159,15 @@ class MaskedLanguageModeling(LanguageModeling):
 
     @torch.no_grad()
     def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
-        """The beginnings of some texts, each with a word masked that is a single token, and what the model puts there.
-
-        Both are drawn by chance.
-        """
-        chance = np.random.default_rng(seed)
-        most, found = min(_SHOWN_WORDS, self.window(model) // 4), list[dict[str, Any]]()
-        for place in chance.permutation(len(rows))[: 4 * _SHOWN_ROWS].tolist():
-            words = rows[place]["text"].split()[:most]
-            one = [i for i, word in enumerate(words) if word.isalpha() and len(tokenizer.tokenize(word)) == 1]
-            if len(words) < 4 or not one or len(found) == _SHOWN_ROWS:
-                continue
-            hidden = int(chance.choice(one))
-            text = " ".join([*words[:hidden], tokenizer.mask_token, *words[hidden + 1 :]])
+        """The beginnings of some texts, each with a word masked that is one token, and what the model puts there."""
+        found = []
+        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), one_token(tokenizer)):
             inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=self.window(model))
             masked = inputs["input_ids"][0] == tokenizer.mask_token_id
-            if masked.sum() == 1:
+            if masked.any():  # words may be of many tokens, and the mask be cut off
                 logits = model.eval()(**inputs.to(model.device)).logits[0, -len(masked) :]  # after a prompt, if any
                 predicted = tokenizer.decode(logits[masked.to(model.device)].argmax(-1))
-                found.append({"text": text, "expected": words[hidden], "predicted": predicted})
+                found.append({"text": text, "expected": expected, "predicted": predicted})
         return found
 
     def objective(self, model: Any) -> torch.nn.Module:
@@ -272,6 +266,52 @@ class SpanCorruption(LanguageModeling):
 
         return collate if training else _the_same_each_time(collate)
 
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """The beginnings of some texts, each with a word taken out, and what the model puts there."""
+        found = []
+        for text, expected in _gapped(rows, "<extra_id_0>", seed, self.window(model), str.isalpha):
+            (filled,) = self.fill(model, tokenizer, [text])
+            found.append({"text": text, "expected": expected, "predicted": filled["spans"][0]})
+        return found
+
+    @torch.no_grad()
+    def fill(
+        self, model: Any, tokenizer: Any, texts: list[str], max_new_tokens: int = FILLED_TOKENS, beams: int = BEAMS
+    ) -> list[dict[str, Any]]:
+        """What a model writes for the gaps `<extra_id_0>`, `<extra_id_1>` and so on of texts.
+
+        A model that was trained to write the whole text writes it anew; where that changes more than the gaps, the text
+        stays as the model wrote it, and its spans are empty.
+
+        Returns:
+            For each text `spans`, one a gap, and `generated_text`, the text with them.
+        """
+        inputs = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)
+        ids = model.eval().generate(
+            **inputs,
+            max_new_tokens=max_new_tokens + (inputs["input_ids"].size(1) if self.whole_target else 0),
+            num_beams=beams,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )[:, 1:]
+        written = [each.split(tokenizer.eos_token)[0] for each in tokenizer.batch_decode(ids)]
+        return list(map(self._filled, texts, written))
+
+    def _filled(self, source: str, written: str) -> dict[str, Any]:
+        if self.whole_target:
+            written = written.strip()
+            around = r"\s*(.*?)\s*".join(re.escape(part.strip()) for part in GAP.split(source))
+            match = re.fullmatch(around, written, re.DOTALL)
+            spans = list(match.groups()) if match else [""] * len(GAP.findall(source))
+            return {"spans": spans, "generated_text": written}
+        _, *parts = re.split(f"({GAP.pattern})", written)
+        found = {gap: span.strip() for gap, span in zip(parts[::2], parts[1::2], strict=True)}
+        gaps, filled = sorted(set(GAP.findall(source)), key=source.index), source
+        for gap in gaps:
+            filled = filled.replace(gap, found.get(gap, ""))
+        return {"spans": [found.get(gap, "") for gap in gaps], "generated_text": filled}
+
 
 @dataclass(kw_only=True)
 class PermutationLanguageModeling(LanguageModeling):
@@ -326,6 +366,29 @@ class PermutationLanguageModeling(LanguageModeling):
 
         return collate if training else _the_same_each_time(collate)
 
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """The beginnings of some texts, each with a word masked that is one token, and what the model puts there."""
+        found = []
+        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), one_token(tokenizer)):
+            inputs = tokenizer(text, return_tensors="pt").to(model.device)
+            predicted = tokenizer.decode(self.at_masks(model, tokenizer, inputs).argmax(-1))
+            found.append({"text": text, "expected": expected, "predicted": predicted})
+        return found
+
+    @torch.no_grad()
+    def at_masks(self, model: Any, tokenizer: Any, inputs: Any) -> torch.Tensor:
+        """The logits of what stands at the one mask of each text, (batch, vocabulary), from both sides of it."""
+        # As in training: no token sees the one that is asked for, and the second stream answers for its place.
+        mapping = (inputs["input_ids"] == tokenizer.mask_token_id)[:, None].float()
+        outputs = model.eval()(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            perm_mask=mapping.expand(-1, mapping.size(2), -1),
+            target_mapping=mapping,
+            use_mems=False,
+        )
+        return outputs.logits[:, 0]
+
 
 @dataclass(kw_only=True)
 class Pretraining:
@@ -359,6 +422,23 @@ OBJECTIVES: dict[str, type[LanguageModeling]] = {
     for task in (MaskedLanguageModeling, CausalLanguageModeling, SpanCorruption, PermutationLanguageModeling)
     for family in task.model_types
 }
+
+
+def one_token(tokenizer: Any) -> Callable[[str], bool]:
+    """Whether a word is a single token, by which one mask stands for it."""
+    return lambda word: word.isalpha() and len(tokenizer.tokenize(word)) == 1
+
+
+def _gapped(rows: Dataset, gap: str, seed: int, window: int, fits: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """The beginnings of some texts, each with `gap` in place of one word, and that word; both are drawn by chance."""
+    chance = np.random.default_rng(seed)
+    most, left = min(_SHOWN_WORDS, window // 4), _SHOWN_ROWS
+    for place in chance.permutation(len(rows))[: 4 * _SHOWN_ROWS].tolist():
+        words = rows[place]["text"].split()[:most]
+        places = [i for i, word in enumerate(words) if fits(word)]
+        if left and len(words) >= 4 and places and gap not in words:
+            hidden, left = int(chance.choice(places)), left - 1
+            yield " ".join([*words[:hidden], gap, *words[hidden + 1 :]]), words[hidden]
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
