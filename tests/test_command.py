@@ -47,7 +47,7 @@ def folder(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["push", "--help"], ["list"], ["show", "mine"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["push", "--help"], ["list"], ["show", "mine"]])
 def test_what_a_person_waits_for_imports_no_library_of_models_or_the_hub(folder, arguments):
     """Import sets, not seconds: each of these alone takes longer to load than the command may."""
     code = f"""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import tl_hub
 from tl_hub import cli
 from tl_hub.errors import Checked, RunStopped, UserError
 
@@ -27,6 +28,7 @@ def _main() -> None:
         epilog="tl-hub COMMAND --help shows examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"tl_hub {tl_hub.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=cli.Parser)
 
     push = _command(

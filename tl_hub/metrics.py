@@ -14,7 +14,10 @@ import numpy as np
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+")
+_NO_BLANKS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Chinese characters and kana, between whose words there are no blanks."""
+_WORD = re.compile(rf"[{_NO_BLANKS}]|[^\W{_NO_BLANKS}]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?![”’」』）])\s*|(?<=[。！？][”’」』）])\s*")
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
@@ -83,14 +86,22 @@ class SquadMetric(evaluate.Metric):
 
 
 class _Words:
-    """Words of any script, in lower case: `rouge_score`'s own tokenizer keeps a-z and 0-9 only."""
+    """`words`, for `rouge_score`, whose own tokenizer keeps a-z and 0-9 only."""
 
     def tokenize(self, text: str) -> list[str]:
-        return re.findall(r"\w+", text.lower())
+        return words(text)
+
+
+def words(text: str) -> list[str]:
+    """Words of any script, in lower case; of Chinese and Japanese each character."""
+    return _WORD.findall(text.lower())
 
 
 def sentences(text: str) -> list[str]:
-    """Split at blanks after full stops, question and exclamation marks; abbreviations are split too."""
+    """Split after full stops, question and exclamation marks, and at blanks only where a script has them.
+
+    Abbreviations are split too.
+    """
     return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
 
 
@@ -98,7 +109,7 @@ def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[st
     """F of ROUGE-1, -2, -L and -Lsum of each summary, the best over its references.
 
     By `rouge_score` with the Porter stemmer; sentences, for Lsum, are those of `sentences`. It reads a-z and 0-9 only,
-    so where most letters of the references are others, words are taken as they stand instead.
+    so where most letters of the references are others, `words` are taken as they stand instead.
 
     Returns:
         `rouge1`, `rouge2`, `rougeL`, `rougeLsum`, shape (predictions,), from 0 to 100.
@@ -117,8 +128,12 @@ def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[st
 
 def rouge_signature(references: list[list[str]]) -> str:
     """What makes `rouge_scores` against these references comparable: version, figure, words and references."""
-    words = "Porter stemmer" if _in_latin_letters(references) else "words of any script without stemming"
-    return f"rouge_score {version('rouge_score')}, F, {words}, best of the references"
+    unit = "Porter stemmer"
+    if not _in_latin_letters(references):
+        unit = "words of any script without stemming"
+        if any(re.search(f"[{_NO_BLANKS}]", text) for texts in references for text in texts):
+            unit += ", of Chinese and Japanese each character"
+    return f"rouge_score {version('rouge_score')}, F, {unit}, best of the references"
 
 
 def _in_latin_letters(references: list[list[str]]) -> bool:

@@ -10,6 +10,7 @@ import sacrebleu
 import torch
 from datasets import Dataset
 from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 import tl_hub
 from tl_hub import data, finish, training, verification
@@ -17,9 +18,9 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
 from tl_hub.methods.fine_tune import FineTune
-from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, translation_scores
+from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.record import RunRecord
-from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
+from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences
 from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
 
 TEXTS = [
@@ -69,6 +70,26 @@ def test_rouge_is_that_of_the_library() -> None:
 def test_rouge_of_another_script_counts_words() -> None:
     scores = rouge_scores(["도나우 강은 흑해로 흐른다."], [["도나우 강은 길다."]])
     assert scores["rouge1"] == pytest.approx(100 * 2 * 2 / (4 + 3))
+
+
+def test_chinese_and_japanese_are_counted_by_character_and_split_without_blanks() -> None:
+    """As if each character were a word of its own, which is what sacreBLEU's tokenizer for Chinese makes of them."""
+    predictions, references = ["多瑙河流入黑海。GPT2模型"], [["多瑙河很长。它流入黑海。"]]
+    spaced = TokenizerZh()(references[0][0]), TokenizerZh()(predictions[0])
+    expected = RougeScorer(["rouge1", "rouge2"], tokenizer=Spaces()).score(*spaced)
+    found = rouge_scores(predictions, references)
+    for name, score in expected.items():
+        assert found[name] == pytest.approx([100 * score.fmeasure]) and 0 < score.fmeasure < 1
+    assert "each character" in rouge_signature(references) and "each character" not in rouge_signature([["한국어"]])
+    text = "他说：“好。”然后走了！真的？ 是的. Yes."
+    assert sentences(text) == ["他说：“好。”", "然后走了！", "真的？", "是的.", "Yes."]
+    split = ["今天下雨。", "多瑙河流入黑海。", "很好。"]
+    assert best_sentences(split, ["多瑙河流到黑海"], most=1) == [1]
+
+
+class Spaces:
+    def tokenize(self, text: str) -> list[str]:
+        return [word for word in text.lower().split() if word not in "。"]
 
 
 @pytest.mark.parametrize("other", [["2023년"], ["COVID 백신", "그는 2023년에 왔다."]])

@@ -12,7 +12,7 @@ from transformers import DataCollatorWithPadding
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences
+from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences, words
 from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
@@ -211,8 +211,8 @@ def _chosen(grams: list[_Grams], wanted: _Grams, most: int) -> tuple[float, list
 
 
 def _grams(text: str) -> _Grams:
-    words = normalized(text).split()
-    return Counter(words), Counter(zip(words, words[1:], strict=False))
+    found = words(normalized(text))
+    return Counter(found), Counter(zip(found, found[1:], strict=False))
 
 
 def _f(found: Counter, wanted: Counter) -> float:
