@@ -296,7 +296,7 @@ def test_weights_and_smoothing_of_several_labels_change_the_loss_as_defined(chec
 
 def test_a_threshold_for_rows_of_one_class_is_refused():
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
-    with pytest.raises(UserError, match="--threshold is 0.9, but each row has one class.*leave --threshold away"):
+    with pytest.raises(UserError, match="--threshold is 0.9, but each row has one class.*omit --threshold"):
         learned(rows, threshold=0.9)
     learned([{**row, "label": [row["label"]]} for row in rows], threshold=0.9)
 
