@@ -35,8 +35,8 @@ _DOES = {
     "translation": "translates texts",
 }
 READS = {
-    "fill-mask": ("text",),
     "feature-extraction": ("text",),
+    "fill-mask": ("text",),
     "question-answering": ("question", "context"),
     "summarization": ("text",),
     "text-classification": ("text",),

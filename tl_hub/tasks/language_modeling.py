@@ -22,6 +22,8 @@ from tl_hub.tasks.base import Score, Task, select_columns
 
 _SHOWN_ROWS, _SHOWN_WORDS = 8, 30
 """Of a card's examples, and words of each."""
+CONTINUED_TOKENS = 30
+"""Of what GPT-2 is shown to go on with."""
 GAP = re.compile(r"<extra_id_\d+>")
 FILLED_TOKENS, BEAMS = 48, 4
 """Of what T5 writes for the gaps of a text."""
@@ -161,7 +163,7 @@ class MaskedLanguageModeling(LanguageModeling):
     def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
         """The beginnings of some texts, each with a word masked that is one token, and what the model puts there."""
         found = []
-        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), one_token(tokenizer)):
+        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), _one_token(tokenizer)):
             inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=self.window(model))
             masked = inputs["input_ids"][0] == tokenizer.mask_token_id
             if masked.any():  # words may be of many tokens, and the mask be cut off
@@ -207,6 +209,23 @@ class CausalLanguageModeling(LanguageModeling):
             }
 
         return collate
+
+    @torch.no_grad()
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """The beginnings of some texts, drawn by chance, with what follows and what the model predicts, greedily."""
+        most, found = min(_SHOWN_WORDS, self.window(model) // 4), []
+        room = (longest_input(model.config) or self.max_length) - CONTINUED_TOKENS
+        for place in np.random.default_rng(seed).permutation(len(rows))[:_SHOWN_ROWS].tolist():
+            words = rows[place]["text"].split()[:most]
+            text = " ".join(words[: most // 2])
+            inputs = tokenizer(text, return_tensors="pt").to(model.device)
+            length = inputs["input_ids"].size(1)
+            if len(words) == most and length <= room:
+                going_on = {"do_sample": False, "pad_token_id": tokenizer.eos_token_id}
+                output = model.eval().generate(**inputs, max_new_tokens=CONTINUED_TOKENS, **going_on)
+                predicted = tokenizer.decode(output[0, length:], skip_special_tokens=True)
+                found.append({"text": text, "expected": " ".join(words[most // 2 :]), "predicted": predicted})
+        return found
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return token_losses(outputs.logits[:, :-1], batch["labels"][:, 1:])
@@ -369,7 +388,7 @@ class PermutationLanguageModeling(LanguageModeling):
     def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
         """The beginnings of some texts, each with a word masked that is one token, and what the model puts there."""
         found = []
-        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), one_token(tokenizer)):
+        for text, expected in _gapped(rows, tokenizer.mask_token, seed, self.window(model), _one_token(tokenizer)):
             inputs = tokenizer(text, return_tensors="pt").to(model.device)
             predicted = tokenizer.decode(self.at_masks(model, tokenizer, inputs).argmax(-1))
             found.append({"text": text, "expected": expected, "predicted": predicted})
@@ -424,7 +443,7 @@ OBJECTIVES: dict[str, type[LanguageModeling]] = {
 }
 
 
-def one_token(tokenizer: Any) -> Callable[[str], bool]:
+def _one_token(tokenizer: Any) -> Callable[[str], bool]:
     """Whether a word is a single token, by which one mask stands for it."""
     return lambda word: word.isalpha() and len(tokenizer.tokenize(word)) == 1
 
