@@ -240,9 +240,13 @@ def _suffix(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def _text(file: Path) -> str:
+def _opened(file: Path, newline: str) -> Any:
     opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", encoding="utf-8-sig", newline="") as text:  # -sig: Excel starts with a byte order mark
+    return opener(file, "rt", encoding="utf-8-sig", newline=newline)  # -sig: Excel starts with a byte order mark
+
+
+def _text(file: Path) -> str:
+    with _opened(file, newline="") as text:
         return text.read()
 
 
@@ -250,17 +254,27 @@ def _text(file: Path) -> str:
 # number becomes one, "NA" becomes nothing.
 def _read_json(file: Path) -> Dataset:
     """One object a line or, in a .json file, a list of them."""
-    text = _text(file)
-    if _suffix(file) == ".json" and text.lstrip().startswith("["):
-        unit, found = "entry", list(enumerate(_parsed(text, 1), start=1))
-    else:
-        lines = enumerate(text.split("\n"), start=1)
-        unit, found = "line", [(number, _parsed(line, number)) for number, line in lines if line.strip()]
-    for number, value in found:
+    if _suffix(file) == ".json" and (text := _text(file)).lstrip().startswith("["):
+        return _of_objects("entry", enumerate(_parsed(text, 1), start=1))
+    with _opened(file, newline="\n") as text:
+        lines = ((number, line.rstrip("\n")) for number, line in enumerate(text, start=1) if line.strip())
+        return _of_objects("line", ((number, _parsed(line, number)) for number, line in lines))
+
+
+def _of_objects(unit: str, entries: Iterator[tuple[int, Any]]) -> Dataset:
+    """Columns of numbered objects; what one lacks that another has is None. No object is kept whole: rows are many."""
+    columns: dict[str, list[Any]] = {}
+    count = 0
+    for number, value in entries:
         if not isinstance(value, dict):
             raise ValueError(f"{unit} {number} is not a JSON object")
-    columns = dict.fromkeys(name for _, row in found for name in row)
-    return Dataset.from_dict({name: [row.get(name) for _, row in found] for name in columns}, on_mixed_types="use_json")
+        for name in value:
+            if name not in columns:
+                columns[name] = [None] * count
+        for name, cells in columns.items():
+            cells.append(value.get(name))
+        count += 1
+    return Dataset.from_dict(columns, on_mixed_types="use_json")
 
 
 def _parsed(text: str, line: int) -> Any:

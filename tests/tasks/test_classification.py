@@ -1,6 +1,7 @@
 """Classification: labels, windows, pooling and figures, against scikit-learn, brute force and the stock library."""
 
 import numpy as np
+import pyarrow
 import pytest
 import sklearn.metrics
 import torch
@@ -465,6 +466,18 @@ def test_blank_texts_are_left_out():
     assert Classification(text_pair_column="two").check(Dataset.from_list(pairs)).to_list() == [
         {"text": "a", "text_pair": "b", "label": "x"}
     ]
+
+
+@pytest.mark.parametrize("blank", [0, 7])
+def test_rows_on_the_disk_are_checked_and_stay_there(tmp_path, blank):
+    """Of a data set from the Hub, memory gets the labels alone: the texts may be more than it holds."""
+    texts = [" " if i < blank else f"Text number {i} of many, and none is like another." for i in range(20_000)]
+    Dataset.from_dict({"text": texts, "label": [i % 3 for i in range(20_000)]}).save_to_disk(str(tmp_path / "rows"))
+    rows = Classification().check(Dataset.load_from_disk(str(tmp_path / "rows")))
+    assert len(rows) == 20_000 - blank and rows[-1] == {"text": texts[-1], "label": str(19_999 % 3)}
+    before = pyarrow.total_allocated_bytes()
+    again = Classification().check(Dataset.load_from_disk(str(tmp_path / "rows")))
+    assert pyarrow.total_allocated_bytes() - before < sum(map(len, texts)) / 2, again
 
 
 @pytest.mark.parametrize(

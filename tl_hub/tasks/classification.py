@@ -23,6 +23,7 @@ _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
 
 _BASELINE_ROWS = 10_000
+_CHECKED_AT_ONCE = 10_000
 _FEW = 64
 """Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
 SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in model_cards/README.md."""
@@ -90,14 +91,16 @@ class Classification(Task):
         kind = rows.features["label"]
         names = getattr(getattr(kind, "feature", kind), "names", None)
         texts = [name for name in ("text", "text_pair") if name in rows.column_names]
-        kept = list(range(len(rows)))
+        kept = np.arange(len(rows))
         for name in texts:
-            column = rows[name][:]
-            wrong = [i for i in kept if column[i] is not None and not isinstance(column[i], str)]
-            if wrong:
-                raise UserError(f"row {wrong[0]}: {columns[name]} is {column[wrong[0]]!r}; it must be a text")
-            kept = [i for i in kept if column[i] and column[i].strip()]  # public data have blank rows
-        if not kept:
+            told = np.zeros(len(rows), dtype=bool)  # public data have blank rows
+            for start in range(0, len(rows), _CHECKED_AT_ONCE):
+                for i, text in enumerate(rows[name][start : start + _CHECKED_AT_ONCE], start):
+                    if text is not None and not isinstance(text, str):
+                        raise UserError(f"row {i}: {columns[name]} is {text!r}; it must be a text")
+                    told[i] = bool(text and text.strip())
+            kept = kept[told[kept]]
+        if len(kept) == 0:
             raise UserError(f"none of the {len(rows)} rows has a text in {' and '.join(columns[n] for n in texts)}")
         values = list(rows["label"])
         if self.label_separator:
@@ -110,7 +113,7 @@ class Classification(Task):
             values = [part and [label.strip() for label in part if label.strip()] for part in parts]
         several = next((isinstance(value, list) for value in values if value is not None), False)
         labels: list[Any] = []
-        for i in kept:
+        for i in kept.tolist():
             value = values[i]
             if value is not None and isinstance(value, list) != several:
                 raise UserError(f"row {i}: {self.label_column} is {value!r}; give a list in every row or in none")
@@ -125,11 +128,10 @@ class Classification(Task):
         if missing:
             raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
         self._names = names or self._names
-        label_kind = List(Value("string")) if several else Value("string")
-        return Dataset.from_dict(
-            {**rows.select(kept).select_columns(texts).to_dict(), "label": labels},
-            features=Features({**{name: Value("string") for name in texts}, "label": label_kind}),
-        )
+        rows = (rows if len(kept) == len(rows) else rows.select(kept)).select_columns(texts)
+        strings = Features({name: Value("string") for name in texts})
+        rows = rows if rows.features == strings else rows.cast(strings)  # rows on the disk stay there
+        return rows.add_column("label", labels, feature=List(Value("string")) if several else Value("string"))
 
     def learn(self, rows: dict[str, Dataset]) -> None:
         train = self._train = rows["train"]
