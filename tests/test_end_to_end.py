@@ -157,7 +157,9 @@ def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, checkp
     assert done.returncode == 0, done.stderr
     for folder, report in json.loads(done.stdout.splitlines()[-1]).items():
         assert report.get("error") is None and report["max_difference"] <= verification.TOLERANCE, folder
-        assert ("pipeline_output" in report) == ("pretraining" not in Path(folder).name), "a card shows an answer"
+        shown = RunRecord.load(folder).examples
+        assert shown or "pretraining" in Path(folder).name, "few words of a random vocabulary are one token"
+        assert ("pipeline_output" in report) == bool(shown), "a card shows an answer"
 
 
 def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path):
