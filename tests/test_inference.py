@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import tl_hub
+from tl_hub import evaluation
 from tl_hub.errors import UserError
 from tl_hub.inference import (
     QuestionAnsweringPipeline,
@@ -109,6 +110,8 @@ def test_vectors_of_an_encoder_are_the_means_that_stock_classes_give(
                 assert vector == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
             assert ask(texts[1], layer=layer) == pytest.approx(found[1], abs=1e-5)
     assert ask([]).shape == (0, model.config.hidden_size)
+    with pytest.raises(UserError, match="vectors gives vectors, of which tl_hub has no figure"):
+        evaluation.remeasure(tmp_path, test_file="rows.jsonl")
     cut = {"truncation": True, "max_length": 16, "stride": 4, "return_overflowing_tokens": True}
     with torch.no_grad():
         read = [model(input_ids=torch.tensor([ids])) for ids in tokenizer(SENTENCE * 5, **cut)["input_ids"]]

@@ -42,6 +42,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         name = "train" if record.data.held_out and claimed == "validation" else claimed
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
     pipe = inference.pipeline(folder)
+    if isinstance(pipe, inference.VectorsPipeline):
+        raise UserError(f"{record.name} gives vectors, of which tl_hub has no figure; measure what you use them for")
     task = pipe.task
     if record.pipeline_tag == CausalLanguageModeling.name and "max_new_tokens" not in record.settings:
         # Pretraining packs the texts that text generation reads one by one.

@@ -98,7 +98,7 @@ def words(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """Split after full stops, question and exclamation marks, and at blanks only where a script has them.
+    """Split at blanks after full stops, question and exclamation marks; Chinese and Japanese ones need no blank.
 
     Abbreviations are split too.
     """

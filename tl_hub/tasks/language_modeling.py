@@ -22,11 +22,11 @@ from tl_hub.tasks.base import Score, Task, select_columns
 
 _SHOWN_ROWS, _SHOWN_WORDS = 8, 30
 """Of a card's examples, and words of each."""
-CONTINUED_TOKENS = 30
-"""Of what GPT-2 is shown to go on with."""
+_CONTINUED_TOKENS = 30
+"""Of what GPT-2 is shown to go on with; as many as templates/call.txt asks for."""
 GAP = re.compile(r"<extra_id_\d+>")
 FILLED_TOKENS, BEAMS = 48, 4
-"""Of what T5 writes for the gaps of a text."""
+"""Of what T5 writes for the gaps of a text; templates/call.txt has the same."""
 _SHORTEST, _LENGTHS = 32, 4
 """Random lengths are 32, 64, 128 and 256: a new model learns from near neighbours first."""
 
@@ -214,7 +214,7 @@ class CausalLanguageModeling(LanguageModeling):
     def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
         """The beginnings of some texts, drawn by chance, with what follows and what the model predicts, greedily."""
         most, found = min(_SHOWN_WORDS, self.window(model) // 4), []
-        room = (longest_input(model.config) or self.max_length) - CONTINUED_TOKENS
+        room = (longest_input(model.config) or self.max_length) - _CONTINUED_TOKENS
         for place in np.random.default_rng(seed).permutation(len(rows))[:_SHOWN_ROWS].tolist():
             words = rows[place]["text"].split()[:most]
             text = " ".join(words[: most // 2])
@@ -222,7 +222,7 @@ class CausalLanguageModeling(LanguageModeling):
             length = inputs["input_ids"].size(1)
             if len(words) == most and length <= room:
                 going_on = {"do_sample": False, "pad_token_id": tokenizer.eos_token_id}
-                output = model.eval().generate(**inputs, max_new_tokens=CONTINUED_TOKENS, **going_on)
+                output = model.eval().generate(**inputs, max_new_tokens=_CONTINUED_TOKENS, **going_on)
                 predicted = tokenizer.decode(output[0, length:], skip_special_tokens=True)
                 found.append({"text": text, "expected": " ".join(words[most // 2 :]), "predicted": predicted})
         return found
@@ -455,7 +455,7 @@ def _gapped(rows: Dataset, gap: str, seed: int, window: int, fits: Callable[[str
     for place in chance.permutation(len(rows))[: 4 * _SHOWN_ROWS].tolist():
         words = rows[place]["text"].split()[:most]
         places = [i for i, word in enumerate(words) if fits(word)]
-        if left and len(words) >= 4 and places and gap not in words:
+        if left and len(words) >= 4 and places and gap not in " ".join(words):
             hidden, left = int(chance.choice(places)), left - 1
             yield " ".join([*words[:hidden], gap, *words[hidden + 1 :]]), words[hidden]
 
