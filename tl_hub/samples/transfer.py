@@ -105,7 +105,7 @@ def _interval(values: np.ndarray) -> str:
     if len(values) < 2:
         return f"{mean:.1f}"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
+    return f"{mean:z.1f} ({mean - half:z.1f} to {mean + half:z.1f})"
 
 
 def main() -> None:
