@@ -19,7 +19,7 @@ from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.classification import SentimentAnalysis
 
-# The embedded model is small and takes a larger rate than the 2e-5 to 5e-5 that suit a base model, and a longer warm-up.
+# The embedded model is small: it takes a larger rate than the 2e-5 to 5e-5 of a base model, and a longer warm-up.
 RUN = RunConfig(output_dir="runs/sentiment_finetune", epochs=14, batch_size=32, learning_rate=5e-4, warmup=0.3)
 TASK = SentimentAnalysis(max_length=128)
 METHOD = FineTune()
