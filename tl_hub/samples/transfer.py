@@ -1,10 +1,11 @@
 """What the pretraining of the embedded checkpoints is worth on real data.
 
-    python -m tl_hub.samples.transfer DATA_FOLDER RESULTS.jsonl bert
+    python -m tl_hub.samples.transfer DATA_FOLDER RESULTS.jsonl bert [SEEDS]
 
 fine-tunes the family's embedded checkpoint and the same model with random weights, by the same budget and with five
-seeds, on sst2 (four sizes), ag_news and squad; DATA_FOLDER holds them as `<name>/train.jsonl.gz` and
-`<name>/validation.jsonl.gz`. A line a run is added to RESULTS; runs that are there are not repeated.
+seeds (or as many as are given), on sst2 (four sizes), ag_news and squad; DATA_FOLDER holds them as
+`<name>/train.jsonl.gz` and `<name>/validation.jsonl.gz`. A line a run is added to RESULTS; runs that are there are not
+repeated.
 
     python -m tl_hub.samples.transfer RESULTS.jsonl
 
@@ -114,7 +115,7 @@ def main() -> None:
         return
     source, results, family = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    for seed in range(SEEDS):
+    for seed in range(int(sys.argv[4]) if len(sys.argv) > 4 else SEEDS):
         for name, rows, epochs in EXPERIMENTS:
             for pretrained in (True, False):
                 key = {"family": family, "data": name, "rows": rows, "seed": seed, "pretrained": pretrained}
