@@ -23,7 +23,7 @@ from tl_hub.tasks.classification import SentimentAnalysis
 # with a tenth of the steps, some seeds of BERT and XLNet stayed far below the others.
 RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=14, batch_size=32, learning_rate=1e-3, warmup=0.3)
 TASK = SentimentAnalysis(max_length=128)
-# A tiny model must change much to learn what contrast does to a verdict: with rank 16 BERT comes to 83 % at most.
+# A tiny model must change much to learn what contrast does to a verdict: with rank 16 BERT came to 83 %.
 METHOD = Adapter(rank=64, alpha=64)
 
 PRESETS = {
