@@ -219,7 +219,8 @@ def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, l
             notes.append(f"the card {where} says {key} {said}; replaced by the run's {known}")
         elif key in _MEASURED:
             notes.append(f"the card {where} says {key} {said}; left out, as the run has none")
-    head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in _MEASURED}
+    replaced = {*_MEASURED, *(["language_bcp47"] if "language" in ours else [])}
+    head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in replaced}
     tags = theirs.get("tags") or []
     tags = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
     head["tags"] = list(dict.fromkeys([*ours.get("tags", []), *tags]))
@@ -297,8 +298,10 @@ def metadata(record: RunRecord) -> "ModelCardData":
     base, data = record.base, record.data
     base_on_hub = base is not None and base.source == "hub"
     data_on_hub = data.source == "hub"
-    # No id of the Hub holds a colon or a blank, so these two names are never taken for one.
-    dataset_type = {"hub": data.id, "embedded": data.id, "local": "local files"}[data.source]
+    # The Hub takes the form of an id only, and would link it: other libraries, too, write this for rows it lacks.
+    dataset_type = data.id if data_on_hub else "unknown"
+    # Its `language` takes ISO 639 codes alone: what names a region or script as well belongs in `language_bcp47`.
+    languages = list(dict.fromkeys(code.partition("-")[0] for code in record.language))
     results = [
         EvalResult(
             task_type=record.pipeline_tag,
@@ -313,7 +316,8 @@ def metadata(record: RunRecord) -> "ModelCardData":
         for metric in record.metrics
     ]
     return ModelCardData(
-        language=record.language or None,
+        language=languages or None,
+        language_bcp47=[code for code in record.language if "-" in code] or None,
         license=record.license or (base.license if base else None),
         library_name="peft" if record.kind == "adapter" else _LIBRARIES.get(record.auto_class, "transformers"),
         pipeline_tag=record.pipeline_tag,

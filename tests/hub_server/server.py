@@ -41,6 +41,7 @@ LFS = re.compile(r"\.(safetensors|bin|pt|png|parquet|gz)$")
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(?<![.-])")
 REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 BASE = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
+DATASET_TYPE = re.compile(r"(?:[\w-]+/)?[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -497,6 +498,10 @@ def _faults_of_card(text: str) -> list[str]:
             errors.append(f'"{key}" must be {name}')
     if not re.fullmatch(r"[a-z0-9.+-]+", str(card.get("license", "other"))):
         errors.append('"license" must be an identifier')
+    languages = card.get("language", [])
+    for language in [languages] if isinstance(languages, str) else languages:
+        if not re.fullmatch(r"[a-z]{2,3}|multilingual|code", str(language)):
+            errors.append(f'"language" {language} must be an ISO 639 code; BCP-47 belongs in language_bcp47')
     bases = card.get("base_model", [])
     for base in [bases] if isinstance(bases, str) else bases:
         if not BASE.fullmatch(base):
@@ -505,6 +510,8 @@ def _faults_of_card(text: str) -> list[str]:
         for result in model["results"]:
             if not {"task", "dataset", "metrics"} <= set(result) or "type" not in result["dataset"]:
                 errors.append('"model-index" needs task, dataset and metrics')
+            elif not DATASET_TYPE.fullmatch(str(result["dataset"]["type"])):
+                errors.append(f'"dataset.type" {result["dataset"]["type"]} fails to match the required pattern')
     return errors
 
 

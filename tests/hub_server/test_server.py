@@ -44,12 +44,15 @@ refused(lambda: HfApi(token=False).model_info("alice/three"), RepositoryNotFound
 refused(lambda: api.model_info("alice/none"), RepositoryNotFoundError, 404)
 refused(lambda: api.model_info("alice/one", revision="none"), RevisionNotFoundError, 404)
 refused(lambda: hf_hub_download("alice/one", "none"), RemoteEntryNotFoundError, 404)
-try:
-    api.create_commit("alice/one", add(README_md=b"---\\nbase_model: /home/me\\n---\\n"), commit_message="m")
-except ValueError as error:
-    assert "base_model" in str(error)
-else:
-    raise AssertionError("a card with a local base was taken")
+result = "model-index: [{name: a, results: [{task: {type: b}, dataset: {name: c, type: %s}, metrics: []}]}]"
+for head, named in {"base_model: /home/me": "base_model", "language: pt-BR": "language",
+                    result % "'sample:qa'": "dataset.type", result % "local files": "dataset.type"}.items():
+    try:
+        api.create_commit("alice/one", add(README_md=f"---\\n{head}\\n---\\n".encode()), commit_message="m")
+    except ValueError as error:
+        assert named in str(error), error
+    else:
+        raise AssertionError(f"a card with {head} was taken")
 assert api.model_info("alice/one").sha == commit and api.model_info("alice/one").pipeline_tag == "fill-mask"
 api.create_tag("alice/one", tag="v1")
 api.create_branch("alice/one", branch="x/y")
