@@ -150,7 +150,10 @@ class RunConfig:
             raise UserError(f"--seed is {self.seed}; it must be a number from 0 to {2**32 - 1}")
         for code in (self.language or "en").split(","):
             if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|multilingual|code", code):
-                raise UserError(f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor, or one with a region such as pt-BR")
+                raise UserError(
+                    f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor, or one with a "
+                    "region such as pt-BR"
+                )
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if isinstance(self.resume, str) and not self.resume.startswith("hub:"):
