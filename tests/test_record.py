@@ -119,6 +119,18 @@ def test_patterns_are_described() -> None:
     check(SCHEMA)
 
 
+@pytest.mark.parametrize("place", ["pipeline_tag", "auto_class", "license"])
+def test_a_final_line_break_is_no_part_of_a_name(place: str) -> None:
+    """Python's `$` matches before one; what is refused here would become a line of code."""
+    facts = {
+        "name": "a", "kind": "adapter", "pipeline_tag": "fill-mask", "auto_class": "AutoModel", "license": "mit",
+        "method": {"name": "lora"}, "data": {"id": "imdb", "source": "hub"}, "metrics": [],
+    }  # fmt: skip
+    record_module.validate(facts, "it")
+    with pytest.raises(UserError, match=f"it: {place}: "):
+        record_module.validate(facts | {place: facts[place] + "\n"}, "it")
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_schema_has_the_fields_of_the_dataclass(part: type) -> None:
     fields = dataclasses.fields(part)

@@ -171,6 +171,58 @@ def test_neither_pickles_nor_foreign_code_are_loaded(folders, tmp_path, kind, lo
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("name", ["trust_remote_code\n", "attn_implementation\n", "trust_remote_code", "my_switch"])
+def test_a_record_cannot_change_how_its_model_is_loaded(folders, tmp_path, name):
+    """A line break at the end passes Python's `$`, and such a key was written into code that verification executed."""
+    spoilt = tmp_path / "run"
+    shutil.copytree(folders("bert", Adapter(rank=4)), spoilt)
+    facts = json.loads((spoilt / "run.json").read_text())
+    (spoilt / "run.json").write_text(json.dumps(facts | {"config": {name: True}}))
+    for load in (tl_hub.pipeline, tl_hub.verify):
+        with pytest.raises((UserError, RunStopped), match="run.json.*(config|my_switch)"):
+            load(spoilt)
+
+
+def test_verifying_a_strangers_folder_runs_nothing_of_it(folders, tmp_path):
+    """Neither from the working directory, where Python looks for modules first, nor from the text of its record."""
+    spoilt, mark = tmp_path / "run", tmp_path / "mark"
+    shutil.copytree(folders("bert", FineTune()), spoilt)
+    writes = f"open({str(mark)!r}, 'w')"
+    for module in ("torch", "json", "tl_hub", "sentencepiece"):
+        (spoilt / f"{module}.py").write_text(f"{writes}\nraise SystemExit\n")
+    process = subprocess.run(
+        [Path(sys.executable).with_name("tl-hub"), "verify", "."],
+        cwd=spoilt, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (process.returncode, mark.exists()) == (0, False), process.stderr
+    assert "the pipeline's answer on the card came out again" in process.stdout
+    facts = json.loads((spoilt / "run.json").read_text())
+    for change in ({"auto_class": f"AutoModel\n{writes}"}, {"auto_class": "AutoModel\n"}, {"auto_class": "pipeline"}):
+        (spoilt / "run.json").write_text(json.dumps(facts | change))
+        with pytest.raises((UserError, RunStopped), match="auto_class|no class of models"):
+            tl_hub.verify(spoilt)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", {"attn_implementation": "mallory/kernel"}, "code from the Hub"),
+        ("config.json", {"_attn_implementation": {"": "mallory/kernel:fn"}}, "code from the Hub"),
+        ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "foreign.Foreign"}], "code of its own"),
+    ],
+)
+def test_configurations_cannot_bring_code(folders, tmp_path, file, content, message):
+    spoilt = tmp_path / "run"
+    shutil.copytree(folders("bert", FineTune()), spoilt)
+    if isinstance(content, dict):
+        content = json.loads((spoilt / file).read_text()) | content
+    (spoilt / file).write_text(json.dumps(content))
+    for load in (tl_hub.pipeline, tl_hub.verify):
+        with pytest.raises((UserError, RunStopped), match=message):
+            load(spoilt)
+
+
 class _Writes:
     def __init__(self, path: str):
         self.path = path

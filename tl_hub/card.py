@@ -388,7 +388,7 @@ def reads(record: RunRecord) -> tuple[str, ...]:
     return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
 
 
-def _shown(record: RunRecord) -> dict[str, str] | None:
+def shown_row(record: RunRecord) -> dict[str, str] | None:
     """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
     names = reads(record)
     rows = [row for row in record.examples if all(row.get(name) and isinstance(row[name], str) for name in names)]
@@ -404,7 +404,7 @@ def call_snippet(record: RunRecord) -> str | None:
     None where there is no such row, or where few lines cannot read it as it was trained: GPT-2's prompts of
     summarization and translation, XLNet from left to right, sentences chosen from a text.
     """
-    shown = _shown(record)
+    shown = shown_row(record)
     stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
     stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
     stock |= record.auto_class == "AutoModelForMaskedLM" or _fills(record) is not None
@@ -429,7 +429,7 @@ def _fills(record: RunRecord) -> str | None:
 
 def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
     """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
-    shown = _shown(record)
+    shown = shown_row(record)
     if shown is None:
         return None
     arguments = [f"    {name}={_wrapped(text)},\n" for name, text in shown.items()]

@@ -62,11 +62,6 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     verification.check_weights(folder, record)
     transformers.logging.set_verbosity_error()  # the adapter's head is reported missing from the base, as it is
     head_only = record.auto_class == FeatureModel.__name__
-    loader = getattr(transformers, record.auto_class, None)
-    if not head_only and not (hasattr(loader, "_model_mapping") or hasattr(loader, "get_input_embeddings")):
-        raise UserError(
-            f"{location} was made for {record.auto_class}, which is no class of models in this version of transformers"
-        )
     try:
         model = _model(folder, record)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

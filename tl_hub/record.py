@@ -8,6 +8,8 @@ Needs neither torch nor transformers.
 import dataclasses
 import json
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -231,9 +233,14 @@ def validate(facts: Any, where: str) -> None:
     Raises:
         UserError: names the first field that does not fit, and why.
     """
-    from jsonschema import Draft202012Validator  # slow to import, and only needed here
+    from jsonschema import Draft202012Validator, ValidationError, validators  # slow to import, and only needed here
 
-    faults = Draft202012Validator(schema()).iter_errors(facts)
+    def pattern(validator: Any, form: str, instance: Any, _: Any) -> Iterator[ValidationError]:
+        # Python's $ also matches before a final line break, ECMA-262's, which JSON Schema asks for, does not.
+        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", form), instance):
+            yield ValidationError(f"{instance!r} does not match {form!r}")
+
+    faults = validators.extend(Draft202012Validator, {"pattern": pattern})(schema()).iter_errors(facts)
     fault = min(faults, key=lambda fault: list(map(str, fault.absolute_path)), default=None)
     if fault is not None:
         field_name = ".".join(map(str, fault.absolute_path)) or "the record"

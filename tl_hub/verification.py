@@ -46,8 +46,11 @@ def digests(model: Any) -> dict[str, str]:
 def check_weights(folder: Path, record: RunRecord) -> None:
     """Whether nothing but safetensors and the code of installed libraries is needed to load a run folder.
 
+    A folder may be a stranger's: whatever of it decides how, or by which code, it is loaded is checked here.
+
     Raises:
-        UserError: it holds no weights of its kind in safetensors, or asks for code of its own.
+        UserError: it holds no weights of its kind in safetensors, asks for code of its own, or its record names a
+            class that is no model, or values that are not of its base's configuration.
     """
     names = ["model.safetensors", "model.safetensors.index.json"]
     if record.kind == "adapter":
@@ -57,8 +60,42 @@ def check_weights(folder: Path, record: RunRecord) -> None:
     if not any((folder / name).is_file() for name in names):
         raise UserError(f"{folder} holds no weights in safetensors ({names[0]}); pickles are not loaded")
     for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in json.loads((folder / name).read_text(encoding="utf-8")):
-            raise UserError(f"{folder / name} asks for code of its own (auto_map), which is not run")
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            if "auto_map" in content:
+                raise UserError(f"{folder / name} asks for code of its own (auto_map), which is not run")
+            kernels = [key for key, value in content.items() if "implementation" in key and "/" in json.dumps(value)]
+            if kernels:
+                raise UserError(f"{folder / name} asks for code from the Hub ({kernels[0]}), which is not run")
+    if (folder / "modules.json").is_file():
+        for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
+            if not str(module["type"]).startswith("sentence_transformers."):
+                raise UserError(f"{folder / 'modules.json'} asks for code of its own ({module['type']}), not run here")
+    _check_class(record)
+
+
+def _check_class(record: RunRecord) -> None:
+    import transformers
+
+    if record.auto_class in ("FeatureModel", "SentenceTransformer"):
+        return
+    loader = getattr(transformers, record.auto_class, None)
+    if not (hasattr(loader, "_model_mapping") or hasattr(loader, "get_input_embeddings")):
+        raise UserError(
+            f"{record.name} was made for {record.auto_class}, which is no class of models in this version of "
+            "transformers"
+        )
+    if record.config:
+        model_type = record.base.model_type if record.base else ""
+        if model_type not in transformers.CONFIG_MAPPING:
+            raise UserError(f"{record.name}: transformers knows no configuration of type {model_type!r}")
+        known = transformers.AutoConfig.for_model(model_type).to_dict().keys() - {"_name_or_path"}
+        foreign = sorted(record.config.keys() - known)
+        if foreign:
+            raise UserError(
+                f"{record.name}: config in run.json has {foreign[0]!r}, which is no value of a {model_type} "
+                "configuration; remove it"
+            )
 
 
 def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
@@ -77,6 +114,7 @@ def check(
     folder: Path,
     offline: bool = True,
     *,
+    snippets: bool = True,
     repo: str | None = None,
     revision: str | None = None,
     cache: Path | None = None,
@@ -85,6 +123,7 @@ def check(
 
     Args:
         offline: what is not in the folder, such as an adapter's base, is looked for in the cache only.
+        snippets: execute the Python on the card. It is made from the record, so only for a record made here.
         repo, revision: what the card's own snippets load, in place of the folder, which holds the same files.
         cache: where the Hub's client looks for what is not in the folder, instead of in its own.
 
@@ -98,8 +137,10 @@ def check(
         RunStopped: the process ended before it could tell.
     """
     own = {"TRANSFORMERS_VERBOSITY": "error"} | ({"HF_HUB_OFFLINE": "1"} if offline else {})
+    place = [repo, revision or "main"] if repo else []
     process = subprocess.run(
-        [sys.executable, "-m", "tl_hub.verification", str(folder), *([repo, revision or "main"] if repo else [])],
+        # -P: the working directory, which may be a stranger's run folder, is no place to import from.
+        [sys.executable, "-P", "-m", "tl_hub.verification", str(folder), str(int(snippets)), *place],
         env={**os.environ, **own, **({"HF_HUB_CACHE": str(cache)} if cache else {})},
         stdin=subprocess.DEVNULL,  # nobody is asked whether to run foreign code
         capture_output=True,
@@ -138,7 +179,7 @@ def verify(
     from tl_hub.publishing import snapshot  # which imports this module
 
     folder = snapshot(location, revision)
-    report = check(folder, offline=False)
+    report = check(folder, offline=False, snippets=False)
     if metrics or any(source.values()):
         from tl_hub import evaluation
 
@@ -158,7 +199,9 @@ def _logits(outputs: Any) -> dict[str, Any]:
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def _load_back(record: RunRecord, repo: str | None = None, revision: str | None = None) -> dict[str, Any]:
+def _load_back(
+    record: RunRecord, snippets: bool, repo: str | None = None, revision: str | None = None
+) -> dict[str, Any]:
     """What the fresh process does, in the run folder."""
     import torch
     import transformers
@@ -192,6 +235,11 @@ def _load_back(record: RunRecord, repo: str | None = None, revision: str | None 
     def by_tl_hub() -> Any:
         return auto_class.from_pretrained(".")
 
+    def by_sentence_transformers() -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(".", trust_remote_code=False)
+
     def by_transformers() -> Any:
         own = {"revision": record.base_revision, "dtype": torch.float32, **safe}
         return auto_class.from_pretrained(".", **own, **record.config)
@@ -199,23 +247,26 @@ def _load_back(record: RunRecord, repo: str | None = None, revision: str | None 
     def by_peft() -> Any:
         from peft import PeftConfig, PeftModel
 
-        base = PeftConfig.from_pretrained(".")
+        adapter = "." if record.kind == "adapter" else "adapter"
+        base = PeftConfig.from_pretrained(adapter)
         plain = auto_class.from_pretrained(
             base.base_model_name_or_path, revision=base.revision, dtype=torch.float32, **safe, **record.config
         )
-        return PeftModel.from_pretrained(plain, ".")
+        return PeftModel.from_pretrained(plain, adapter)
 
     loaders = {"the card's snippet": by_snippet, "transformers": by_transformers}
     if head_only:
         loaders = {"the card's snippet": by_snippet, "tl_hub": by_tl_hub}
     if sentences:
-        loaders = {"sentence-transformers": by_snippet}
+        loaders = {"sentence-transformers": by_snippet if snippets else by_sentence_transformers}
+    if not snippets:
+        loaders.pop("the card's snippet", None)
     if record.kind == "adapter":
         loaders["peft"] = by_peft
         if record.method["name"] in PEFT_ONLY:
             del loaders["transformers"]
     if record.kind == "merged" and Path("adapter").is_dir():  # not published where its base is not
-        loaders["peft"] = by_adapter_snippet
+        loaders["peft"] = by_adapter_snippet if snippets else by_peft
 
     worst = 0.0
     for loader, load in loaders.items():
@@ -245,16 +296,24 @@ def _load_back(record: RunRecord, repo: str | None = None, revision: str | None 
     report: dict[str, Any] = {"loaded_by": [name for name in loaders if name != "the card's snippet"]}
     if expected:
         report["max_difference"] = worst
-    usage = {"result": card.call_snippet(record), "pipeline_output": card.pipeline_snippet(record, repo, revision)}
-    for name, code in usage.items():
-        if code:
-            exec(code, namespace)
-            found = report[name] = namespace["result" if name == "result" else "answer"]
-            stated = (record.verification or {}).get(name)
-            if stated is not None and not _same(found, stated):
-                return {"error": f"the card's example gives {found}, and the card states {stated}"}
-            if stated is not None:
-                report["same_output"] = True
+    if snippets:
+        usage = {
+            "result": ("result", card.call_snippet(record)),
+            "pipeline_output": ("answer", card.pipeline_snippet(record, repo, revision)),
+        }
+        for name, (variable, code) in usage.items():
+            if code:
+                exec(code, namespace)
+                report[name] = namespace[variable]
+    elif row := card.shown_row(record):
+        from tl_hub import inference  # which imports this module
+
+        report["pipeline_output"] = inference.pipeline(".")(**row)
+    for name, stated in (record.verification or {}).items():
+        if name in ("result", "pipeline_output") and name in report:
+            if not _same(report[name], stated):
+                return {"error": f"the card's example gives {report[name]}, and the card states {stated}"}
+            report["same_output"] = True
     return report
 
 
@@ -274,7 +333,7 @@ def main() -> None:
     try:
         record = RunRecord.load(".")
         check_weights(Path(), record)
-        report = _load_back(record, *sys.argv[2:4])
+        report = _load_back(record, sys.argv[2] == "1", *sys.argv[3:5])
     except UserError as error:
         report = {"error": str(error)}
     print(json.dumps(report))
