@@ -446,6 +446,20 @@ def test_what_could_not_be_loaded_is_refused_before_training(tmp_path, classifie
         trainer(classifier()[0], tokenizer, tmp_path / "run" / "state", RunFolderCallback(folder)).train()
 
 
+def test_classes_without_names_are_pointed_out_before_training(tmp_path, classifier, checkpoint_folders, capsys):
+    model, tokenizer = classifier()
+    RunFolder(tmp_path / "named", data=DATA).check(model, tokenizer)
+    assert "names" not in capsys.readouterr().out
+    unnamed = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint_folders("bert"), num_labels=3)
+    RunFolder(tmp_path / "unnamed", data=DATA).check(unnamed, tokenizer)
+    assert "the 3 classes have no names" in capsys.readouterr().out
+    RunFolder(tmp_path / "pairs", data=DATA).check(
+        transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint_folders("bert"), num_labels=1),
+        tokenizer,
+    )
+    assert "names" not in capsys.readouterr().out, "a regression has no classes"
+
+
 def test_a_batch_that_the_model_does_not_read_is_refused(tmp_path, classifier):
     model, tokenizer = classifier()
     with raises("the batch has ids; BertForSequenceClassification reads .*input_ids"):

@@ -85,6 +85,20 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one_bit_for_bit(run, tmp_pa
     assert [[line[f] for f in figures] for line in log(cut)] == [[line[f] for f in figures] for line in log(run)]
 
 
+def test_an_interrupt_in_the_last_step_ends_the_run_and_loses_nothing(run, tmp_path):
+    """It was swallowed, and the run went on to publish."""
+    whole, history, _ = go(run)
+    cut = replace(run, output_dir=str(tmp_path / "cut"))
+    interrupt_after(cut, 20)
+    with pytest.raises(RunStopped, match="step 20 of 20.*--resume") as stop:
+        go(cut)
+    assert stop.value.exit_code == 130
+    resumed, again, _ = go(replace(cut, resume=True))
+    expected = weights(whole)
+    assert all(torch.equal(p, expected[name]) for name, p in weights(resumed).items())
+    assert again.epochs == history.epochs and again.best_epoch == history.best_epoch
+
+
 def test_equals_a_plain_loop_with_the_stock_schedule(run):
     """Loss and weights of a hand-written loop: torch's AdamW, transformers' linear schedule, the same batches."""
     run = replace(run, epochs=1, warmup=0.2)

@@ -107,9 +107,22 @@ class RunFolder:
     def check(self, model: Any, tokenizer: Any) -> None:
         """What `write` will need of a model and its tokenizer; to be called before training.
 
+        Says it where the classes have no names, which their users would see.
+
         Raises:
             UserError: what would be written could not be loaded by stock transformers and peft, or its task is unknown.
         """
+        self._check(model, tokenizer)
+        inner = _inner(model)
+        labels = list((inner.config.id2label or {}).values()) if "Classification" in type(inner).__name__ else []
+        if len(labels) > 1 and labels[0] == "LABEL_0":
+            print(
+                f"note: the {len(labels)} classes have no names, so users will get LABEL_0 for an answer; name them "
+                "before training: model.config.id2label = {0: 'negative', 1: 'positive'}, and label2id likewise",
+                flush=True,
+            )
+
+    def _check(self, model: Any, tokenizer: Any) -> None:
         if not isinstance(model, PreTrainedModel | PeftModel) and not _embeds_sentences(model):
             raise UserError(
                 f"{type(model).__name__} is no model of transformers or peft and no SentenceTransformer; give such a "
@@ -158,7 +171,7 @@ class RunFolder:
             UserError: see `check`; or the batch has nothing that the model reads.
             RunStopped: the folder does not load back as the model that was trained.
         """
-        self.check(model, tokenizer)
+        self._check(model, tokenizer)
         inputs = _inputs(_inner(model), batch)
         folder, adapter = Path(self.path), isinstance(model, PeftModel)
         base = _base(_inner(model).config, self.base_revision)

@@ -372,7 +372,7 @@ def train(
             if accelerator.is_main_process:
                 shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
                 bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
-            if history.step < steps and interrupts.on_any_process(accelerator):
+            if interrupts.on_any_process(accelerator):  # in the last step, too: who interrupts wants no push
                 raise RunStopped(_interrupted(history, steps), exit_code=130)
     keeper.load_best()
     accelerator.unwrap_model(objective, keep_fp32_wrapper=False)  # or `model` would go on computing in bf16
