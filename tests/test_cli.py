@@ -1,5 +1,6 @@
 """Flags made from dataclasses, who wins when a value is given twice, and what a mistake looks like on the screen."""
 
+import dataclasses
 import errno
 import sys
 from collections.abc import Callable
@@ -12,6 +13,12 @@ from safetensors import SafetensorError
 from tl_hub import cli
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.other_names import OTHER_NAMES
+from tl_hub.tasks.classification import DocumentClassification
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
 
 
 @dataclass(kw_only=True)
@@ -143,6 +150,13 @@ def test_a_switch_wins_over_the_preset_in_both_directions(parse):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--lr", "1e-3"], ["--lr;", "did you mean --learning_rate?"]),
+        (["--num-train-epochs=3"], ["did you mean --epochs?"]),
+        (["--num_train_epoch", "3"], ["did you mean --epochs?"]),
+        (["--lora_r", "3"], ["did you mean --rank?"]),
+        (["--bs", "3"], ["it is --batch_size in the recipes that have it"]),
+        (["--report_to", "wandb"], ["--report_to; there are no trackers"]),
+        (["--do_train"], ["--do_train; a recipe always trains"]),
         (["--epoch", "3"], ["--epoch;", "did you mean --epochs?"]),
         (["--learning-rte=3"], ["--learning_rte=3", "did you mean --learning_rate?"]),
         (["--keepall"], ["did you mean --keep_all?"]),
@@ -257,3 +271,46 @@ def test_a_bug_keeps_its_traceback(error):
     """What is nobody's mistake but ours must not be dressed up as one line."""
     with pytest.raises(type(error)):
         cli.run(fails(error))
+
+
+def test_other_names_lead_to_flags_that_recipes_have():
+    """And are none themselves, or nobody would ever see the hint."""
+    settings = [RunConfig, DocumentClassification, QuestionAnswering, Summarization, Translation, Adapter, FineTune]
+    flags = {field.name for cls in settings for field in dataclasses.fields(cls)}
+    assert {ours for ours in OTHER_NAMES.values() if " " not in ours} <= flags
+    of_classification = {
+        field.name for cls in (RunConfig, DocumentClassification, Adapter) for field in dataclasses.fields(cls)
+    }
+    assert not of_classification & OTHER_NAMES.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "preset", "cut"),
+    [
+        ([], None, (256, 64)),
+        (["--max_length", "64"], None, (64, 16)),
+        (["--max_length", "64", "--doc_stride", "8"], None, (64, 8)),
+        (["--max_length", "512"], None, (512, 64)),
+        ([], "short", (128, 32)),
+        (["--max_length", "64"], "short", (64, 16)),
+        (["--max_length", "256"], "short", (256, 32)),
+    ],
+)
+def test_the_overlap_of_windows_follows_their_length(monkeypatch, words, preset, cut):
+    presets = {"short": {"max_length": 128, "doc_stride": 32}}
+    monkeypatch.setattr(sys, "argv", ["recipe.py", *words, *(["--preset", preset] if preset else [])])
+    (task,) = cli.parse(DocumentClassification(max_length=256, doc_stride=64), doc="", presets=presets)
+    assert (task.max_length, task.doc_stride) == cut
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--max_length", "8"], "--max_length is 8; with --doc_stride 2 it must be at least 20"),
+        (["--max_length", "64", "--doc_stride", "32"], "with --doc_stride 32 it must be at least 80"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(monkeypatch, words, says):
+    monkeypatch.setattr(sys, "argv", ["recipe.py", *words])
+    with pytest.raises(UserError, match=says):
+        cli.parse(DocumentClassification(), doc="")

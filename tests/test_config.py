@@ -139,3 +139,12 @@ def test_adapter_dropout():
 def test_heads_divide_the_width():
     refusal = refused(FromScratch, hidden_size=100, heads=3)
     assert refusal == "--hidden_size 100 is not a multiple of twice --heads 3"
+
+
+def test_a_value_of_another_kind_is_told_its_place(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n")
+    assert refused(RunConfig, model="bert").startswith("--model bert is a family, not a checkpoint; give tiny:bert")
+    assert refused(RunConfig, dataset=str(file)) == f"--dataset {file} is a file; give it as --train_file {file}"
+    assert refused(RunConfig, train_file=str(tmp_path)).startswith(f"--train_file {tmp_path} is a folder; give a file")
+    assert refused(RunConfig, output_dir=str(file)) == f"--output_dir {file} is a file; give a folder"

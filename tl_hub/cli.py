@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 
 from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.other_names import OTHER_NAMES
 
 _GROUPS = ("run", "task", "method")
 
@@ -58,9 +59,7 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
     flags = [option for action in parser._actions for option in action.option_strings]
     known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
     if unknown:
-        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
-        hint = f"; did you mean {near[0]}?" if near else " (--help lists the flags)"
-        raise UserError(f"unknown flag or value {unknown[0]}{hint}")
+        raise UserError(f"unknown flag or value {unknown[0]}{_hint(unknown[0], flags)}")
 
     given = {name: value for name, value in vars(known).items() if value is not None}
     preset = presets[given.pop("preset")] if "preset" in given else {}
@@ -74,6 +73,12 @@ def _replaced(settings: Any, preset: Mapping[str, Any], given: Mapping[str, Any]
     names = [field.name for field in dataclasses.fields(settings)]
     flags = {name: given[name] for name in names if name in given}
     chosen = {name: preset[name] for name in names if name in preset}
+    # A window given alone takes a fitting overlap with it.
+    for field in dataclasses.fields(settings):
+        follows = field.metadata["follows"]
+        if follows in flags and field.name not in flags:
+            usual = chosen.get(field.name, getattr(settings, field.name))
+            chosen[field.name] = max(1, min(usual, flags[follows] // 4))
     if "method" in flags and flags["method"] != chosen.get("method", settings.method):
         settings, chosen = type(settings)(), {}
     return dataclasses.replace(settings, **chosen | flags)
@@ -114,6 +119,19 @@ def _underscored(token: str, flags: Sequence[str]) -> str:
     if flag not in flags:  # a negation, unless the flag's own name starts with no
         flag = flag.replace("--no_", "--no-", 1)
     return flag + equals + value
+
+
+def _hint(token: str, flags: Sequence[str]) -> str:
+    """What may have been meant: a flag of nearly that name, or the one that other scripts call so."""
+    word = token.partition("=")[0]
+    others = {f"--{name}": ours for name, ours in OTHER_NAMES.items()}
+    near = [word] if word in others else difflib.get_close_matches(word, [*flags, *others], n=1)
+    if not near:
+        return " (--help lists the flags)"
+    ours = others.get(near[0], near[0].removeprefix("--"))
+    if " " in ours:
+        return f"; {ours}"
+    return f"; did you mean --{ours}?" if f"--{ours}" in flags else f"; it is --{ours} in the recipes that have it"
 
 
 def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> None:

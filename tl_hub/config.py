@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from tl_hub.errors import UserError
@@ -16,6 +17,7 @@ def flag(
     recorded: bool = True,
     measured_with: bool = False,
     needs: str | None = None,
+    follows: str | None = None,
 ) -> Any:
     """A dataclass field that is also a flag.
 
@@ -26,9 +28,10 @@ def flag(
         recorded: whether the run record, which is published, holds the value. Paths and names of one's own are not.
         measured_with: whether figures that are measured anew depend on it.
         needs: name of the field without which this one has no effect.
+        follows: name of the field of which this one is at most a quarter where only that one is given by hand.
     """
     about = {"help": help, "shown": shown, "recorded": recorded, "measured_with": measured_with, "needs": needs}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about | {"follows": follows})
 
 
 @dataclass(kw_only=True)
@@ -134,6 +137,7 @@ class RunConfig:
         for setting in fields(self):
             if getattr(self, setting.name) == "":
                 raise UserError(f"--{setting.name} is empty; give a value or omit it")
+        self._check_paths()
         counts = ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows")
         for name in (*counts, "push_every"):
             value = getattr(self, name)
@@ -175,3 +179,22 @@ class RunConfig:
         for name in ("train_file", "validation_file", "test_file"):
             if self.dataset and getattr(self, name):
                 raise UserError(f"--dataset and --{name} exclude each other; a data set brings its own splits")
+
+    def _check_paths(self) -> None:
+        """Values that are something else than the flag takes: a family, a file for a folder, a folder for a file."""
+        if self.model in ("bert", "t5", "xlnet") and not Path(self.model).is_dir():
+            raise UserError(
+                f"--model {self.model} is a family, not a checkpoint; give tiny:{self.model} (embedded), a Hub id such "
+                "as google-bert/bert-base-uncased, or a folder"
+            )
+        if self.dataset and Path(self.dataset).is_file():
+            raise UserError(f"--dataset {self.dataset} is a file; give it as --train_file {self.dataset}")
+        for name in ("train_file", "validation_file", "test_file"):
+            path = getattr(self, name)
+            if path and Path(path).is_dir():
+                raise UserError(
+                    f"--{name} {path} is a folder; give a file, or --dataset {path} for a folder with files named "
+                    "train, validation and test"
+                )
+        if Path(self.output_dir).is_file():
+            raise UserError(f"--output_dir {self.output_dir} is a file; give a folder")

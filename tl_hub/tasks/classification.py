@@ -56,7 +56,7 @@ class Classification(Task):
     label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
     label_separator: str | None = flag(None, "multi-label: a row's labels are one text, separated by this, such as ';'")
     max_length: int = flag(256, "tokens in a window, special tokens included")
-    doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share")
+    doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share", follows="max_length")
     label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
     class_weights: Literal["none", "balanced"] = flag("none", "balanced: rare classes count more in training")
     threshold: float | None = flag(None, "multi-label: probability of a label that is given; chosen on validation rows")
@@ -418,7 +418,7 @@ class SentimentAnalysis(Classification):
     """Whether a sentence speaks well or ill of its subject."""
 
     max_length: int = flag(128, "tokens in a window, special tokens included")
-    doc_stride: int = flag(32, "tokens that neighbouring windows of a long text share")
+    doc_stride: int = flag(32, "tokens that neighbouring windows of a long text share", follows="max_length")
 
 
 @dataclass(kw_only=True)

@@ -58,7 +58,7 @@ class QuestionAnswering(Task):
     context_column: str = flag("context", "column with the text that holds the answer")
     answers_column: str = flag("answers", "column with {text: [...], answer_start: [...]}; [] is no answer")
     max_length: int = flag(384, "tokens in a window: question, context and special tokens")
-    doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share")
+    doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share", follows="max_length")
     max_answer_length: int | None = flag(
         None, "tokens of the longest answer", shown="what 99 % of the training rows need"
     )
