@@ -30,3 +30,6 @@ def test_two_processes_train_and_score_as_one(tmp_path, checkpoint_folders, reci
     assert [len(log) for log in logs] == [3, 3]
     assert all(json.loads(line)["loss"] > 0 for line in logs[1])
     assert two.stdout.count("Loaded back by") == 1
+    shared = [{n: record.settings[n] for n in ("num_processes", "effective_batch_size")} for record in records]
+    assert shared == [{"num_processes": n, "effective_batch_size": 8} for n in (1, 2)]
+    assert records[1].command and "torchrun --nproc_per_node 2 --standalone" in records[1].command

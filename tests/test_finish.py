@@ -1,8 +1,10 @@
 """The end of a run: what is worked out there and nowhere else."""
 
-import shlex
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,12 +29,48 @@ def rows_of(words: np.ndarray) -> Dataset:
     return Dataset.from_dict({"text": ["word " * n for n in words.tolist()]})
 
 
-def test_the_command_is_one_that_a_shell_takes_without_paths_of_this_machine(monkeypatch, tmp_path):
-    words = ["--train_file", str(tmp_path), "--test_file=/data/anna/test.csv", "--label_separator", "; ", "--seed=3"]
-    monkeypatch.setattr(sys, "argv", ["/somewhere/recipes/sentiment_finetune.py", *words])
-    shown = shlex.split(finish._command())
-    assert shown[:3] == ["accelerate", "launch", "recipes/sentiment_finetune.py"]
-    assert shown[3:] == ["--train_file", tmp_path.name, "--test_file=test.csv", *words[3:]]
+SCRIPT = """
+from tl_hub.command_line import command_line
+print(command_line())
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "qa.py").write_text(SCRIPT)
+    (folder / "one.yaml").write_text("{compute_environment: LOCAL_MACHINE, distributed_type: 'NO', use_cpu: true}")
+    return folder / "qa.py"
+
+
+def told(words: list[str], script: Path, **environment: str) -> str:
+    """What a script says of the command that started it, in a folder of its own."""
+    process = subprocess.run(
+        words, cwd=script.parent, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return process.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["python", "qa.py", "--lr=3"], "python qa.py --lr=3"),
+        (["python", "{folder}/qa.py"], "python {parent}/qa.py"),
+        (["python", "qa.py", "--train_file", "{folder}/qa.py", "--test_file=/data/t.csv", "--label_separator", "; "],
+         "python qa.py --train_file qa.py --test_file=t.csv --label_separator '; '"),
+        (["accelerate", "launch", "--num_processes", "1", "--config_file", "{folder}/one.yaml", "qa.py", "--a", "1"],
+         "accelerate launch --num_processes 1 --config_file one.yaml qa.py --a 1"),
+        (["python", "-m", "accelerate.commands.launch", "--cpu", "qa.py"], "accelerate launch --cpu qa.py"),
+        (["torchrun", "--standalone", "--nproc_per_node", "2", "qa.py", "--a"],
+         "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 qa.py --a"),
+    ],
+)  # fmt: skip
+def test_the_command_is_the_one_that_was_given(script, words, expected):
+    """Without paths of this machine, and as a shell takes it."""
+    folder, tool = script.parent, Path(sys.executable).parent
+    given = [str(tool / words[0]), *(word.format(folder=folder) for word in words[1:])]
+    own = {"ACCELERATE_USE_CPU": "true"} if words[0] == "torchrun" else {}
+    assert told(given, script, **own) == expected.format(parent=folder.name)
 
 
 def test_thirds_by_length_hold_every_row_once_and_their_own_mean():

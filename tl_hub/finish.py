@@ -3,11 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import shlex
 import subprocess
-import sys
 import tempfile
 import textwrap
 import time
@@ -25,6 +23,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from tl_hub import card, data, publishing, verification
+from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
@@ -181,6 +180,9 @@ def record_of(
     # What the record, which is published, must not or need not hold.
     left_out = {field.name for field in dataclasses.fields(run) if not field.metadata["recorded"]} | {*method.unused}
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
+    if history.step:  # batch_size is that of each process
+        settings["num_processes"] = accelerator.num_processes
+        settings["effective_batch_size"] = run.batch_size * run.accumulation * accelerator.num_processes
     return RunRecord(
         name=Path(run.output_dir).resolve().name,
         kind=method.kind,
@@ -211,7 +213,7 @@ def record_of(
         if score
         else _metrics_so_far(history, task, rows),
         settings={name: value for name, value in settings.items() if name not in left_out and value is not None},
-        command=_command(),
+        command=command_line(),
         history=history.epochs,
         best_epoch=history.best_epoch or None,
         decision=history.decision,
@@ -310,19 +312,6 @@ def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, An
     """A few rows drawn by chance, not the best ones."""
     drawn = np.random.default_rng(seed).permutation(len(predictions))[:EXAMPLES]
     return [predictions[i] for i in drawn]
-
-
-def _command() -> str:
-    """The line as a shell takes it; of a local path only its last part is kept, for the record is published."""
-    script = Path(sys.argv[0])
-    words = ["accelerate", "launch", f"{script.resolve().parent.name}/{script.name}"]
-    for word in sys.argv[1:]:
-        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        path = Path(value)
-        words.append(
-            flag + equals + (path.name if os.sep in value and (path.exists() or path.is_absolute()) else value)
-        )
-    return shlex.join(words)
 
 
 def _commit() -> str | None:
