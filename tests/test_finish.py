@@ -61,8 +61,8 @@ def told(words: list[str], script: Path, **environment: str) -> str:
         (["accelerate", "launch", "--num_processes", "1", "--config_file", "{folder}/one.yaml", "qa.py", "--a", "1"],
          "accelerate launch --num_processes 1 --config_file one.yaml qa.py --a 1"),
         (["python", "-m", "accelerate.commands.launch", "--cpu", "qa.py"], "accelerate launch --cpu qa.py"),
-        (["torchrun", "--standalone", "--nproc_per_node", "2", "qa.py", "--a"],
-         "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 qa.py --a"),
+        (["torchrun", "--standalone", "--nproc_per_node", "1", "qa.py", "--a"],
+         "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 1 qa.py --a"),
     ],
 )  # fmt: skip
 def test_the_command_is_the_one_that_was_given(script, words, expected):
