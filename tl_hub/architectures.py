@@ -156,14 +156,19 @@ def layer_groups(model: Any) -> list[list[str]]:
     stands above its encoder. The parameters of the head are left out.
     """
     layers = re.compile(ARCHITECTURES[model.config.model_type].layers)
-    inside = f"{model.base_model_prefix}." if model.base_model is not model else ""
     groups: list[list[str]] = [[]]
     current = None
-    for name, _ in model.named_parameters():
-        if name.startswith(inside) and not name.startswith(_BESIDE):
-            found = layers.search(name)
-            if found and found.group() != current:
-                current = found.group()
-                groups.append([])
-            groups[-1].append(name)
+    for name in base_parameters(model):
+        found = layers.search(name)
+        if found and found.group() != current:
+            current = found.group()
+            groups.append([])
+        groups[-1].append(name)
     return groups
+
+
+def base_parameters(model: Any) -> list[str]:
+    """Names of the parameters that belong to the pretrained part of a model, not to its head."""
+    inside = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    names = [name for name, _ in model.named_parameters()]
+    return [name for name in names if name.startswith(inside) and not name.startswith(_BESIDE)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save_file
 from scipy.special import expit, softmax
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -196,6 +196,26 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         self.tokenizer.save_pretrained(save_directory)
         text = json.dumps(self.settings, indent=2, ensure_ascii=False)
         (save_directory / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """The card of a head that is saved by itself; a run's card is `tl_hub.card`'s."""
+        base, settings = self.settings["base"], self.settings
+        head = ModelCardData(
+            library_name="tl_hub",
+            pipeline_tag="summarization" if settings["in_document"] else "text-classification",
+            base_model=base["id"] if base["source"] == "hub" else None,
+            tags=["tl_hub", self.config.model_type],
+        )
+        texts = "sentences of a text" if settings["in_document"] else "pairs of texts" if settings["pairs"] else "texts"
+        return ModelCard(
+            f"---\n{head.to_yaml()}\n---\n\n# A classifier on frozen vectors\n\n"
+            f"It assigns {texts} to {len(settings['labels'])} classes by the vectors of `{base['id']}` (layers "
+            f"{', '.join(map(str, settings['layers']))}, {settings['pooling']} pooling), which stays as it is. The "
+            "files here hold the head; the base is fetched from where it is.\n\n"
+            "```python\nimport tl_hub\n\n"
+            'model = tl_hub.FeatureModel.from_pretrained("owner/name")  # this repository\n'
+            'model.predict(["a text"])\n```\n'
+        )
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Publish as `huggingface_hub.ModelHubMixin.push_to_hub` does.

@@ -90,7 +90,10 @@ def save(folder: Path, method: Any, model: Any, tokenizer: Any) -> None:
         model.save_pretrained(place, save_embedding_layers=False)
         (place / card.FILE).unlink()  # PEFT's, which says nothing
     else:
+        there = (folder / card.FILE).exists()
         model.save_pretrained(folder)
+        if not there:  # a FeatureModel writes a card of its own, the run's says more
+            (folder / card.FILE).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
 
 

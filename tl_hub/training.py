@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from tl_hub import card, cpu, hub, publishing, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
+from tl_hub.base_model import check_base
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split, fingerprint
 from tl_hub.errors import Checked, RunStopped, UserError, first_line
@@ -223,6 +224,7 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
         raise UserError(
             f"--model {run.model} has a head of another size than this task needs; give a pretrained model without one"
         ) from error
+    check_base(run.model, model, tokenizer, report["missing_keys"])
     base.fresh = tuple(sorted(report["missing_keys"]))
     task.adapt(tokenizer, model)
     return model, tokenizer, base

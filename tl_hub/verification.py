@@ -200,7 +200,7 @@ def _logits(outputs: Any) -> dict[str, Any]:
 
 
 def _load_back(
-    record: RunRecord, snippets: bool, repo: str | None = None, revision: str | None = None
+    record: RunRecord, snippets: bool = True, repo: str | None = None, revision: str | None = None
 ) -> dict[str, Any]:
     """What the fresh process does, in the run folder."""
     import torch

@@ -402,7 +402,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
-def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, features_run, tmp_path, monkeypatch):
+def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, features_run, tmp_path, monkeypatch, capsys):
     strong = {"strength": 1.0}  # a random model's texts differ by little more than half precision rounds away
     record, _ = features_run("document_classification", family, DOCUMENTS, SHORT, strong)
     folder = tmp_path / "run"
@@ -415,7 +415,10 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
         "confusion.png", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert str(tmp_path) not in (folder / "run.json").read_text() + (folder / "README.md").read_text()
-    assert "tl_hub.FeatureModel.from_pretrained" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "tl_hub.FeatureModel.from_pretrained" in card
+    assert "More Information Needed" not in card and "mixin" not in card.lower(), "the card is the run's alone"
+    assert "not from tl_hub" not in capsys.readouterr().out
     assert "learning_rate" not in record.settings and record.settings["max_length"] == 64
     assert any("overlapping" in note for note in record.data.notes)
     (sweep,) = (rows for title, rows in record.tables.items() if "by layer and pooling" in title)

@@ -1,0 +1,113 @@
+"""A checkpoint that is not what a run would take it for is refused before training; whole ones are not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from tl_hub import training
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
+from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.question_answering import QuestionAnswering
+
+
+@pytest.fixture
+def altered(checkpoint_folders, tmp_path):
+    """A copy of a family's checkpoint with other weights: a function of them."""
+
+    def make(family: str, change=None, leave_out: str = "nothing") -> Path:
+        place = tmp_path / f"{family}-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(checkpoint_folders(family), place, ignore=shutil.ignore_patterns(leave_out))
+        if change:
+            weights = change(load_file(place / "model.safetensors"))
+            save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+        return place
+
+    return make
+
+
+def load(place: Path, task=None):
+    task = task or Classification()
+    if isinstance(task, Classification):
+        task.labels = ["bad", "good"]
+    return training.load_model(RunConfig(model=str(place)), task)
+
+
+FAMILIES = ("bert", "gpt2", "t5", "xlnet")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_whole_checkpoint_passes_with_a_new_head(family, altered):
+    for task in (Classification(), QuestionAnswering(), OBJECTIVES[family]()):
+        model, _, base = load(altered(family), task)
+        assert not [name for name in base.fresh if "layer" in name or "embed" in name]
+
+
+def test_a_head_of_another_task_and_a_missing_pooler_are_no_reason(altered, tmp_path, checkpoint_folders):
+    transformers.BertForMaskedLM.from_pretrained(checkpoint_folders("bert")).save_pretrained(tmp_path / "masked")
+    transformers.AutoTokenizer.from_pretrained(checkpoint_folders("bert")).save_pretrained(tmp_path / "masked")
+    _, _, base = load(tmp_path / "masked")
+    assert {name.split(".")[-3] for name in base.fresh if "pooler" in name} == {"pooler"}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "student."])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_under_other_names_are_refused(family, prefix, altered):
+    place = altered(family, lambda weights: {prefix + name: value for name, value in weights.items()})
+    with pytest.raises(UserError, match=r"its weights lack \d+ of the \d+ parameters .*would be random"):
+        load(place)
+
+
+def test_half_a_model_is_refused(altered):
+    upper = altered("bert", lambda weights: {n: w for n, w in weights.items() if "layer.1." not in n})
+    with pytest.raises(UserError, match=r"lack 16 of the \d+ parameters .*encoder\.layer\.1\."):
+        load(upper)
+    encoder = altered("t5", lambda weights: {n: w for n, w in weights.items() if not n.startswith("decoder")})
+    with pytest.raises(UserError, match=r"lack \d+ of the \d+ parameters of a t5 model \(decoder\."):
+        load(encoder, OBJECTIVES["t5"]())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused(value, altered):
+    def spoil(weights):
+        weights["encoder.layer.0.output.dense.weight"][3, 5] = value
+        return weights
+
+    with pytest.raises(UserError, match=r"1 of its weights hold NaN or infinity \(bert\.encoder\.layer\.0\.output"):
+        load(altered("bert", spoil))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_without_a_tokenizer_is_refused(family, altered):
+    """transformers 5 makes an empty one, of 5 tokens for BERT, without a word."""
+    with pytest.raises(UserError, match="its tokenizer knows .* tokens|weights or tokenizer cannot be loaded"):
+        load(altered(family, leave_out="tokenizer*"))
+
+
+@pytest.mark.parametrize(
+    ("family", "add"),
+    [
+        ("bert", lambda tokenizer: tokenizer.add_tokens(["<user>", "zorblax"])),
+        ("gpt2", lambda tokenizer: tokenizer.add_special_tokens({"pad_token": "[PAD]"})),
+    ],
+)
+def test_tokens_without_an_embedding_are_refused_with_a_fix_that_works(family, add, altered):
+    """They ended in an IndexError in the middle of training."""
+    place = altered(family)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+    add(tokenizer)
+    tokenizer.save_pretrained(place)
+    with pytest.raises(
+        UserError, match=r"no embedding \((<user>, zorblax|\[PAD\])\).*resize_token_embeddings\((\d+)\)"
+    ):
+        load(place)
+    model = transformers.AutoModel.from_pretrained(place)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(place)
+    model, tokenizer, _ = load(place)
+    assert torch.isfinite(model(**tokenizer("zorblax [PAD]", return_tensors="pt")).logits).all()
