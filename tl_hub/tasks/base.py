@@ -1,6 +1,7 @@
 """What a task is to the rest of the package."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -170,8 +171,14 @@ def select_columns(rows: Dataset, columns: dict[str, str]) -> Dataset:
         columns: standard name -> the name in the user's data.
 
     Raises:
-        UserError: one is missing (says which there are).
+        UserError: one is missing (says which there are), or is given for two things.
     """
+    for given, count in Counter(columns.values()).items():
+        if count > 1:
+            flags = " and ".join(f"--{standard}_column" for standard in columns if columns[standard] == given)
+            raise UserError(
+                f"{flags} are both {given!r}; the data have {', '.join(rows.column_names)}; name two columns"
+            )
     for standard, given in columns.items():
         if given not in rows.column_names:
             raise UserError(

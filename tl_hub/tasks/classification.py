@@ -13,6 +13,7 @@ from datasets import Dataset, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
+from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -111,6 +112,8 @@ class Classification(Task):
                 )
             parts = [None if value is None else value.split(self.label_separator) for value in values]
             values = [part and [label.strip() for label in part if label.strip()] for part in parts]
+        else:
+            values = cells.lists(values, self.label_column)
         several = next((isinstance(value, list) for value in values if value is not None), False)
         labels: list[Any] = []
         for i in kept.tolist():

@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
+from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -303,6 +304,7 @@ class Translation(SequenceToSequence):
             rows = select_columns(rows, dict(zip(("source", "target"), names, strict=True)))
             return checked(rows["source"], rows["target"], names)
         pairs = select_columns(rows, {"translation": self.translation_column})["translation"]
+        pairs = cells.objects(pairs, self.translation_column)
         texts: list[list[Any]] = [[], []]
         for i, pair in enumerate(pairs):
             if not isinstance(pair, dict) or not set(codes) <= set(pair):
@@ -355,6 +357,7 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
         UserError: a source or reference is something else than a text, or none is left.
     """
     kept: dict[str, list] = {"source": [], "references": []}
+    targets = cells.lists(targets, columns[1])
     for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
         texts = target if isinstance(target, list) else [target]
         for column, side in zip(columns, ([source], texts), strict=True):
