@@ -449,3 +449,56 @@ def test_the_order_of_lengths_stays_random():
     """Sorted batches would train on short texts first: the mean length must not rise or fall along an epoch."""
     means = [LENGTHS[batch].mean() for batch in epoch_of(LengthBuckets(LENGTHS, 16, seed=0), 0)]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.35
+
+
+def nested(*questions: dict[str, Any]) -> str:
+    paragraphs = [{"context": "Ann won in 1810.", "qas": list(questions)}]
+    return json.dumps({"version": "v2.0", "data": [{"title": "Races", "paragraphs": paragraphs}]}, indent=1)
+
+
+def test_the_nested_form_of_squad_is_read(tmp_path):
+    path = tmp_path / "squad.json"
+    path.write_text(
+        nested(
+            {
+                "id": "1",
+                "question": "Who won?",
+                "answers": [{"text": "Ann", "answer_start": 0}],
+                "is_impossible": False,
+            },
+            {
+                "id": "2",
+                "question": "When?",
+                "answers": [{"text": text, "answer_start": 11} for text in ("1810", "1810.")],
+            },
+            {
+                "id": "3",
+                "question": "Who lost?",
+                "answers": [],
+                "plausible_answers": [{"text": "Ann", "answer_start": 0}],
+                "is_impossible": True,
+            },
+        )
+    )
+    loaded = load(path, validation_file=str(path))
+    context = "Ann won in 1810."
+    for split in ("train", "validation"):
+        assert loaded.splits[split].rows.to_list() == [
+            {"question": "Who won?", "context": context, "answers": {"text": ["Ann"], "answer_start": [0]}},
+            {"question": "When?", "context": context, "answers": {"text": ["1810", "1810."], "answer_start": [11, 11]}},
+            {"question": "Who lost?", "context": context, "answers": {"text": [], "answer_start": []}},
+        ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        nested({"question": "Who won?", "answers": [{"text": "Ann"}]}),
+        nested({"question": "Who won?"}),
+        nested("Who won?"),
+        '{"data": [1]}',
+        '{"data": [{"paragraphs": [{"context": "a"}]}]}',
+    ],
+)
+def test_a_broken_nested_file_is_one_line_with_its_place(tmp_path, content):
+    assert "SQuAD's form" in refused(tmp_path / "squad.json", content)

@@ -254,11 +254,41 @@ def _text(file: Path) -> str:
 # number becomes one, "NA" becomes nothing.
 def _read_json(file: Path) -> Dataset:
     """One object a line or, in a .json file, a list of them."""
-    if _suffix(file) == ".json" and (text := _text(file)).lstrip().startswith("["):
-        return _of_objects("entry", enumerate(_parsed(text, 1), start=1))
+    if _suffix(file) == ".json":
+        start = (text := _text(file)).lstrip()[:1]
+        if start == "[":
+            return _of_objects("entry", enumerate(_parsed(text, 1), start=1))
+        if start == "{" and (squad := _whole(text)) is not None:
+            return _of_objects("question", enumerate(_questions(squad["data"]), start=1))
     with _opened(file, newline="\n") as text:
         lines = ((number, line.rstrip("\n")) for number, line in enumerate(text, start=1) if line.strip())
         return _of_objects("line", ((number, _parsed(line, number)) for number, line in lines))
+
+
+def _whole(text: str) -> Any:
+    """The object that a text is as a whole, if it is one as SQuAD's own files are; None of one object a line."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value.get("data"), list) else None
+
+
+def _questions(articles: list[Any]) -> Iterator[dict[str, Any]]:
+    """Rows of SQuAD's nested form, 1.1 and 2.0 (Rajpurkar et al. 2018, https://arxiv.org/abs/1806.03822)."""
+    place = ""
+    try:
+        for a, article in enumerate(articles):
+            for p, paragraph in enumerate(article["paragraphs"]):
+                place = f" (article {a}, paragraph {p})"
+                for question in paragraph["qas"]:
+                    given = [] if question.get("is_impossible") else question["answers"]
+                    answers = {name: [answer[name] for answer in given] for name in ("text", "answer_start")}
+                    title = {"title": article.get("title"), "context": paragraph["context"]}
+                    yield title | {"id": question.get("id"), "question": question["question"], "answers": answers}
+    except (KeyError, TypeError, AttributeError) as error:
+        form = "data: [{paragraphs: [{context, qas: [{question, answers: [{text, answer_start}]}]}]}]"
+        raise ValueError(f"is not in SQuAD's form{place}, which is {form}; missing or wrong: {error}") from error
 
 
 def _of_objects(unit: str, entries: Iterator[tuple[int, Any]]) -> Dataset:
