@@ -13,7 +13,7 @@ Papers: domain-adaptive pretraining, Gururangan et al. 2020, https://arxiv.org/a
 https://arxiv.org/abs/2106.09685.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.language_modeling import Pretraining
@@ -40,6 +40,7 @@ def main() -> None:
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, objective, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
     before = training.evaluate(model.get_base_model(), rows.splits[rows.final], task, tokenizer, run, accelerator)

@@ -12,7 +12,7 @@ The result is a checkpoint to give as `--model` to the other recipes. The card c
 Paper: Gururangan et al. 2020, https://arxiv.org/abs/2004.10964 (domain-adaptive pretraining).
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.language_modeling import Pretraining
@@ -39,6 +39,7 @@ def main() -> None:
     task = objective.objective(training.family_of(run))
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, objective, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     before = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     model = method.wrap(model, base)

@@ -14,7 +14,7 @@ Papers: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685;
 AG News, Zhang et al. 2015, https://arxiv.org/abs/1509.01626.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.classification import DocumentClassification
@@ -43,6 +43,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)

@@ -12,7 +12,7 @@ context has no answer. Papers: BERT, Devlin et al. 2019, https://arxiv.org/abs/1
 2016 and 2018, https://arxiv.org/abs/1606.05250 and https://arxiv.org/abs/1806.03822.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -45,6 +45,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)

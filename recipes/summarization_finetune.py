@@ -13,7 +13,7 @@ T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683; XSum, Narayan et al. 2
 ROUGE, Lin 2004, https://aclanthology.org/W04-1013.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.sequence_to_sequence import Summarization
@@ -42,6 +42,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)

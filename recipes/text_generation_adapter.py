@@ -12,7 +12,7 @@ WikiText, Merity et al. 2017, https://arxiv.org/abs/1609.07843; top-p sampling, 
 https://arxiv.org/abs/1904.09751.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.text_generation import TextGeneration
@@ -40,6 +40,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
     measured = rows.splits[rows.final]

@@ -11,7 +11,7 @@ Rows are {"text": ...}. Papers: GPT-2, Radford et al. 2019; WikiText, Merity et 
 https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.text_generation import TextGeneration
@@ -38,6 +38,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     measured = rows.splits[rows.final]
     before = training.evaluate(model, measured, task, tokenizer, run, accelerator)

@@ -14,7 +14,7 @@ https://arxiv.org/abs/1910.10683; chrF, Popović 2015, https://aclanthology.org/
 https://aclanthology.org/W18-6319.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapter import Adapter
 from tl_hub.tasks.sequence_to_sequence import Translation
@@ -44,6 +44,7 @@ def main() -> None:
     accelerator = training.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = training.load_model(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)

@@ -110,8 +110,9 @@ def test_nothing_given_leaves_the_recipes_own_settings(parse):
 def test_a_flag_sets_its_field_with_its_type(parse, words, name, value):
     run, method = parse(*words)
     assert getattr(run, name) == value and type(getattr(run, name)) is type(value)
-    others = {key: setting for key, setting in vars(run).items() if key != name}
-    assert others == {key: setting for key, setting in vars(RECIPE[0]).items() if key != name}
+    others = {key: setting for key, setting in dataclasses.asdict(run).items() if key != name}
+    assert others == {key: setting for key, setting in dataclasses.asdict(RECIPE[0]).items() if key != name}
+    assert run.given == {name}
     assert method == RECIPE[1]
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 
+from tl_hub import published_settings
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.other_names import OTHER_NAMES
 
@@ -31,7 +32,8 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
     They are those of the run, the task and the method, in this order.
 
     A flag given by hand wins over the preset, the preset over the recipe's own default. Where `--method` names another
-    method, what the recipe and the preset set for theirs falls away. `--a-b` and `--a_b` are one.
+    method, what the recipe and the preset set for theirs falls away. `--a-b` and `--a_b` are one. What a flag or the
+    preset gave is named in `given` of the first copy.
 
     Raises:
         UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
@@ -54,7 +56,8 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         group = parser.add_argument_group(_GROUPS[place])
         hints = typing.get_type_hints(type(instance))
         for field in dataclasses.fields(instance):
-            _add_flag(group, field, hints[field.name], getattr(instance, field.name))
+            larger = published_settings.shown(field.name, *settings[1:]) if len(settings) == len(_GROUPS) else ""
+            _add_flag(group, field, hints[field.name], getattr(instance, field.name), larger)
 
     flags = [option for action in parser._actions for option in action.option_strings]
     known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
@@ -66,7 +69,9 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
     # What says where the preset's rows are is nothing to other rows.
     if given.keys() & {"dataset", "train_file"}:
         preset = {name: value for name, value in preset.items() if not name.startswith("dataset")}
-    return tuple(_replaced(instance, preset, given) for instance in settings)
+    parsed = tuple(_replaced(instance, preset, given) for instance in settings)
+    parsed[0].given = frozenset(preset.keys() | given.keys())  # the others may give way to `published_settings`
+    return parsed
 
 
 def _replaced(settings: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -134,12 +139,12 @@ def _hint(token: str, flags: Sequence[str]) -> str:
     return f"; did you mean --{ours}?" if f"--{ours}" in flags else f"; it is --{ours} in the recipes that have it"
 
 
-def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any) -> None:
+def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any, larger: str) -> None:
     # None as argparse's default tells "not given" from "given the default": a preset must not beat a flag.
     shown = f"{default:g}" if isinstance(default, float) else str(default)
     if default is None:
         shown = field.metadata["shown"] or "none"
-    text = f"{field.metadata['help']} [{shown}]".replace("%", "%%")
+    text = f"{field.metadata['help']} [{shown}{larger}]".replace("%", "%%")
     options: dict[str, Any] = {"default": None, "help": text}
     if hint == bool | str:
         options |= {"nargs": "?", "const": True}

@@ -42,6 +42,10 @@ class RunConfig:
         UserError: a number is out of its range, or two settings exclude each other.
     """
 
+    # No flags: names of the settings that a flag or preset gave, and where others were taken from.
+    given = frozenset[str]()
+    settings_from = ""
+
     output_dir: str = flag(
         "runs/run", "the run folder: weights, model card, log and record are written here", recorded=False
     )

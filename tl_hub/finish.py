@@ -183,6 +183,7 @@ def record_of(
     # What the record, which is published, must not or need not hold.
     left_out = {field.name for field in dataclasses.fields(run) if not field.metadata["recorded"]} | {*method.unused}
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
+    settings["settings_from"] = run.settings_from or None
     if history.step:  # batch_size is that of each process
         settings["num_processes"] = accelerator.num_processes
         settings["effective_batch_size"] = run.batch_size * run.accumulation * accelerator.num_processes
