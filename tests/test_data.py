@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tl_hub import data
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split
 from tl_hub.errors import UserError
+from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 KINDS = (
@@ -210,7 +212,7 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     assert refused(tmp_path / "none.jsonl") == f"{tmp_path / 'none.jsonl'}: no such file"
     (tmp_path / "folder.jsonl").mkdir()
-    assert refused(tmp_path / "folder.jsonl") == f"{tmp_path / 'folder.jsonl'}: no such file"
+    assert f"{tmp_path / 'folder.jsonl'} is a folder; give a file" in refused(tmp_path / "folder.jsonl")
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rows.txt", ".txt"), ("rows", "none"), ("rows.tar.gz", ".gz")])
@@ -355,7 +357,8 @@ def test_without_validation_rows_a_tenth_is_held_out(tmp_path):
     assert len(held) == 5 and loaded.held_out and loaded.final == "validation"
     assert sorted(train + held) == sorted(row["question"] for row in rows), "no row twice, none lost"
     assert (questions(load(path), "train"), questions(load(path), "validation")) == (train, held)
-    assert questions(load(path, seed=1), "validation") != held
+    assert questions(load(path, seed=1), "validation") == held, "seeds are measured on the same rows"
+    assert held not in ([f"q{i}" for i in range(5)], [f"q{i}" for i in range(52, 57)]), "they are drawn"
 
 
 def test_nine_rows_are_too_few_to_hold_any_out(tmp_path):
@@ -372,10 +375,31 @@ def test_row_limits_keep_the_first_rows(tmp_path):
     assert len(load(path, train_rows=10**6).splits["train"].rows) == 18, "a limit above the number of rows"
 
 
-def test_a_row_limit_does_not_change_what_is_held_out(tmp_path):
-    """Else a quick try would tell nothing of the whole run's validation rows."""
-    path = write(tmp_path / "rows.jsonl", ROWS)
-    assert questions(load(path, train_rows=3), "validation") == questions(load(path), "validation")
+@pytest.mark.parametrize(("limit", "train", "held"), [(20, 20, 2), (3, 3, 1), (50, 50, 5), (56, 52, 5), (99, 52, 5)])
+def test_a_row_limit_leaves_so_many_to_train_on_and_holds_a_tenth_out(tmp_path, limit, train, held):
+    path = write(tmp_path / "rows.jsonl", [row(f"q{i}", f"context {i}") for i in range(57)])
+    loaded = load(path, train_rows=limit)
+    found = [*questions(loaded, "train"), *questions(loaded, "validation")]
+    assert (len(questions(loaded, "train")), len(questions(loaded, "validation"))) == (train, held)
+    assert sorted(found, key=lambda name: int(name[1:])) == [f"q{i}" for i in range(train + held)], "the first, once"
+
+
+def test_classes_are_held_out_in_proportion_and_each_keeps_a_row(tmp_path):
+    """40 % a, 40 % b, 19 % c in the order of the class, and one row of d."""
+    labels = ["a"] * 80 + ["b"] * 80 + ["c"] * 39 + ["d"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(labels)))
+    for seed in (0, 1):
+        splits = data.load(RunConfig(train_file=str(path), seed=seed), Classification()).splits
+        assert Counter(splits["validation"].rows["label"]) == {"a": 8, "b": 8, "c": 4}
+    lists = [["a", "b"], ["a"], ["b", "only"], ["a", "b"]] * 3 + [[f"rare {i}"] for i in range(8)]
+    path.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(lists)))
+    splits = data.load(RunConfig(train_file=str(path)), Classification()).splits
+    assert {label for row in splits["train"].rows["label"] for label in row} >= {"a", "b", "only", "rare 7"}
+    assert len(splits["validation"].rows) == 2
+    path.write_text("".join(json.dumps({"text": f"t{i}", "label": f"class {i}"}) + "\n" for i in range(12)))
+    with pytest.raises(UserError, match="each class has one row only"):
+        data.load(RunConfig(train_file=str(path)), Classification())
 
 
 def test_overlap_counts_reported_rows_whose_input_was_trained_on():

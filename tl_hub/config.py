@@ -67,12 +67,20 @@ class RunConfig:
         None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv or .parquet", recorded=False
     )
     validation_file: str | None = flag(
-        None, "rows used to choose the best epoch", shown="a tenth of the training rows", recorded=False
+        None,
+        "rows used to choose the best epoch",
+        shown="a tenth of the training rows, the same for every seed",
+        recorded=False,
     )
     test_file: str | None = flag(
         None, "rows the reported figures are measured on", shown="the validation rows", recorded=False
     )
-    train_rows: int | None = flag(None, "use only the first N training rows", shown="all", measured_with=True)
+    train_rows: int | None = flag(
+        None,
+        "use only the first N training rows; where validation rows are held out, a tenth as many more for them",
+        shown="all",
+        measured_with=True,
+    )
     validation_rows: int | None = flag(None, "use only the first N validation rows", shown="all", measured_with=True)
     test_rows: int | None = flag(None, "use only the first N test rows", shown="all", measured_with=True)
     epochs: int = flag(3, "passes over the training rows")

@@ -24,6 +24,7 @@ from datasets.table import InMemoryTable
 from tl_hub import hub, samples
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
+from tl_hub.held_out import hold_out
 
 if TYPE_CHECKING:
     from tl_hub.tasks.base import Task
@@ -68,7 +69,7 @@ class Data:
 def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
     """Read the rows a run asks for and check every one before any training.
 
-    Without validation rows a tenth of the training rows, drawn with the run's seed, is held out. Rows beyond
+    Without validation rows a part of the training rows is held out, as `held_out.hold_out` says. Rows beyond
     `train_rows`, `validation_rows` and `test_rows` are left out after the check, and after rows of one text have been
     put together where the task measures them so.
 
@@ -100,8 +101,8 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
         rows = data.splits["train"].rows
         if len(rows) < 10:
             raise UserError(f"{data.source} has {len(rows)} rows and no validation rows; give --validation_file")
-        parts = rows.train_test_split(test_size=max(1, len(rows) // 10), seed=run.seed)
-        data.splits["train"].rows, data.splits["validation"] = parts["train"], Split(parts["test"])
+        data.splits["train"].rows, held = hold_out(rows, run.train_rows)
+        data.splits["validation"] = Split(held)
         data.held_out = True
     for name, split in data.splits.items():
         checked = len(split.rows)

@@ -1,0 +1,39 @@
+"""Validation rows for data that bring none: a part of the training rows, the same for every seed."""
+
+from collections import Counter
+
+import numpy as np
+from datasets import Dataset
+
+from tl_hub.errors import UserError
+
+
+def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
+    """Training rows and validation rows out of checked training rows, both in the order of the file.
+
+    Without `limit` a tenth is held out. With it, only the first `limit` rows and a tenth as many behind them are used,
+    so that `limit` rows are left to train on where the file has enough. Classes are held out in proportion, and each
+    keeps a row to train on. The draw depends on the rows' classes alone.
+
+    Raises:
+        UserError: no row can be held out without the last one of its class.
+    """
+    if limit is not None:
+        rows = rows.select(range(min(len(rows), limit + max(1, limit // 10))))
+    size = max(1, len(rows) // (11 if limit and len(rows) == limit + limit // 10 else 10))
+    labels = rows["label"][:] if "label" in rows.column_names else [[]] * len(rows)
+    classes = [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]
+    left = Counter(label for row in classes for label in row)
+    order = np.random.default_rng(0).permutation(len(rows))
+    counts, seen, place = Counter(classes), Counter[tuple[str, ...]](), np.zeros(len(rows))
+    for i in order.tolist():
+        place[i] = (seen[classes[i]] + 0.5) / counts[classes[i]]
+        seen[classes[i]] += 1
+    held: set[int] = set()
+    for i in order[np.argsort(place[order], kind="stable")].tolist():
+        if len(held) < size and all(left[label] > 1 for label in classes[i]):
+            held.add(i)
+            left.subtract(classes[i])
+    if not held:
+        raise UserError("each class has one row only, so that none can be held out; give --validation_file")
+    return rows.select([i for i in range(len(rows)) if i not in held]), rows.select(sorted(held))
