@@ -1,6 +1,7 @@
 """Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
 
 import json
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -294,7 +295,9 @@ def windows(
         out["length"].append(len(ids))
         out["cut"].append(shortened[sample] != questions[sample])
         if answers is not None:
-            start, end = _token_span(offsets[first:last], answers[sample])
+            samples = encoded["overflow_to_sample_mapping"]
+            opens, closes = samples[i - 1 : i] != [sample], samples[i + 1 : i + 2] != [sample]
+            start, end = _token_span(offsets[first:last], answers[sample], opens, closes)
             starts.append(null if start is None else first + start)
             ends.append(null if end is None else first + end)
             answered.append(bool(answers[sample]["text"]))
@@ -418,13 +421,27 @@ def _shortened(tokenizer: Any, question: str) -> str:
     return question[: encoded["offset_mapping"][QUESTION_TOKENS - 1][1]]
 
 
-def _token_span(offsets: list[tuple[int, int]], answers: dict[str, list]) -> tuple[int | None, int | None]:
-    """Tokens that cover the first reference, or (None, None) where this part of the context lacks some of it."""
+def _token_span(
+    offsets: list[tuple[int, int]], answers: dict[str, list], opens: bool, closes: bool
+) -> tuple[int | None, int | None]:
+    """Tokens that cover the first reference, or (None, None) where this part of the context lacks some of it.
+
+    Blank and invisible characters at the edges of the reference do not count. Neither do characters before the first
+    token of a context (`opens`: the window starts it) or after its last one (`closes`), such as an accent that the
+    tokenizer drops.
+    """
     if not answers["text"] or not offsets:
         return None, None
-    begin = answers["answer_start"][0]
-    finish = begin + len(answers["text"][0])
-    if begin < offsets[0][0] or finish > offsets[-1][1]:
+    text, begin = answers["text"][0], answers["answer_start"][0]
+    visible = [i for i, character in enumerate(text) if unicodedata.category(character)[0] not in "ZC"]
+    if not visible:
+        return None, None
+    begin, finish = begin + visible[0], begin + visible[-1] + 1
+    if opens:
+        begin = max(begin, offsets[0][0])
+    if closes:
+        finish = min(finish, offsets[-1][1])
+    if begin >= finish or begin < offsets[0][0] or finish > offsets[-1][1]:
         return None, None
     # The bytes of one character are tokens with its place each: of those all belong to the answer.
     start = min(i for i, (_, right) in enumerate(offsets) if right > begin)
