@@ -113,18 +113,12 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
                 "against all of its references."
             )
         limit = getattr(run, f"{name}_rows")
+        if name == "train" and data.held_out:
+            continue  # cut before, so that each class keeps a row
         if limit is not None and limit < len(split.rows):
             split.rows = split.rows.select(range(limit))
-    try:
-        learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
-        task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
-    except UserError as error:
-        if not data.held_out:
-            raise
-        raise UserError(
-            f"{error} (the validation rows are a tenth of the training rows, drawn by chance; --validation_file gives "
-            "others)"
-        ) from error
+    learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
+    task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
     return data
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, List, Value
 
 from tl_hub.errors import UserError
 
@@ -21,7 +21,8 @@ def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
     if limit is not None:
         rows = rows.select(range(min(len(rows), limit + max(1, limit // 10))))
     size = max(1, len(rows) // (11 if limit and len(rows) == limit + limit // 10 else 10))
-    labels = rows["label"][:] if "label" in rows.column_names else [[]] * len(rows)
+    kind = rows.features.get("label")
+    labels = rows["label"][:] if kind in (Value("string"), List(Value("string"))) else [[]] * len(rows)
     classes = [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]
     left = Counter(label for row in classes for label in row)
     order = np.random.default_rng(0).permutation(len(rows))

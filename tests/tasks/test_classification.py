@@ -446,9 +446,11 @@ def test_mistakes_in_the_labels(tmp_path, splits, message):
         load(tmp_path, **splits)
 
 
-def test_a_class_whose_only_row_is_held_out_is_explained(tmp_path):
-    with pytest.raises(UserError, match="no training row has.*a tenth of the training rows.*--validation_file"):
-        load(tmp_path, train=["a", "b", *(f"only {i}" for i in range(30))])
+def test_the_only_row_of_a_class_is_not_held_out(tmp_path):
+    only = [f"only {i}" for i in range(30)]
+    for limit in (None, 30):
+        task, loaded = load(tmp_path, limit=limit, train=[*only, *["a", "b"] * 3])
+        assert set(loaded.splits["validation"].rows["label"]) <= {"a", "b"} and set(only) < set(task.labels)
 
 
 def test_rows_sorted_by_class_are_named_as_a_reason(tmp_path):
