@@ -421,3 +421,9 @@ def test_every_cell_trains_and_loads_back(
     assert [answer["generated_text"] for answer in answers] == [example["predicted"] for example in record.examples]
     if family == "t5":  # the card's stock calls say the same
         assert record.verification["result"].strip() == record.verification["pipeline_output"]["generated_text"]
+
+
+def test_sentences_of_a_text_are_joined_and_said(capsys):
+    rows = Dataset.from_dict({"text": [["One.", "Two."]], "summary": [["Both."]]})
+    assert list(Summarization().check(rows)["source"]) == ["One. Two."]
+    assert "joined with blanks" in capsys.readouterr().out

@@ -351,14 +351,18 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
     """Rows of `source` and `references`. Blank ones are left out: there is nothing to learn from them.
 
     Args:
-        targets: a text, or a list of several, for each source.
+        sources: a text each, or the list of its sentences.
+        targets: a text, or a list of several, for each source. Lists may be JSON text, as in CSV.
 
     Raises:
         UserError: a source or reference is something else than a text, or none is left.
     """
     kept: dict[str, list] = {"source": [], "references": []}
     targets = cells.lists(targets, columns[1])
+    joined = 0
     for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        if isinstance(source, list) and all(isinstance(sentence, str) for sentence in source):
+            source, joined = " ".join(source), joined + 1
         texts = target if isinstance(target, list) else [target]
         for column, side in zip(columns, ([source], texts), strict=True):
             if not all(text is None or isinstance(text, str) for text in side):
@@ -368,6 +372,8 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
             kept["references"].append(texts)
     if not kept["source"]:
         raise UserError(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
+    if joined:
+        print(f"note: {columns[0]} is a list of sentences in {joined:,} rows; they were joined with blanks", flush=True)
     return Dataset.from_dict(kept)
 
 
