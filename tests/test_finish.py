@@ -1,9 +1,11 @@
 """The end of a run: what is worked out there and nowhere else."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tl_hub import finish
+from tl_hub import finish, publishing, row_predictions
 from tl_hub.tasks.base import Score
 
 
@@ -97,3 +99,17 @@ def test_no_table_where_lengths_tell_nothing(words):
 def test_no_table_of_a_metric_that_is_no_mean_over_rows():
     score = Score({"macro_f1": np.array(1.0)})
     assert finish.by_length(rows_of(np.arange(200)), Texts(), score, 0) == {}  # type: ignore[arg-type]
+
+
+def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
+    shown = [{"text": "é", "expected": "a", "predicted": "b"}, {"text": "z", "expected": "a", "predicted": "a"}]
+    score = Score({"f1": np.array([0.0, np.nan]), "macro_f1": np.array(50.0)}, predictions=shown)
+    row_predictions.write(tmp_path, score, 2)
+    lines = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"row": 0, "text": "é", "expected": "a", "predicted": "b", "f1": 0.0},
+        {"row": 1, "text": "z", "expected": "a", "predicted": "a", "f1": None},
+    ]
+    row_predictions.write(tmp_path, score, 3)  # two samples of three rows
+    assert json.loads((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[1]) == shown[1]
+    assert not any(fnmatch("predictions.jsonl", pattern) for pattern in publishing.ALLOWED)

@@ -172,6 +172,7 @@ def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
         "training_args.bin",
         "optimizer.pt",
         "log.jsonl",
+        "predictions.jsonl",
         "probe.txt",
         "checkpoint/state.pt",
     )

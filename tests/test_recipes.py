@@ -122,7 +122,7 @@ def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_p
     assert process.returncode == 0, process.stderr
     files = {path.name for path in run.iterdir()}
     expected = {"README.md", "run.json", "log.jsonl", "curves.png", "tokenizer.json", "tokenizer_config.json"}
-    assert expected <= files
+    assert expected | {"predictions.jsonl"} <= files
     # Never both: an adapter beside a model's config is applied to it without a word.
     assert files & (ADAPTER | MODEL) == (ADAPTER if name == "qa_adapter" else MODEL)
     log = log_of(run)

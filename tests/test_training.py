@@ -283,6 +283,7 @@ def test_overwriting_leaves_what_no_run_writes(run, tmp_path):
     (folder / "adapter").mkdir()
     left = [
         "log.jsonl",
+        "predictions.jsonl",
         "run.json",
         "README.md",
         "model.safetensors",

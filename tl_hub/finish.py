@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from tl_hub import card, data, publishing, verification
+from tl_hub import card, data, publishing, row_predictions, verification
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
@@ -69,6 +69,7 @@ def finish(
         draw_curves(folder, history.epochs, task.best[0])
     task.draw(folder, score)
     score.predictions = score.predictions or task.tried(model, tokenizer, rows.splits[rows.final].rows, run.seed)
+    row_predictions.write(folder, score, len(rows.splits[rows.final].rows))
     record = record_of(run, task, method, base, rows, history, score, model, accelerator)
     if method.kind == "merged":
         model.merge_and_unload().save_pretrained(folder)
@@ -386,6 +387,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
                 print(f"    {name + ':':10} {_shortened(_joined(example.get(name)) or nothing)}")
     pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
     print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, {pictures}")
+    print(f"Only here, never published: {row_predictions.FILE}, with what it made of each row it was measured on")
     print(
         f"Loaded back by {' and '.join(verification['loaded_by'])}: "
         f"largest difference of logits {verification['max_difference']:.1e}"

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import card, cpu, hub, publishing, samples, verification
+from tl_hub import card, cpu, hub, publishing, row_predictions, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.base_model import check_base
 from tl_hub.config import RunConfig
@@ -174,7 +174,7 @@ def _check_used(folder: Path, run: RunConfig) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what another run left in a folder; the folder itself and files that no run writes stay."""
-    for name in (*publishing.ALLOWED, card.FILE, verification.PROBE, LOG):
+    for name in (*publishing.ALLOWED, card.FILE, verification.PROBE, row_predictions.FILE, LOG):
         for path in folder.glob(name):
             path.unlink()
             if path.parent != folder and not any(path.parent.iterdir()):
