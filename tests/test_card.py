@@ -424,6 +424,24 @@ def test_a_card_of_another_origin_is_kept_below() -> None:
     assert card.merge(new, "") == (new, []), "an empty card"
 
 
+def test_a_readme_with_a_byte_order_mark_is_read_and_one_in_latin1_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((GOLDEN / "sentiment_finetune.json").read_bytes())
+    readme = tmp_path / "README.md"
+    own = "---\nlicense: mit\nauthor: me\n---\n\n# M\u00fcller\n\nWritten by hand.\n"
+    readme.write_bytes(b"\xef\xbb\xbf" + own.encode())
+    card.write(tmp_path, say=lambda note: None)
+    written = readme.read_bytes().decode()
+    assert "\ufeff" not in written and written.startswith("---\n")
+    head, body = written[4:].split("\n---\n", 1)
+    assert yaml.safe_load(head)["author"] == "me"
+    assert "author: me" not in body and "Written by hand." in body
+
+    readme.write_bytes(own.encode("latin-1"))
+    with pytest.raises(UserError, match=r"README\.md is not UTF-8 \(byte 36\); save it as UTF-8"):
+        card.write(tmp_path)
+    assert readme.read_bytes() == own.encode("latin-1")
+
+
 def test_metadata_of_a_person_and_of_the_run() -> None:
     record = sample()
     record.language = []

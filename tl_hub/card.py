@@ -103,14 +103,14 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
         say: is told what a person should look at.
 
     Raises:
-        UserError: no run.json, or not a valid one.
+        UserError: no run.json, or not a valid one; the README.md is not UTF-8.
     """
     record = RunRecord.load(folder)
     path = Path(folder) / FILE
     there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion", "layers")}
     text, notes = render(record, repo, None, **there), list[str]()
     if path.is_file():
-        text, notes = merge(text, path.read_text(encoding="utf-8"), "in the folder")
+        text, notes = merge(text, read_text(path), "in the folder")
     for note in notes:
         say(f"note: {note}")
     path.write_text(text, encoding="utf-8")
@@ -119,6 +119,20 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
         (Path(folder) / name).parent.mkdir(exist_ok=True)
         (Path(folder) / name).write_text(text, encoding="utf-8")
     return path
+
+
+def read_text(path: Path) -> str:
+    """The text of a README.md, without a byte order mark, which would hide the metadata at its beginning.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8: iconv -f latin1 -t utf-8 converts Latin-1"
+        ) from error
 
 
 def render(

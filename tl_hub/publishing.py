@@ -270,7 +270,7 @@ def publish(
         elsewhere = None if revision == "main" else revision
         text, notes = card.render(run, repo, elsewhere, **pictures), list[str]()
         if (folder / card.FILE).is_file():
-            text, notes = card.merge(text, (folder / card.FILE).read_text(encoding="utf-8"), "in the folder")
+            text, notes = card.merge(text, card.read_text(folder / card.FILE), "in the folder")
         content = _Content(title, text, files)
         _scan(card.FILE, content.card.encode(), folder)
         exists = hub.exists()
