@@ -169,12 +169,12 @@ def test_a_broken_line_is_named(tmp_path, name, line, fault, number):
         ("rows.json", b'[\n{"a": 1},\n{"a" 1}\n]', "line 3 is not JSON (Expecting ':' delimiter at column 6)"),
         ("rows.json", b'[{"a": 1}, 2]', "entry 2 is not a JSON object"),
         ("rows.json", b'[{"a": 1}', "line 1 is not JSON"),
-        ("rows.jsonl", "Stra\xdfe".encode("latin-1"), "'utf-8' codec can't decode byte 0xdf"),
-        ("rows.csv", "question\nStra\xdfe".encode("latin-1"), "'utf-8' codec can't decode byte 0xdf"),
+        ("rows.jsonl", "Stra\xdfe".encode("latin-1"), "is not UTF-8 (byte 0xdf)"),
+        ("rows.csv", "question\nStra\xdfe".encode("latin-1"), "is not UTF-8 (byte 0xdf)"),
         ("rows.jsonl.gz", b'{"question": 1}', "Not a gzipped file"),
         ("rows.jsonl.gz", gzip.compress("".join(GOOD).encode(), mtime=0)[:-20], "Compressed file ended before"),
         ("rows.jsonl.gz", gzip.compress(b"x" * 999, mtime=0)[:15] + b"\xff" * 20, "rror"),
-        ("rows.jsonl", gzip.compress(b"{}", mtime=0), "'utf-8' codec can't decode"),
+        ("rows.jsonl", gzip.compress(b"{}", mtime=0), "is not UTF-8"),
         ("rows.csv", "question,context,answers\na,b,c\na,b\n", "line 3 has 2 cells, the first line 3"),
         ("rows.csv", "question,context,answers\na,b,c,d\n", "line 2 has 4 cells, the first line 3"),
         ("rows.csv", 'question,context,answers\na,b,"c\n\n', "is not CSV (unexpected end of data)"),
@@ -218,7 +218,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(("name", "kind"), [("rows.txt", ".txt"), ("rows", "none"), ("rows.tar.gz", ".gz")])
 def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path, name, kind):
     message = refused(tmp_path / name, "x")
-    assert f"files of kind {kind} are not read; allowed are .json, .jsonl, .csv, .parquet" in message
+    assert f"files of kind {kind} are not read; allowed are .json, .jsonl, .csv, .tsv, .parquet" in message
 
 
 def test_a_missing_column_names_those_there_and_the_flag(tmp_path):
@@ -526,3 +526,45 @@ def test_the_nested_form_of_squad_is_read(tmp_path):
 )
 def test_a_broken_nested_file_is_one_line_with_its_place(tmp_path, content):
     assert "SQuAD's form" in refused(tmp_path / "squad.json", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b'text;label\n"one; two, three";a\n"two\nlines, 2";b\n'),
+        ("rows.csv", b'text\tlabel\none; two, three\ta\n"two\nlines, 2"\tb\n'),
+        ("rows.tsv", b'\xef\xbb\xbftext\tlabel\r\none; two, three\ta\r\n"two\nlines, 2"\tb\r\n'),
+        ("rows.tsv.gz", gzip.compress(b'text\tlabel\none; two, three\ta\n"two\nlines, 2"\tb\n')),
+        ("rows.csv", b'text,label\n"one; two, three",a\n"two\nlines, 2",b\n'),
+    ],
+)
+def test_the_header_tells_what_separates_cells(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    loaded = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
+    assert loaded.splits["train"].rows["text"][:] == ["one; two, three", "two\nlines, 2"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "cp949", "euc-kr"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json", "rows.csv.gz"])
+def test_another_encoding_is_refused_with_its_line_and_read_with_the_flag(tmp_path, encoding, name):
+    word = "흑해" if encoding in ("cp949", "euc-kr") else "schön"
+    rows = [{"text": "plain", "label": "a"}, {"text": word, "label": "b"}]
+    if ".csv" in name:
+        text = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows)
+    else:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path = tmp_path / name
+    path.write_bytes((gzip.compress if name.endswith(".gz") else bytes)(text.encode(encoding)))
+    line = 1 if encoding == "utf-16" else 3 if ".csv" in name else 2
+    assert f"line {line} is not UTF-8" in refused(path) and "--encoding" in refused(path)
+    run = RunConfig(train_file=str(path), validation_file=str(path), encoding=encoding)
+    assert data.load(run, Classification()).splits["train"].rows["text"][:] == ["plain", word]
+
+
+def test_an_unknown_encoding_or_the_wrong_one_is_one_line(tmp_path):
+    for encoding in ("nope", "base64"):
+        with pytest.raises(UserError, match=f"--encoding {encoding} is unknown"):
+            RunConfig(encoding=encoding)
+    assert "line 2 is not ascii" in refused(tmp_path / "rows.csv", "text,label\nschön,a\n", encoding="ascii")
+    assert "is not utf-16" in refused(tmp_path / "rows.csv", "text,label\n1,a\n", encoding="utf-16")

@@ -257,7 +257,7 @@ def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):
 def test_an_output_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "notes").write_text("")
     for place in ("notes", "notes/run", "notes/a/run"):
-        with pytest.raises(UserError, match=rf"{place}: .*notes is a file; give a folder"):
+        with pytest.raises(UserError, match="notes is a file; give a folder"):
             training.start(RunConfig(output_dir=str(tmp_path / place)), FineTune())
 
 

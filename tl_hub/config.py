@@ -64,7 +64,7 @@ class RunConfig:
     dataset_config: str | None = flag(None, "configuration of the Hub data set, if it has several", measured_with=True)
     dataset_revision: str | None = flag(None, "branch, tag or commit of the data set on the Hub", shown="main")
     train_file: str | None = flag(
-        None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv or .parquet", recorded=False
+        None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv, .tsv or .parquet", recorded=False
     )
     validation_file: str | None = flag(
         None,
@@ -74,6 +74,9 @@ class RunConfig:
     )
     test_file: str | None = flag(
         None, "rows the reported figures are measured on", shown="the validation rows", recorded=False
+    )
+    encoding: str | None = flag(
+        None, "encoding of your files, such as cp1252, utf-16 or cp949", shown="utf-8", measured_with=True
     )
     train_rows: int | None = flag(
         None,
@@ -170,6 +173,12 @@ class RunConfig:
                     f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor, or one with a "
                     "region such as pt-BR"
                 )
+        try:
+            "".encode(self.encoding or "utf-8")
+        except LookupError as error:
+            raise UserError(
+                f"--encoding {self.encoding} is unknown; give one such as cp1252, utf-16 or cp949"
+            ) from error
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if isinstance(self.resume, str) and not self.resume.startswith("hub:"):

@@ -188,7 +188,7 @@ def _read(run: RunConfig, name: str) -> Data:
         if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
             raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
     if files:
-        parts = {split: Split(_read_file(path)) for split, path in files.items()}
+        parts = {split: Split(_read_file(path, run.encoding)) for split, path in files.items()}
         return Data(parts, ", ".join(Path(path).name for path in files.values()), "local")
     if name.startswith("sample:"):
         rows = samples.load(name.removeprefix("sample:"))
@@ -204,7 +204,7 @@ def _read(run: RunConfig, name: str) -> Data:
                 found[split] = path
         if not found:
             raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(_READERS)})")
-        parts = {split: Split(_read_file(str(found[split]))) for split in SPLITS if split in found}
+        parts = {split: Split(_read_file(str(found[split]), run.encoding)) for split in SPLITS if split in found}
         return Data(parts, Path(name).resolve().name, "local")
     facts = hub.dataset_facts(name, run.dataset_revision)
     try:
@@ -215,7 +215,7 @@ def _read(run: RunConfig, name: str) -> Data:
     return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
 
 
-def _read_file(path: str) -> Dataset:
+def _read_file(path: str, encoding: str | None = None) -> Dataset:
     file = Path(path)
     if _suffix(file) not in _READERS:
         kind = file.suffix or "none"
@@ -223,7 +223,10 @@ def _read_file(path: str) -> Dataset:
     if not file.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        rows = _READERS[_suffix(file)](file)
+        rows = _READERS[_suffix(file)](file, encoding or "utf-8-sig")  # -sig: Excel starts with a byte order mark
+    except UnicodeDecodeError as error:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        raise UserError(f"{path} cannot be read: {_undecoded(content, encoding)}") from error
     except (ValueError, OverflowError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
     if len(rows) == 0:
@@ -235,27 +238,38 @@ def _suffix(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def _opened(file: Path, newline: str) -> Any:
+def _undecoded(content: bytes, encoding: str | None) -> str:
+    """Which line of a file is in another encoding, and what mends it."""
+    place = f"it is not {encoding or 'UTF-8'}"
+    try:
+        content.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].decode(encoding or "utf-8", "ignore").count("\n") + 1
+        place = f"line {line} is not {encoding or 'UTF-8'} (byte 0x{content[error.start]:02x})"
+    return f"{place}; give the file's encoding with --encoding, such as cp1252, utf-16 or cp949"
+
+
+def _opened(file: Path, encoding: str, newline: str) -> Any:
     opener = gzip.open if file.suffix == ".gz" else open
-    return opener(file, "rt", encoding="utf-8-sig", newline=newline)  # -sig: Excel starts with a byte order mark
+    return opener(file, "rt", encoding=encoding, newline=newline)
 
 
-def _text(file: Path) -> str:
-    with _opened(file, newline="") as text:
+def _text(file: Path, encoding: str) -> str:
+    with _opened(file, encoding, newline="") as text:
         return text.read()
 
 
 # The libraries' own readers do not say in which line a file is broken, and guess: a text that looks like a date or a
 # number becomes one, "NA" becomes nothing.
-def _read_json(file: Path) -> Dataset:
+def _read_json(file: Path, encoding: str) -> Dataset:
     """One object a line or, in a .json file, a list of them."""
     if _suffix(file) == ".json":
-        start = (text := _text(file)).lstrip()[:1]
+        start = (text := _text(file, encoding)).lstrip()[:1]
         if start == "[":
             return _of_objects("entry", enumerate(_parsed(text, 1), start=1))
         if start == "{" and (squad := _whole(text)) is not None:
             return _of_objects("question", enumerate(_questions(squad["data"]), start=1))
-    with _opened(file, newline="\n") as text:
+    with _opened(file, encoding, newline="\n") as text:
         lines = ((number, line.rstrip("\n")) for number, line in enumerate(text, start=1) if line.strip())
         return _of_objects("line", ((number, _parsed(line, number)) for number, line in lines))
 
@@ -310,10 +324,13 @@ def _parsed(text: str, line: int) -> Any:
         raise ValueError(f"{place}; one object a line is read") from error
 
 
-def _read_csv(file: Path) -> Dataset:
-    """Every cell is text; the first line has the names of the columns."""
+def _read_csv(file: Path, encoding: str) -> Dataset:
+    """Every cell is text; the first line has the names of the columns, and tells what separates them."""
     csv.field_size_limit(2**31 - 1)
-    table = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    text = _text(file, encoding)
+    header = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
+    table = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows = []
     try:
         names = next(table, [])
@@ -329,8 +346,8 @@ def _read_csv(file: Path) -> Dataset:
     return Dataset.from_dict({name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 
-def _read_parquet(file: Path) -> Dataset:
+def _read_parquet(file: Path, encoding: str) -> Dataset:
     return Dataset(InMemoryTable(pyarrow.parquet.ParquetFile(file).read()))
 
 
-_READERS = {".json": _read_json, ".jsonl": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+_READERS = {".json": _read_json, ".jsonl": _read_json, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
