@@ -35,7 +35,13 @@ def rows(name, **settings):
     loaded = data.load(RunConfig(dataset=name, **settings), QuestionAnswering())
     return {"revision": loaded.revision, "splits": {key: part.rows.to_list() for key, part in loaded.splits.items()}}
 
-ask = {"model": lambda *a: vars(hub.model_facts(*a)), "dataset": lambda *a: vars(hub.dataset_facts(*a)),
+def load(name):
+    from tl_hub import training
+    from tl_hub.config import RunConfig
+    from tl_hub.tasks.question_answering import QuestionAnswering
+    return type(training.load_model(RunConfig(model=name), QuestionAnswering())[0]).__name__
+
+ask = {"load": load, "model": lambda *a: vars(hub.model_facts(*a)), "dataset": lambda *a: vars(hub.dataset_facts(*a)),
        "rows": lambda name, settings={}: rows(name, **settings), "pipeline": tl_hub.pipeline}
 for function, *arguments in json.loads(sys.argv[1]):
     begin = time.monotonic()
@@ -274,6 +280,20 @@ def test_each_refusal_names_its_cause(server):
 def test_a_token_that_is_not_valid_is_not_taken_for_a_hub_out_of_reach(server):
     (message,) = server.ask(["model", "alice/tiny-bert"], HF_TOKEN="hf_expired")
     assert "Invalid credentials" in message and "hf auth login" in message
+
+
+def test_a_token_with_a_letter_that_cannot_be_sent_is_one_line(server):
+    for question in (["model", "alice/tiny-bert"], ["dataset", "alice/qa"], ["pipeline", "alice/tiny-bert"]):
+        (message,) = server.ask(question, HF_TOKEN="hf_" + "ä" * 34)
+        assert "has a letter that tokens do not have" in message and "\n" not in message
+
+
+def test_with_the_hub_out_of_reach_a_cached_model_loads_at_once(server, tmp_path):
+    """Its files were asked for one by one, with minutes of retries."""
+    home = {"HF_HOME": str(tmp_path)}
+    server.ask(["load", "alice/tiny-bert"], **home)
+    ((loaded, seconds),) = ask(["load", "alice/tiny-bert"], **server.environment | home | {"HF_ENDPOINT": NOWHERE})
+    assert loaded == "BertForQuestionAnswering" and seconds < 30  # it took 47
 
 
 def test_what_a_run_has_used_is_there_without_the_hub(server, commits, tmp_path):

@@ -1,11 +1,14 @@
 """Short questions to the Hub before any long work, so that an id that is wrong or out of reach fails in seconds."""
 
+import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import httpx2
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -50,6 +53,7 @@ def dataset_facts(dataset: str, revision: str | None = None) -> RepoFacts:
 
 def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFacts:
     flag = f"--{kind} {name}"
+    check_token()
     try:
         info = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
         if info.gated:  # its facts are everybody's, its files are not
@@ -70,12 +74,33 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
             raise UserError(f"{flag}: the Hub refuses to show it ({refusal}); `hf auth login` sets a token") from error
         commit = _cached_commit(kind, name, revision)
         if commit:
+            _stay_offline()
             return RepoFacts(commit, None)
         raise UserError(f"{flag}: no such folder here, and the Hub cannot be reached; offline: {offline}") from error
     _remember(kind, name, revision)
     card = getattr(info, "card_data", None)
     license = card.get("license") if card else None
     return RepoFacts(info.sha, license if isinstance(license, str) else None)  # a list names no single one
+
+
+def check_token() -> None:
+    """
+    Raises:
+        UserError: the token in use cannot be sent: it has a letter that a header may not hold.
+    """
+    if not (get_token() or "").isascii():
+        raise UserError(
+            "the Hub token (HF_TOKEN, or the one that `hf auth login` kept) has a letter that tokens do not have; copy "
+            "it again from https://huggingface.co/settings/tokens"
+        )
+
+
+def _stay_offline() -> None:
+    """Ask the Hub nothing more in this process and those that it starts: each file would be minutes of retries."""
+    if not constants.HF_HUB_OFFLINE:
+        print("note: the Hub cannot be reached; what is in the cache is used (HF_HUB_OFFLINE=1)", file=sys.stderr)
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _refusal(error: Exception) -> str | None:

@@ -52,7 +52,7 @@ from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_rais
 
 from tl_hub import card, record, samples, verification
 from tl_hub.errors import RunStopped, UserError, first_line
-from tl_hub.hub import model_facts
+from tl_hub.hub import check_token, model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
 from tl_hub.record import BaseModel, RunRecord
 
@@ -662,6 +662,7 @@ class _Repository:
             ) from error
         if "/" not in id:
             raise UserError(f"{id!r} names no owner; give owner/name, such as alice/{id}")
+        check_token()
         self.id, self.patience, self.say = id, patience, say
         self.api = HfApi()
         self.url = f"{constants.ENDPOINT}/{id}"
