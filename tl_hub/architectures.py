@@ -139,7 +139,10 @@ def architecture_of(model_type: str, model: str) -> Architecture:
         UserError: the family is not one of the four.
     """
     if model_type not in ARCHITECTURES:
-        raise UserError(f"--model {model} is of type {model_type!r}; allowed are {', '.join(ARCHITECTURES)}")
+        raise UserError(
+            f"--model {model} is of type {model_type!r}; allowed are {', '.join(ARCHITECTURES)}, such as "
+            "google-bert/bert-base-uncased, openai-community/gpt2, google-t5/t5-small, xlnet/xlnet-base-cased"
+        )
     return ARCHITECTURES[model_type]
 
 

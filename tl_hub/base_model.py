@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tl_hub.architectures import base_parameters
+from tl_hub.architectures import ARCHITECTURES, base_parameters
 from tl_hub.errors import UserError
 
 _NAMED = 3
@@ -22,8 +22,8 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
         missing: names of the parameters that the checkpoint lacks.
 
     Raises:
-        UserError: something but a head or pooler is missing, a weight is not finite, or the tokenizer does not fit the
-            embeddings.
+        UserError: something but a head or pooler is missing, a weight is not finite, the tokenizer does not fit the
+            embeddings, or it lacks a special token that the family needs.
     """
     base = base_parameters(model)
     lacking = sorted(name for name in missing if name in base and "pooler." not in name)
@@ -52,6 +52,20 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
         raise UserError(
             f"--model {model_name}: {len(beyond)} token{'s' * (len(beyond) > 1)} of its tokenizer have no embedding "
             f"({_some(beyond)}); {fix}"
+        )
+    architecture = ARCHITECTURES[model.config.model_type]
+    needed = ("cls_token", "sep_token", "pad_token") if architecture.null_token == "cls" else ("eos_token",)
+    absent = [name for name in needed if getattr(tokenizer, name) is None]
+    if absent:
+        raise UserError(
+            f"--model {model_name}: its {type(tokenizer).__name__} has no {' and no '.join(absent)}, which "
+            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
+        )
+    mark = getattr(tokenizer, f"{architecture.null_token}_token")
+    if architecture.marks and tokenizer.convert_tokens_to_ids(mark) not in tokenizer("a")["input_ids"]:
+        raise UserError(
+            f"--model {model_name}: its {type(tokenizer).__name__} does not put {mark} into a text, which "
+            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
         )
 
 

@@ -220,3 +220,28 @@ def give_segments(tokenizer: Any, model: Any) -> None:
     if ARCHITECTURES[model.config.model_type].token_type_ids:
         names = ["input_ids", "token_type_ids", "attention_mask"]
         tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+
+
+def check_fast(tokenizer: Any) -> None:
+    """Refuse a tokenizer that cannot tell which characters a token covers, as those written in Python cannot.
+
+    Raises:
+        UserError: it is none of the tokenizers library.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the model's tokenizer ({type(tokenizer).__name__}) has no fast version, without which a text cannot be "
+            "cut into windows; give a checkpoint that has a tokenizer.json"
+        )
+
+
+def check_pairs(model: Any) -> None:
+    """Refuse two texts for a model that was pretrained with one segment.
+
+    Raises:
+        UserError: `type_vocab_size` of its configuration is 1.
+    """
+    if getattr(model.config, "type_vocab_size", None) == 1:
+        raise UserError(
+            "the model has one segment (type_vocab_size 1) and cannot tell two texts apart; give one that has two"
+        )

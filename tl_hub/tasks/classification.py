@@ -18,7 +18,18 @@ from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import expected_calibration_error, f1_interval
-from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, give_segments, give_separator, select_columns
+from tl_hub.tasks.base import (
+    PAD_TO,
+    Score,
+    Task,
+    check_fast,
+    check_pairs,
+    column,
+    give_padding,
+    give_segments,
+    give_separator,
+    select_columns,
+)
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -187,6 +198,9 @@ class Classification(Task):
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         """Padding where the family's pooling expects it; GPT-2 has no padding token and nothing between two texts."""
+        check_fast(tokenizer)
+        if self.text_pair_column:
+            check_pairs(model)
         architecture = ARCHITECTURES[model.config.model_type]
         tokenizer.padding_side = architecture.padding_side
         give_segments(tokenizer, model)

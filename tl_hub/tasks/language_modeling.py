@@ -18,7 +18,7 @@ from tl_hub.architectures import longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
-from tl_hub.tasks.base import Score, Task, select_columns
+from tl_hub.tasks.base import Score, Task, check_fast, select_columns
 
 _SHOWN_ROWS, _SHOWN_WORDS = 8, 30
 """Of a card's examples, and words of each."""
@@ -117,6 +117,10 @@ class MaskedLanguageModeling(LanguageModeling):
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         max_length = self.window(model)
+
+        check_fast(tokenizer)
+        if tokenizer.mask_token is None:
+            raise UserError("the model's tokenizer has no mask_token, which masked language modeling needs")
 
         def windows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_overflowing_tokens=True)

@@ -15,7 +15,17 @@ from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
-from tl_hub.tasks.base import PAD_TO, Score, Task, give_padding, give_segments, give_separator, select_columns
+from tl_hub.tasks.base import (
+    PAD_TO,
+    Score,
+    Task,
+    check_fast,
+    check_pairs,
+    give_padding,
+    give_segments,
+    give_separator,
+    select_columns,
+)
 
 _FEATURES = Features(
     {
@@ -117,6 +127,8 @@ class QuestionAnswering(Task):
 
         Without it question and context run together, and there is no place that could stand for "no answer".
         """
+        check_fast(tokenizer)
+        check_pairs(model)
         give_segments(tokenizer, model)
         give_padding(tokenizer, model)
         give_separator(tokenizer, model, last=True)
