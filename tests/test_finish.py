@@ -113,3 +113,26 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
     row_predictions.write(tmp_path, score, 3)  # two samples of three rows
     assert json.loads((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[1]) == shown[1]
     assert not any(fnmatch("predictions.jsonl", pattern) for pattern in publishing.ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write to anna.berg+news@mail.example.org.",
+        "Call +49 30 1234567 now",
+        "Call (030) 123-4567",
+        "Ring 0181 945 8719 after six",
+        "Ring +821012345678",
+        "IBAN DE89 3704 0044 0532 0130 00",
+        "See /home/pi/app.log",
+        "The token is hf_" + "a" * 34,
+    ],
+)
+def test_rows_that_name_somebody_or_hold_a_path_are_not_shown(text):
+    """A row with a path was refused by the push, after the training."""
+    rows = [{"text": f"{text} Row {i}.", "expected": "a"} for i in range(20)]
+    clean = [
+        {"text": f"In 1990, 12 of 30 rows cost 1,500.50 euros; see 3.14, 10:30 and 2020-11-29. {i}"} for i in range(5)
+    ]
+    shown = finish._examples(rows + clean, seed=0)
+    assert sorted(row["text"] for row in shown) == sorted(row["text"] for row in clean)

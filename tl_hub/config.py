@@ -97,6 +97,11 @@ class RunConfig:
     max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
     precision: Literal["auto", "fp32", "bf16"] = flag("auto", "auto: bf16 if the hardware computes in it, or else fp32")
     seed: int = flag(0, "seed for initialisation, row order and dropout", measured_with=True)
+    examples: bool = flag(
+        True,
+        "show some measured rows, verbatim, on the card and in run.json; both are published by --push_to",
+        recorded=False,
+    )
     checkpoint_minutes: float = flag(10, "save the training state this often, besides after each epoch")
     resume: bool | str = flag(
         False,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import platform
 import shlex
@@ -236,7 +237,7 @@ def record_of(
         software={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        examples=_examples(score.predictions, run.seed) if score else [],
+        examples=_examples(score.predictions, run.seed) if score and run.examples else [],
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
@@ -314,9 +315,10 @@ def base_facts(base: Base) -> BaseModel:
 
 
 def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """A few rows drawn by chance, not the best ones."""
-    drawn = np.random.default_rng(seed).permutation(len(predictions))[:EXAMPLES]
-    return [predictions[i] for i in drawn]
+    """A few random rows, not the best ones, of those that name nobody and hold nothing that a push refuses."""
+    drawn = np.random.default_rng(seed).permutation(len(predictions))
+    shown = (predictions[i] for i in drawn if publishing.may_be_shown(predictions[i]))
+    return list(itertools.islice(shown, EXAMPLES))
 
 
 def _commit() -> str | None:

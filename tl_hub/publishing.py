@@ -121,6 +121,12 @@ _HOMES = re.compile(
     rb"|\b[A-Z]:(?:\\\\[\w.-]+\\\\|\\(?![nrtbf\\])[\w.-]+\\|/[\w.-]+/)[\w.-][^\s\"'`]*"
     rb"|(?<!\\)(?:\\{4}[\w.-]+\\\\|\\\\(?![nrtbf])\w[\w.-]+\\(?!\\))[\w.$-][^\s\"'`]*"
 )
+_PERSONAL = re.compile(
+    rb"[\w.+-]+@[\w-]+\.\w[\w.-]*"  # an e-mail address
+    rb"|\+\d(?:[ .()-]{0,2}\d){7,14}\b"  # a phone number with its country; below, without it, and no date
+    rb"|(?<![\w.,:/-])(?!(?:19|20)\d\d-\d\d-\d\d)\(?\d{2,5}\)?[ .-](?:\d{2,4}[ .-]){1,3}\d{2,4}(?![\w:/-])"
+    rb"|\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"  # an IBAN
+)
 
 
 @dataclass(frozen=True)
@@ -239,6 +245,8 @@ def publish(
         raise UserError(BASE_ONLY_HERE.format(base=base_here))
     if push_base and not place:
         say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
+    if run.examples and run.data.source == "local":
+        say(f"note: {len(run.examples)} of your rows stand on the card and in run.json, verbatim")
     files = _files(folder, run)
     left_out = sorted(
         name
@@ -1119,6 +1127,12 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
             raise UserError(f"{name} holds a path of a machine ({shown}), which nobody else has; remove it")
     if name.endswith("config.json") and b'"auto_map"' in content:
         raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
+
+
+def may_be_shown(row: dict[str, Any]) -> bool:
+    """Whether a row may stand on a card: it holds no e-mail address, phone number, secret or path of a machine."""
+    content = json.dumps(row, ensure_ascii=False).encode()
+    return not any(form.search(content) for form in (_PERSONAL, _SECRETS, _HOMES))
 
 
 def _named_by(run: RunRecord) -> str:

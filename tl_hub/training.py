@@ -151,6 +151,12 @@ def start(run: RunConfig, method: Any) -> Accelerator:
         gradient_accumulation_steps=run.accumulation,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if _distributed() else [],
     )
+    if run.push_to and run.examples and accelerator.is_main_process:
+        print(
+            "note: some measured rows will stand on the card and in run.json, verbatim, which are published; "
+            "--no_examples leaves them out",
+            flush=True,
+        )
     cpu.keep_memory()
     # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle on a CPU.
     torch.set_num_threads(max(1, cpu.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -522,3 +522,12 @@ def test_a_head_of_another_size_is_refused(tmp_path, checkpoints):
     task, _ = learned([{"text": "a", "label": name} for name in "abc"])
     with pytest.raises(UserError, match="has a head of another size"):
         training.load_model(RunConfig(model=str(tmp_path)), task)
+
+
+def test_scores_in_a_csv_file_are_no_classes():
+    """Cells of CSV are texts, so that each score became a class."""
+    rows = {"text": ["a", "b", "c"], "label": ["0.0", "2.5", "5"]}
+    with pytest.raises(UserError, match=r"label holds scores such as 2\.5.*regression is not supported"):
+        Classification().check(Dataset.from_dict(rows))
+    for labels in (["1.0", "2.0", "3.0"], ["v1.5", "2.5", "x"], ["1", "2", "3"]):
+        assert list(Classification().check(Dataset.from_dict(rows | {"label": labels}))["label"]) == labels

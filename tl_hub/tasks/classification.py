@@ -141,6 +141,12 @@ class Classification(Task):
             return rows.select([])
         if missing:
             raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
+        scores = [] if several else [label for label in labels if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*", label)]
+        if scores and all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", label) for label in labels):
+            raise UserError(
+                f"{self.label_column} holds scores such as {scores[0]}, and each would be a class; regression is not "
+                "supported: put the scores into classes, such as low and high"
+            )
         self._names = names or self._names
         rows = (rows if len(kept) == len(rows) else rows.select(kept)).select_columns(texts)
         strings = Features({name: Value("string") for name in texts})
