@@ -128,6 +128,17 @@ def test_a_changed_parameter_is_found_and_named(folders, tmp_path, kind):
         verification.check(folder)
 
 
+@pytest.mark.parametrize("output", [0, 1], ids=["start", "end"])
+def test_logits_that_are_no_numbers_are_no_match(folders, tmp_path, load_back_here, output):
+    """A NaN in the second of two outputs passed: Python's max drops one that does not come first."""
+    folder = tmp_path / "broken"
+    shutil.copytree(folders("bert", FineTune()), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["qa_outputs.weight"][output] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "logits differ by nan" in verification.check(folder)["error"]
+
+
 def test_a_lost_head_is_found(folders, tmp_path):
     """What PEFT does silently with a head it does not know: the file lacks it, and loading makes a random one."""
     folder = tmp_path / "headless"
