@@ -142,8 +142,22 @@ def questions(task, tokenizer, model, **splits):
     return examples
 
 
+def with_embedded_tokenizer(family, checkpoint_folders):
+    """A random model for the embedded tokenizer. A tokenizer that is trained here differs a little each time.
+
+    AdamW walks by the sign of a gradient that all but vanishes, so that rare states would fail a strict comparison.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(samples.checkpoint(family))
+    config = transformers.AutoConfig.from_pretrained(checkpoint_folders(family))
+    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    torch.manual_seed(0)
+    return transformers.AutoModelForQuestionAnswering.from_config(config), tokenizer
+
+
 @pytest.mark.parametrize("family", ARCHITECTURES)
-def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(family, checkpoints, tmp_path, monkeypatch):
+def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
+    family, checkpoint_folders, tmp_path, monkeypatch
+):
     """There on states that a hook standardises. A second run reads nothing, not even to score the test rows."""
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
     settings = {"max_length": 104, "doc_stride": 16}
@@ -157,7 +171,7 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(fami
             output_dir=str(tmp_path / name), epochs=2, batch_size=4, learning_rate=1e-2, precision="fp32", model="a"
         )
         accelerator = training.start(run, HeadOnly())
-        model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+        model, tokenizer = with_embedded_tokenizer(family, checkpoint_folders)
         task.adapt(tokenizer, model)
         examples = questions(task, tokenizer, model, train=rows[:9], validation=rows[9:12], test=rows[12:17])
         windows = {split: len(part.features) for split, part in examples.splits.items()}
@@ -185,11 +199,7 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(fami
                 found[name] = model.qa_outputs.weight.detach(), history.epochs
         reads.clear()
     for name in ("one pass", "cached"):
-        # AdamW walks by the sign of a gradient that all but vanishes, which is what is lost in rounding; the tokenizers
-        # of T5 and XLNet are trained a little differently each time, so that such an element comes up now and then.
-        close = torch.isclose(found[name][0], found["every step"][0], atol=3e-3, rtol=1e-2)
-        assert close.float().mean() >= 0.95
-        assert torch.cosine_similarity(found[name][0].flatten(), found["every step"][0].flatten(), dim=0) >= 0.99
+        torch.testing.assert_close(found[name][0], found["every step"][0], atol=3e-3, rtol=1e-2)
         for one, other in zip(found[name][1], found["every step"][1], strict=True):
             assert one == pytest.approx(other, rel=2e-3)
     stock = training.evaluate(model, examples.splits["test"], task, tokenizer, run, accelerator, history.decision)
