@@ -210,7 +210,7 @@ def test_verifying_a_strangers_folder_runs_nothing_of_it(folders, tmp_path):
     facts = json.loads((spoilt / "run.json").read_text())
     for change in ({"auto_class": f"AutoModel\n{writes}"}, {"auto_class": "AutoModel\n"}, {"auto_class": "pipeline"}):
         (spoilt / "run.json").write_text(json.dumps(facts | change))
-        with pytest.raises((UserError, RunStopped), match="auto_class|no class of models"):
+        with pytest.raises((UserError, RunStopped), match="auto_class|not a model class"):
             tl_hub.verify(spoilt)
     assert not mark.exists()
 
@@ -221,6 +221,8 @@ def test_verifying_a_strangers_folder_runs_nothing_of_it(folders, tmp_path):
         ("config.json", {"attn_implementation": "mallory/kernel"}, "code from the Hub"),
         ("config.json", {"_attn_implementation": {"": "mallory/kernel:fn"}}, "code from the Hub"),
         ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "foreign.Foreign"}], "code of its own"),
+        ("modules.json", ["foreign"], "code of its own"),
+        ("tokenizer_config.json", [], "is not a JSON object"),
     ],
 )
 def test_configurations_cannot_bring_code(folders, tmp_path, file, content, message):
@@ -265,7 +267,7 @@ def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
     shutil.copy(folders("bert", FineTune()) / "model.safetensors", tmp_path)
     for name in ("cached_file", "AutoConfig", "AutoModelForNothing"):
         replace(record, auto_class=name).save(tmp_path)
-        with pytest.raises(UserError, match=f"was made for {name}, which is no class of models"):
+        with pytest.raises(UserError, match=f"was made for {name}, which is not a model class"):
             tl_hub.pipeline(tmp_path)
     own = tmp_path / "own"  # of a loop that tells no more of how it cut its texts
     shutil.copytree(folders("bert", FineTune()), own)

@@ -27,13 +27,13 @@ def command_line() -> str | None:
     if script.name == "ipykernel_launcher.py":
         return None
     launcher = next(filter(None, map(_launcher, _ancestors())), None)
-    # torchrun knows nothing of accelerate, which is told by variables what its own launcher would tell it.
-    told = [
+    # torchrun passes nothing on to accelerate, which reads its settings from variables then.
+    variables = [
         f"{name}={_without_folders(value)}"
         for name, value in sorted(os.environ.items())
         if name.startswith("ACCELERATE_")
     ]
-    words = [*(told if launcher and launcher[0] == "torchrun" else []), *(launcher or ["python"])]
+    words = [*(variables if launcher and launcher[0] == "torchrun" else []), *(launcher or ["python"])]
     shown = script.as_posix() if not script.is_absolute() and ".." not in script.parts else ""
     return shlex.join([*words, shown or f"{script.parent.name}/{script.name}", *map(_without_folders, sys.argv[1:])])
 

@@ -18,9 +18,11 @@ def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
     Raises:
         UserError: no row can be held out without the last one of its class.
     """
-    if limit is not None:
-        rows = rows.select(range(min(len(rows), limit + max(1, limit // 10))))
-    size = max(1, len(rows) // (11 if limit and len(rows) == limit + limit // 10 else 10))
+    size = max(1, (len(rows) if limit is None else limit) // 10)
+    if limit is not None and limit + size <= len(rows):
+        rows = rows.select(range(limit + size))
+    else:
+        size = max(1, len(rows) // 10)
     kind = rows.features.get("label")
     labels = rows["label"][:] if kind in (Value("string"), List(Value("string"))) else [[]] * len(rows)
     classes = [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]

@@ -139,7 +139,7 @@ def apply(run: RunConfig, task: Any, method: Any, model: Any, main_process: bool
     shown = ", ".join(f"{name} {value:g}" for name, value in taken.items())
     run.settings_from = (
         f"for {model.config.model_type} models of {model.num_parameters() / 1e6:.0f}M parameters, {method.name}: "
-        f"{shown} ({row.source})"
+        f"{shown} (learning rate: {row.source})"
     )
     if main_process:
         print(f"settings {run.settings_from}", flush=True)

@@ -50,7 +50,7 @@ def check_weights(folder: Path, record: RunRecord) -> None:
 
     Raises:
         UserError: it holds no weights of its kind in safetensors, asks for code of its own, or its record names a
-            class that is no model, or values that are not of its base's configuration.
+            class that is not a model, or values that are not of its base's configuration.
     """
     names = ["model.safetensors", "model.safetensors.index.json"]
     if record.kind == "adapter":
@@ -62,6 +62,8 @@ def check_weights(folder: Path, record: RunRecord) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise UserError(f"{folder / name} is not a JSON object")
             if "auto_map" in content:
                 raise UserError(f"{folder / name} asks for code of its own (auto_map), which is not run")
             kernels = [key for key, value in content.items() if "implementation" in key and "/" in json.dumps(value)]
@@ -69,8 +71,9 @@ def check_weights(folder: Path, record: RunRecord) -> None:
                 raise UserError(f"{folder / name} asks for code from the Hub ({kernels[0]}), which is not run")
     if (folder / "modules.json").is_file():
         for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
-            if not str(module["type"]).startswith("sentence_transformers."):
-                raise UserError(f"{folder / 'modules.json'} asks for code of its own ({module['type']}), not run here")
+            kind = module.get("type") if isinstance(module, dict) else module
+            if not str(kind).startswith("sentence_transformers."):
+                raise UserError(f"{folder / 'modules.json'} asks for code of its own ({kind}), which is not run")
     _check_class(record)
 
 
@@ -82,7 +85,7 @@ def _check_class(record: RunRecord) -> None:
     loader = getattr(transformers, record.auto_class, None)
     if not (hasattr(loader, "_model_mapping") or hasattr(loader, "get_input_embeddings")):
         raise UserError(
-            f"{record.name} was made for {record.auto_class}, which is no class of models in this version of "
+            f"{record.name} was made for {record.auto_class}, which is not a model class of this version of "
             "transformers"
         )
     if record.config:
@@ -93,8 +96,8 @@ def _check_class(record: RunRecord) -> None:
         foreign = sorted(record.config.keys() - known)
         if foreign:
             raise UserError(
-                f"{record.name}: config in run.json has {foreign[0]!r}, which is no value of a {model_type} "
-                "configuration; remove it"
+                f"{record.name}: config in run.json has {foreign[0]!r}, which a {model_type} configuration does not "
+                "have; remove it"
             )
 
 
