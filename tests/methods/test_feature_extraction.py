@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, features, finish, heads, samples, training, verification
+from tl_hub import data, features, finish, heads, publishing, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
@@ -462,6 +462,19 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     again, _ = features_run("document_classification", family, rows, SHORT, strong, overwrite=True)
     assert reads == [], "the second run reads the cache"
     assert (folder / "head.safetensors").read_bytes() == before, "what the test rows are decides nothing"
+
+
+def test_no_row_stands_in_what_is_published_without_examples(features_run, tmp_path):
+    strong = {"strength": 1.0}
+    shown, _ = features_run("document_classification", "bert", DOCUMENTS, SHORT, strong)
+    hidden, _ = features_run(
+        "document_classification", "bert", DOCUMENTS, SHORT, strong, examples=False, output_dir=str(tmp_path / "hidden")
+    )
+    assert len(shown.examples) == 8 and hidden.examples == []
+    published = [path for name in publishing.ALLOWED for path in (tmp_path / "hidden").glob(name)]
+    texts = [path.read_bytes() for path in (*published, tmp_path / "hidden" / "README.md")]
+    for row in DOCUMENTS["test"]:
+        assert not any(row["text"].split(".")[0].encode() in text for text in texts)
 
 
 def test_of_more_rows_than_memory_holds_some_are_drawn_and_all_are_scored(features_run, tmp_path, monkeypatch):
