@@ -113,6 +113,20 @@ def test_nothing_above_the_deepest_wanted_layer_is_computed(encoders):
         encoder.encoder.layer[1]._forward_hooks.clear()
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("first", [("attention",), ("mean",)])
+def test_layers_that_were_left_out_at_first_give_their_attention_later(family, first, checkpoint_folders):
+    """transformers sets its hooks at the first call; a lower layer alone, read first, was an IndexError afterwards."""
+    folder = checkpoint_folders(family)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = {**tokenizer("Water boils.", return_tensors="pt", return_token_type_ids=False)}
+    used, fresh = (features.encoder_of(transformers.AutoModel.from_pretrained(folder)).eval() for _ in range(2))
+    features.pooled(used, inputs, [1], first)
+    torch.testing.assert_close(
+        features.pooled(used, inputs, [1, 2], ["attention"]), features.pooled(fresh, inputs, [1, 2], ["attention"])
+    )
+
+
 def test_half_precision_is_close_and_kept_apart(encoders):
     encoder, tokenizer, encoded = encoders("bert")
     exact = extracted(encoder, tokenizer, encoded).of([2], "mean")

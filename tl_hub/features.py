@@ -29,6 +29,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
 from tqdm import tqdm
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
@@ -139,6 +140,8 @@ def pooled(
     weighted = "attention" in poolings
     if weighted:
         encoder.set_attn_implementation("eager")  # the others give no attention weights
+        if encoder._can_record_outputs:  # transformers takes the weights by hooks, which it sets on the layers once
+            maybe_install_capturing_hooks(encoder)
     found: dict[int, dict[str, torch.Tensor]] = {}
     states: dict[int, torch.Tensor] = {}
 
