@@ -17,7 +17,7 @@ from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import expected_calibration_error, f1_interval
+from tl_hub.metrics import best_threshold, expected_calibration_error, f1_interval
 from tl_hub.tasks.base import (
     PAD_TO,
     Score,
@@ -362,40 +362,21 @@ class Classification(Task):
         return {title: table for title, table in tables.items() if table}
 
     def _baselines(self, rows: Dataset, expected: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-        """This model beside the most frequent class and a linear model of words and pairs of words.
-
-        The linear model is fitted on 10,000 training rows at most, drawn by chance.
-        """
-        from sklearn.dummy import DummyClassifier
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.multiclass import OneVsRestClassifier
-        from sklearn.pipeline import make_pipeline
+        """This model beside what knows nothing and what knows words only, fitted on 10,000 training rows at most."""
+        from tl_hub.tasks import baselines
 
         assert self._train is not None
         train = self._train
         if len(train) > _BASELINE_ROWS:
             train = train.shuffle(seed=0).select(range(_BASELINE_ROWS))
-        known = self._indicators(train["label"])
-        used = known.any(0) & ~known.all(0)  # the linear model learns from both kinds of rows
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
-        linear = LogisticRegression(max_iter=1000)
-        systems = {
-            "most frequent class": DummyClassifier(strategy="most_frequent"),
-            "TF-IDF and logistic regression": make_pipeline(
-                words, OneVsRestClassifier(linear) if self.multi_label else linear
-            ),
-        }
+        known, multi_label = self._indicators(train["label"]), self.multi_label
         texts, asked = [self.input_of(row) for row in train], [self.input_of(row) for row in rows]
-        found = {"this model": predicted}
-        for name, system in systems.items():
-            if self.multi_label:
-                found[name] = np.tile(known.all(0), (len(rows), 1))
-                if used.any():
-                    found[name][:, used] = np.reshape(system.fit(texts, known[:, used]).predict(asked), (len(rows), -1))
-            else:
-                system.fit(texts, train["label"][:])
-                found[name] = self._indicators(system.predict(asked).tolist())
+        by_words, strength = baselines.linear_model_of_words(texts, known, asked, multi_label)
+        found = {
+            "this model": predicted,
+            "most frequent class": baselines.most_frequent(known, len(rows), multi_label),
+            f"TF-IDF and logistic regression (C = {strength:g})": by_words,
+        }
         return [
             {
                 "system": name,
@@ -552,22 +533,6 @@ def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:
     from sklearn.metrics import f1_score
 
     return float(np.nan_to_num(f1_score(expected, predicted, average=average, zero_division=np.nan)))
-
-
-def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> float:
-    """The probability from which labels are given that has the highest micro F1, found exactly by sorting.
-
-    Args:
-        probabilities, expected: (rows, labels).
-    """
-    order = np.argsort(-probabilities, axis=None)
-    ordered = probabilities.ravel()[order]
-    hits = expected.ravel()[order].cumsum()
-    scores = 2 * hits / (np.arange(1, len(order) + 1) + expected.sum())
-    scores[:-1][ordered[1:] == ordered[:-1]] = -1.0  # no threshold lies between equal ones
-    place = int(scores.argmax())
-    below = ordered[place + 1] if place + 1 < len(ordered) else 0.0
-    return float((ordered[place] + below) / 2)
 
 
 def _fonts_for(texts: list[str]) -> list[str]:
