@@ -1,6 +1,5 @@
 """Classification of texts and pairs of texts: one class each, or any number of labels each."""
 
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from datasets import Dataset, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
-from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -30,6 +28,7 @@ from tl_hub.tasks.base import (
     give_separator,
     select_columns,
 )
+from tl_hub.tasks.labels import read_labels
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -114,28 +113,7 @@ class Classification(Task):
             kept = kept[told[kept]]
         if len(kept) == 0:
             raise UserError(f"none of the {len(rows)} rows has a text in {' and '.join(columns[n] for n in texts)}")
-        values = list(rows["label"])
-        if self.label_separator:
-            wrong = [i for i, value in enumerate(values) if value is not None and not isinstance(value, str)]
-            if wrong:
-                raise UserError(
-                    f"row {wrong[0]}: {self.label_column} is {values[wrong[0]]!r}, not a text; omit --label_separator"
-                )
-            parts = [None if value is None else value.split(self.label_separator) for value in values]
-            values = [part and [label.strip() for label in part if label.strip()] for part in parts]
-        else:
-            values = cells.lists(values, self.label_column)
-        several = next((isinstance(value, list) for value in values if value is not None), False)
-        labels: list[Any] = []
-        for i in kept.tolist():
-            value = values[i]
-            if value is not None and isinstance(value, list) != several:
-                raise UserError(f"row {i}: {self.label_column} is {value!r}; give a list in every row or in none")
-            if several and value is not None:
-                inner = [_class_name(item, names, i, self.label_column) for item in value]
-                labels.append(None if None in inner else list(dict.fromkeys(inner)))
-            else:
-                labels.append(_class_name(value, names, i, self.label_column))
+        labels, several = read_labels(rows["label"], kept.tolist(), names, self.label_separator, self.label_column)
         missing = [i for i, label in zip(kept, labels, strict=True) if label is None]
         if len(missing) == len(kept):
             return rows.select([])
@@ -554,21 +532,6 @@ def _check_window(what: str, max_length: int, doc_stride: int) -> None:
     least = 2 * doc_stride + 16  # of a pair, half a window may be the shorter text
     if max_length < least:
         raise UserError(f"{what}; with --doc_stride {doc_stride} it must be at least {least}")
-
-
-def _class_name(value: Any, names: list[str] | None, row: int, column: str) -> str | None:
-    """The class as text; None where there is none, for which a Hub data set with named classes has -1."""
-    if names and type(value) is int:
-        return names[value] if value >= 0 else None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int):
-        return str(value)
-    raise UserError(f"row {row}: {column} is {value!r}; a class is a text or a whole number")
 
 
 def _lists(labels: Any) -> list[list[str]]:
