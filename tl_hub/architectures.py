@@ -58,6 +58,9 @@ class Architecture:
     prefix_tasks: dict[str, str] = field(default_factory=dict)
 
 
+PAD_TO = 16
+"""Batches are padded to a multiple of it. Few distinct lengths: the kernels prepared for one are used again, and matrix
+units have whole tiles."""
 _BESIDE = ("qa_outputs.", "lm_head.")
 """Heads of models that hold the parts of the base themselves, as T5's do for question answering and generation."""
 
@@ -147,9 +150,9 @@ def architecture_of(model_type: str, model: str) -> Architecture:
 
 
 def longest_input(config: Any) -> int | None:
-    """Tokens of the longest input that a model of this configuration reads; None if there is no limit."""
+    """Tokens of the longest input that a model of this configuration reads, padding included; None for no limit."""
     longest = getattr(config, "max_position_embeddings", None)  # T5 has none, XLNet says -1
-    return longest if longest and longest > 0 else None
+    return longest // PAD_TO * PAD_TO if longest and longest > 0 else None
 
 
 def layer_groups(model: Any) -> list[list[str]]:

@@ -43,7 +43,7 @@ def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
         return x
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= drop
-    return x * kept.to(x.dtype).mul_(256 / (256 - drop))
+    return x * kept.to(x.dtype).mul_(256 / max(1, 256 - drop))  # with p = 1 nothing is kept
 
 
 class Dropout(torch.nn.Dropout):

@@ -32,5 +32,9 @@ class Checked(RunStopped):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, at most 300 characters, or the name of its class if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """The first line of what an error says, at most 300 characters, or the name of its class if it says nothing.
+
+    A line that ends with a colon announces the next one, which follows.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])[:300]

@@ -15,11 +15,10 @@ from scipy.special import expit, softmax
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tl_hub import samples
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.errors import UserError, first_line
 from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
 from tl_hub.heads import Head
-from tl_hub.tasks.base import PAD_TO
 from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
 

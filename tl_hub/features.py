@@ -31,9 +31,9 @@ from huggingface_hub.constants import HF_HOME
 from tqdm import tqdm
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.errors import UserError
-from tl_hub.tasks.base import PAD_TO, column
+from tl_hub.tasks.base import column
 
 POOLINGS = ("mean", "first", "last", "max", "attention")
 """`attention`: a mean of the tokens weighted by the attention that each receives in the layer from all heads and

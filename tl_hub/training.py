@@ -24,6 +24,7 @@ import torch
 import transformers
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from huggingface_hub.errors import StrictDataclassError
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
@@ -32,7 +33,7 @@ from tqdm import tqdm
 
 from tl_hub import card, cpu, hub, publishing, row_predictions, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
-from tl_hub.base_model import check_base
+from tl_hub.base_model import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split, fingerprint
 from tl_hub.errors import Checked, RunStopped, UserError, first_line
@@ -42,6 +43,20 @@ from tl_hub.tasks.base import Score, Task
 
 SOURCES = ("hub", "embedded", "local")
 """Where a base may be looked for."""
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises, as it comes, for files of a checkpoint that are broken or ask for what is not there."""
 STATE = "checkpoint"
 _NEW, _OLD = STATE + ".new", STATE + ".old"
 """A state that is being written, and the one before it, which is deleted when the new one is in its place."""
@@ -220,19 +235,20 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            output_attentions=False,  # nobody reads them, and a fused attention cannot give them
+            ignore_mismatched_sizes=True,  # or transformers would not tell which
             **task.config_for(config.model_type),
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({first_line(error)})") from error
-    except RuntimeError as error:
-        if "mismatched" not in str(error):
-            raise
-        raise UserError(
-            f"--model {run.model} has a head of another size than this task needs; give a pretrained model without one"
-        ) from error
+    # Code beside a checkpoint is not run, so what is made of it must not ask for that code.
+    vars(model.config).pop("auto_map", None)
+    tokenizer.init_kwargs.pop("auto_map", None)
+    check_sizes(run.model, model, report["mismatched_keys"])
     check_base(run.model, model, tokenizer, report["missing_keys"])
     base.fresh = tuple(sorted(report["missing_keys"]))
     task.adapt(tokenizer, model)
+    check_reads(run.model, model, tokenizer)
     return model, tokenizer, base
 
 
@@ -722,7 +738,7 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
     path, base = _locate(run)
     try:
         config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(
             f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({first_line(error)})"
         ) from error

@@ -110,7 +110,7 @@ def test_a_shorter_model_window_wins(checkpoint_folders, checkpoints):
     task, checked = learned([{"text": LONG, "label": "a"}, {"text": "b", "label": "b"}])
     assert max(task.encode(checked, tokenizer, model)["length"]) == 48
     model.config.max_position_embeddings = 40
-    with pytest.raises(UserError, match="reads 40 tokens at most.*--doc_stride 16"):
+    with pytest.raises(UserError, match="reads 32 tokens at most.*--doc_stride 16"):
         task.encode(checked, tokenizer, model)
 
 

@@ -14,9 +14,6 @@ from tokenizers import processors
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 
-PAD_TO = 16
-"""Few distinct lengths: the kernels prepared for one are used again, and matrix units have whole tiles."""
-
 
 @dataclass
 class Score:

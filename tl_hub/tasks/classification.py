@@ -12,12 +12,11 @@ from datasets import Dataset, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES, longest_input
+from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import best_threshold, expected_calibration_error, f1_interval
 from tl_hub.tasks.base import (
-    PAD_TO,
     Score,
     Task,
     check_fast,
@@ -202,7 +201,7 @@ class Classification(Task):
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         longest = longest_input(model.config)
-        max_length = min(self.max_length, longest or self.max_length)
+        max_length = self.max_length = min(self.max_length, longest or self.max_length)  # so that the record tells it
         _check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 

@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from tl_hub.architectures import ARCHITECTURES, longest_input
+from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences, words
-from tl_hub.tasks.base import PAD_TO, Score, Task, column, give_padding, select_columns
+from tl_hub.tasks.base import Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 _MOST = 5
@@ -70,7 +70,7 @@ class ExtractiveSummarization(Task):
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """A feature a sentence; `document` is the row it is of."""
-        max_length = min(self.max_length, longest_input(model.config) or self.max_length)
+        max_length = self.max_length = min(self.max_length, longest_input(model.config) or self.max_length)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:

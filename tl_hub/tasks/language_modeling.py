@@ -119,8 +119,7 @@ class MaskedLanguageModeling(LanguageModeling):
         max_length = self.window(model)
 
         check_fast(tokenizer)
-        if tokenizer.mask_token is None:
-            raise UserError("the model's tokenizer has no mask_token, which masked language modeling needs")
+        _check_mask(tokenizer, "masked")
 
         def windows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_overflowing_tokens=True)
@@ -351,6 +350,7 @@ class PermutationLanguageModeling(LanguageModeling):
     model_types: ClassVar[tuple[str, ...]] = ("xlnet",)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        _check_mask(tokenizer, "permutation")
         end = [tokenizer.sep_token_id, tokenizer.cls_token_id]
         ids, row_of = joined(rows, tokenizer, tokenizer.sep_token_id)
         count = -(-len(ids) // (self.window(model) - len(end)))
@@ -555,6 +555,11 @@ def _the_same_each_time(collate: Collator) -> Collator:
 
 def _index(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {"index": torch.tensor([feature["index"] for feature in features])} if "index" in features[0] else {}
+
+
+def _check_mask(tokenizer: Any, kind: str) -> None:
+    if tokenizer.mask_token is None:
+        raise UserError(f"the model's tokenizer has no mask_token, which {kind} language modeling needs")
 
 
 def _check_share(name: str, value: float) -> None:

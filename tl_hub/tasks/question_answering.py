@@ -11,12 +11,11 @@ import torch
 from datasets import Dataset, Features, List, Value
 from torch.nn.functional import max_pool1d, pad
 
-from tl_hub.architectures import ARCHITECTURES, longest_input
+from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import squad_scores
 from tl_hub.tasks.base import (
-    PAD_TO,
     Score,
     Task,
     check_fast,
@@ -141,7 +140,7 @@ class QuestionAnswering(Task):
         """
         architecture = ARCHITECTURES[model.config.model_type]
         longest = longest_input(model.config)
-        max_length = min(self.max_length, longest or self.max_length)
+        max_length = self.max_length = min(self.max_length, longest or self.max_length)  # so that the record tells it
         if max_length < self.doc_stride + QUESTION_TOKENS + 8:
             raise UserError(
                 f"the model reads {longest} tokens at most; --doc_stride {self.doc_stride} is too large for it"

@@ -100,6 +100,7 @@ class SequenceToSequence(Task):
                 f"--max_source_length {self.max_source_length} and --max_target_length {self.max_target_length} leave "
                 f"room for {room} tokens of a source in the model's input; it must be at least {LEAST_SOURCE}"
             )
+        self.max_source_length = longest
         names = ("prompt", "target") if prompted else ("input_ids", "labels")
 
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
