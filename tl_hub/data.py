@@ -50,6 +50,7 @@ class Data:
         revision: commit of the Hub data set.
         held_out: `train` where the validation rows were cut from the training rows.
         notes: what was left out or cut and a reader must know, in whole sentences.
+        overlaps: what `overlap` has counted.
     """
 
     splits: dict[str, Split]
@@ -59,6 +60,7 @@ class Data:
     license: str | None = None
     held_out: bool = False
     notes: list[str] = field(default_factory=list)
+    overlaps: dict[str, int] = field(default_factory=dict)
 
     @property
     def final(self) -> str:
@@ -143,10 +145,20 @@ def fingerprint(rows: Dataset) -> str:
     return digest.hexdigest()
 
 
-def overlap(data: Data, task: "Task") -> int:
-    """How many rows of the reported split have an input that is also a training input, by their 64-bit hashes."""
-    trained = {xxhash.xxh3_64_intdigest(task.input_of(row).encode()) for row in data.splits["train"].rows}
-    return sum(xxhash.xxh3_64_intdigest(task.input_of(row).encode()) in trained for row in data.splits[data.final].rows)
+def overlap(data: Data, task: "Task") -> dict[str, int]:
+    """How many rows of each other split have an input that is also a training input, by their 64-bit hashes.
+
+    Counted once, before training, for the screen and for the record.
+    """
+    if not data.overlaps:
+        trained = {_hash(task, row) for row in data.splits["train"].rows}
+        for name in (name for name in data.splits if name != "train"):
+            data.overlaps[name] = sum(_hash(task, row) in trained for row in data.splits[name].rows)
+    return data.overlaps
+
+
+def _hash(task: "Task", row: dict[str, Any]) -> int:
+    return xxhash.xxh3_64_intdigest(task.input_of(row).encode())
 
 
 class LengthBuckets:

@@ -13,6 +13,7 @@ from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
+from tl_hub.tasks.labels import spelling_key
 from tl_hub.tasks.language_modeling import CausalLanguageModeling
 
 CLOSE = 0.05
@@ -59,6 +60,8 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
     if own.get("dataset") != record.data.id:
         settings.pop("dataset_config", None)
     run = RunConfig(**settings | own)
+    if isinstance(task, Classification):  # a label of other rows is read as the model spells it
+        task.spellings = {spelling_key(name): name for name in pipe.model.config.id2label.values()}
     rows = data.load(run, task, training=False)
     if given and rows.held_out and not (record.data.held_out and claimed == "validation"):
         raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")

@@ -208,7 +208,7 @@ def record_of(
                 for name, split in rows.splits.items()
             },
             held_out=rows.held_out,
-            overlap=data.overlap(rows, task),
+            overlap=data.overlap(rows, task)[rows.final],
             notes=rows.notes,
         ),
         # The metric that chose the epoch comes first: it is the one the card's summary states.

@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import card, cpu, hub, publishing, row_predictions, samples, verification
+from tl_hub import card, cpu, hub, overview, publishing, row_predictions, samples, verification
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.base_model import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
@@ -285,6 +285,7 @@ def train(
     batches = len(loader)
     per_epoch = math.ceil(batches / run.accumulation)
     steps = int(min(run.max_steps or math.inf, run.epochs * per_epoch))
+    overview.show(data, task, accelerator)
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
@@ -625,8 +626,7 @@ def _checked(
         raise RunStopped(f"the loss of the longest batch is {figure}; --precision fp32 may help", exit_code=1)
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     facts: dict[str, Any] = {
-        "rows": {name: len(split.rows) for name, split in data.splits.items()},
-        "data": data.source,
+        **overview.facts(data, task),
         "model_type": model_type,
         "trainable_parameters": trained,
         "steps": steps,

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from tl_hub import features, heads, training
+from tl_hub import features, heads, overview, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
@@ -206,12 +206,13 @@ class FeatureExtraction:
         bf16 = accelerator.mixed_precision == "bf16"
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
+        overview.show(data, task, accelerator)
         if run.check:
             pool = functools.partial(features.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
             choice = f"{len(wanted)} layers of {run.model} and {len(poolings)} poolings to choose from"
             kept = sum(len(split.features or ()) for split in data.splits.values())
             values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
-            facts = {"layers": len(wanted), "poolings": len(poolings)}
+            facts = {"layers": len(wanted), "poolings": len(poolings), **overview.facts(data, task)}
             raise _checked(data, run, pool, collate, tokens, values, choice, facts)
         training.give_advice(task, accelerator, frozen=True)
         return {
@@ -477,6 +478,7 @@ class HeadOnly:
             raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
         if run.push_every:
             raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
+        overview.show(data, task, accelerator)
         if run.check:
             lengths = {name: column(split.features, "length") for name, split in data.splits.items()}
             values = sum(int(each.sum()) for each in lengths.values())
@@ -486,7 +488,9 @@ class HeadOnly:
             tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
             give = model.to(accelerator.device).eval()
             values *= model.config.hidden_size
-            raise _checked(data, run, lambda batch: give(**batch), collate, tokens, values, run.model, {})
+            raise _checked(
+                data, run, lambda batch: give(**batch), collate, tokens, values, run.model, overview.facts(data, task)
+            )
         training.give_advice(task, accelerator, frozen=True)
         start = time.perf_counter()
         read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
@@ -836,8 +840,6 @@ def _checked(
         read(batch)
         seconds = time.perf_counter() - clock
     facts |= {
-        "rows": {name: len(split.rows) for name, split in data.splits.items()},
-        "data": data.source,
         "model": run.model,
         "batches": count,
         "seconds": count * seconds,

@@ -77,6 +77,14 @@ class Task(ABC):
         """
         return None
 
+    def class_counts(self, rows: Dataset) -> dict[str, int]:
+        """How many checked rows each class has, where the task has classes."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """What is odd about the rows that `learn` has seen, and a person should look at before training."""
+        return []
+
     @abstractmethod
     def check(self, rows: Dataset) -> Dataset:
         """The columns the task reads, under their standard names; no rows at all if the answers are hidden.

@@ -1,7 +1,6 @@
 """Classification of texts and pairs of texts: one class each, or any number of labels each."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -27,7 +26,14 @@ from tl_hub.tasks.base import (
     give_separator,
     select_columns,
 )
-from tl_hub.tasks.labels import read_labels
+from tl_hub.tasks.labels import (
+    count_labels,
+    doubts,
+    map_labels,
+    most_frequent_spellings,
+    read_labels,
+    spelling_key,
+)
 
 _MATRIX = 20
 """Classes up to which a confusion matrix is shown as a table; of more, the most frequent confusions are."""
@@ -65,6 +71,9 @@ class Classification(Task):
     text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
     label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
     label_separator: str | None = flag(None, "multi-label: a row's labels are one text, separated by this, such as ';'")
+    fold_labels: bool = flag(
+        False, "make one class of those that differ by case, blanks or Unicode form alone: the most frequent spelling"
+    )
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share", follows="max_length")
     label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
@@ -81,6 +90,8 @@ class Classification(Task):
             raise UserError(f"--threshold is {self.threshold}; it must lie between 0 and 1")
         self.labels: list[str] = []
         self.multi_label = False
+        self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
+        self._folded: dict[str, str] = {}
         self._names: list[str] = []  # of a ClassLabel, in its order
         self._train: Dataset | None = None
         self._pad_token_id: int | None = None
@@ -124,6 +135,12 @@ class Classification(Task):
                 f"{self.label_column} holds scores such as {scores[0]}, and each would be a class; regression is not "
                 "supported: put the scores into classes, such as low and high"
             )
+        if self.fold_labels:
+            counts = count_labels(labels)
+            self.spellings = most_frequent_spellings(counts) | self.spellings
+            folded = {label: self.spellings[spelling_key(label)] for label in counts}
+            self._folded |= {label: name for label, name in sorted(folded.items()) if label != name}
+            labels = map_labels(labels, folded)
         self._names = names or self._names
         rows = (rows if len(kept) == len(rows) else rows.select(kept)).select_columns(texts)
         strings = Features({name: Value("string") for name in texts})
@@ -138,7 +155,7 @@ class Classification(Task):
                 f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; omit "
                 "--threshold, or give lists of labels (or --label_separator)"
             )
-        counts = Counter(label for labels in _lists(train["label"]) for label in labels)
+        counts = self.class_counts(train)
         whole = all(label.removeprefix("-").isdecimal() for label in counts)
         order = {name: i for i, name in enumerate(self._names)}
         self.labels = sorted(counts, key=lambda label: (order.get(label, 0), int(label) if whole else 0, label))
@@ -150,16 +167,31 @@ class Classification(Task):
         for name, part in rows.items():
             if isinstance(part.features["label"], List) != self.multi_label:
                 raise UserError(f"{self.label_column} holds lists in the training or the {name} rows, but not in both")
-            unseen = sorted({label for labels in _lists(part["label"]) for label in labels} - set(counts))
+            unseen = sorted(set(self.class_counts(part)) - set(counts))
             if unseen:
+                alike = {spelling_key(label) for label in unseen} <= {spelling_key(label) for label in counts}
                 raise UserError(
                     f"the {name} rows have {len(unseen)} class{'es' * (len(unseen) > 1)} that no training row "
-                    f"has{_quoted(unseen)}; add training rows of it or remove it"
+                    f"has{_quoted(unseen)}; "
+                    + (
+                        "--fold_labels takes other spellings for one class"
+                        if alike
+                        else "add training rows of it or remove it"
+                    )
                 )
         self._counts = np.array([counts[label] for label in self.labels])
         if self.multi_label:
             # All labels right is rarely reached early: it would not tell the first epochs apart.
             self.best = ("micro_f1", True)  # type: ignore[misc]
+
+    def class_counts(self, rows: Dataset) -> dict[str, int]:
+        return count_labels(rows["label"])
+
+    def remarks(self) -> list[str]:
+        """Classes that are probably the same or rare, and what was folded."""
+        folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._folded.items())
+        counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
+        return [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
 
     def advice(self, frozen: bool = False) -> str | None:
         fewest = int(self._counts.min())

@@ -1,11 +1,19 @@
 """The classes of rows, as their cells name them."""
 
 import math
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_hub import cells
 from tl_hub.errors import UserError
+
+_RARE = 3
+"""Training rows below which a class is named: one to learn from, one to check on, and one to spare."""
+_SHOWN = 10
+_INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])
+"""Soft hyphen, zero-width space, word joiner, byte-order mark: spreadsheets and web pages leave them behind."""
 
 
 def read_labels(
@@ -61,3 +69,64 @@ def _class_name(value: Any, names: list[str] | None, row: int, column: str) -> s
     if isinstance(value, int):
         return str(value)
     raise UserError(f"row {row}: {column} is {value!r}; a class is a text or a whole number")
+
+
+def spelling_key(label: str) -> str:
+    """What labels share that differ only by case, blanks, invisible characters or Unicode form (NFKC)."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    return "".join(folded.translate(_INVISIBLE).split())
+
+
+def most_frequent_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """The most frequent label of each `spelling_key`; of equally frequent ones the first in the alphabet."""
+    best: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        best.setdefault(spelling_key(label), label)
+    return best
+
+
+def map_labels(labels: list[Any], names: Mapping[str, str]) -> list[Any]:
+    """Rows' classes, or lists of classes, renamed; what `names` lacks stays."""
+    return [
+        list(dict.fromkeys(names.get(inner, inner) for inner in label))
+        if isinstance(label, list)
+        else names.get(label, label)
+        for label in labels
+    ]
+
+
+def count_labels(labels: Iterable[Any]) -> Counter[str]:
+    """Rows of each class; those without a label are left out, and a row of several classes counts for each."""
+    counts = Counter[str]()
+    for label in labels:
+        counts.update([label] if isinstance(label, str) else label or [])
+    return counts
+
+
+def doubts(counts: Mapping[str, int]) -> list[str]:
+    """Clauses on classes that are probably the same, and on those with too few training rows to be learned."""
+    found = []
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        groups.setdefault(spelling_key(label), []).append(label)
+    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    if alike:
+        found.append(f"probably the same class: {_some(alike, '; ')}; --fold_labels makes one of them")
+    rare = [f"{label!r} ({count})" for label, count in sorted(counts.items()) if count < _RARE]
+    if rare:
+        found.append(f"classes with fewer than {_RARE} training rows: {_some(rare, ', ')}")
+    return found
+
+
+def shown_counts(counts: Mapping[str, int]) -> str:
+    """Classes and their rows, the largest first; of many, the largest and the rarest, and the number of the others."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{label} {count:,}" for label, count in ordered]
+    if len(words) > _SHOWN:
+        half = _SHOWN // 2
+        words = [*words[:half], f"({len(words) - 2 * half:,} more classes)", *words[-half:]]
+    return ", ".join(words)
+
+
+def _some(items: list[str], mark: str) -> str:
+    return mark.join(items[:_SHOWN]) + (f"{mark}and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else "")

@@ -1,0 +1,173 @@
+"""Classes as people write them: spellings, rare ones, counts on the screen, against counts made by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from datasets import Dataset
+
+from tl_hub import data, evaluation, finish, overview, training
+from tl_hub.config import RunConfig
+from tl_hub.errors import Checked, UserError
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.labels import shown_counts, spelling_key
+
+MESSY = ["BUG"] * 5 + ["bug"] * 2 + ["Billing"] * 3 + ["billing\u200b"] + ["in voice"] * 3 + ["In  Voice", "n/a"]
+
+
+def write(path: Path, labels: list, texts: str = "text") -> Path:
+    rows = [{"text": f"{texts} {i}", "label": label} for i, label in enumerate(labels)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Bug", "bUG", True),
+        ("very good", " verygood ", True),
+        ("a\u00a0b", "a b", True),
+        ("Straße", "STRASSE", True),
+        ("\uff22ug", "bug", True),  # a full-width letter
+        ("caf\u00e9", "cafe\u0301", True),
+        ("버그", "\u1107\u1165\u1100\u1173", True),  # composed and decomposed
+        ("\ufeffbug", "bug", True),
+        ("bug", "bugs", False),
+        ("C", "C++", False),
+        ("cafe", "caf\u00e9", False),
+        ("1", "-1", False),
+    ],
+)
+def test_what_makes_two_labels_the_same(one, other, same):
+    assert (spelling_key(one) == spelling_key(other)) is same
+
+
+def test_spellings_and_rare_classes_are_named_and_remain_classes(tmp_path):
+    file = write(tmp_path / "rows.jsonl", MESSY)
+    task = Classification()
+    data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
+    assert len(task.labels) == 7
+    same, rare = task.remarks()
+    assert same == (
+        "probably the same class: 'BUG' and 'bug'; 'Billing' and 'billing\\u200b'; 'in voice' and 'In  Voice'; "
+        "--fold_labels makes one of them"
+    )
+    assert rare == (
+        "classes with fewer than 3 training rows: 'In  Voice' (1), 'billing\\u200b' (1), 'bug' (2), 'n/a' (1)"
+    )
+
+
+def test_labels_are_folded_to_the_most_frequent_spelling_of_the_training_rows(tmp_path):
+    train = write(tmp_path / "train.jsonl", MESSY)
+    test = write(tmp_path / "test.jsonl", ["bug", "bug", "Bug", "BILLING", "invoice", "N/A"])
+    task = Classification(fold_labels=True)
+    loaded = data.load(RunConfig(train_file=str(train), validation_file=str(test), test_file=str(test)), task)
+    assert task.labels == ["BUG", "Billing", "in voice", "n/a"]
+    assert loaded.splits["test"].rows["label"][:] == ["BUG", "BUG", "BUG", "Billing", "in voice", "n/a"]
+    assert dict(task.class_counts(loaded.splits["train"].rows)) == {"BUG": 7, "Billing": 4, "in voice": 4, "n/a": 1}
+    said, rare = task.remarks()
+    assert said.startswith("--fold_labels reads 'In  Voice' as 'in voice', 'billing\\u200b' as 'Billing', 'bug' as")
+    assert rare == "classes with fewer than 3 training rows: 'n/a' (1)"
+
+
+def test_lists_of_labels_are_folded_and_hold_each_class_once():
+    task = Classification(fold_labels=True)
+    rows = Dataset.from_list(
+        [{"text": "a", "label": ["Red", "red"]}, {"text": "b", "label": ["red", "Blue"]}, {"text": "c", "label": []}]
+    )
+    assert task.check(rows)["label"][:] == [["red"], ["red", "Blue"], []]
+
+
+def test_a_test_file_of_another_spelling_says_what_helps(tmp_path):
+    train, test = write(tmp_path / "a.jsonl", ["x", "y"] * 9), write(tmp_path / "b.jsonl", ["X", "y"])
+    run = RunConfig(train_file=str(train), test_file=str(test))
+    with pytest.raises(UserError, match=r"no training row has \('X'\); --fold_labels takes other spellings"):
+        data.load(run, Classification())
+    write(test, ["X", "z"])
+    with pytest.raises(UserError, match="add training rows of it or remove it"):
+        data.load(run, Classification())
+
+
+def test_of_many_classes_the_largest_and_the_rarest_are_shown():
+    counts = {f"c{i:02}": i for i in range(1, 31)}
+    assert shown_counts(counts) == (
+        "c30 30, c29 29, c28 28, c27 27, c26 26, (20 more classes), c05 5, c04 4, c03 3, c02 2, c01 1"
+    )
+    assert shown_counts({"a": 1, "b": 1200}) == "b 1,200, a 1"
+
+
+@pytest.fixture
+def loaded(tmp_path, checkpoint_folders):
+    """A run of 12 training rows, 2 blank ones, and 4 test rows of which one is a training row and one is long."""
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(12)]
+    files = {
+        "train": [*rows, {"text": " ", "label": "a"}, {"text": "", "label": "b"}],
+        "validation": [{"text": f"other {i}", "label": "ab"[i % 2]} for i in range(6)],
+        "test": [rows[3], *({"text": "long " * n, "label": "a"} for n in (1, 2, 200))],
+    }
+    for name, part in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), check=True,
+        **{f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in files},
+    )  # fmt: skip
+    task = Classification(max_length=64, doc_stride=16)
+    rows = data.load(run, task)
+    model, tokenizer, _ = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    return run, task, rows, model, tokenizer
+
+
+def test_a_check_shows_classes_blank_rows_windows_and_rows_in_two_splits(loaded, capsys):
+    run, task, rows, model, tokenizer = loaded
+    with pytest.raises(Checked) as checked:
+        training.train(model, rows, task, tokenizer, run, training.start(run, FineTune()))
+    facts = json.loads(json.dumps(checked.value.facts))
+    assert facts["rows"] == {"train": 12, "validation": 6, "test": 4}
+    assert facts["classes"] == {"train": {"a": 6, "b": 6}, "validation": {"a": 3, "b": 3}, "test": {"a": 3, "b": 1}}
+    assert facts["also_in_training"] == {"validation": 0, "test": 1}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "classes of the train split: a 6, b 6",
+        "classes of the validation split: a 3, b 3",
+        "classes of the test split: a 3, b 1",
+    ]
+    assert "note: 2 of 14 rows of the train split are blank: left out" in lines
+    assert "note: In the test split, overlapping windows were needed to read 1 row whole" in lines
+    assert "note: 1 of the 4 test rows are training rows too" in lines
+
+
+@pytest.mark.parametrize("kind", ["same", "link", "copy"])
+def test_a_test_file_that_is_the_training_file_is_a_warning(tmp_path, capsys, kind):
+    train = write(tmp_path / "train.jsonl", ["a", "b"] * 20)
+    test = train if kind == "same" else tmp_path / "test.jsonl"
+    if kind == "link":
+        test.symlink_to(train)
+    elif kind == "copy":
+        test.write_bytes(train.read_bytes())
+    task = Classification()
+    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)  # 4 of 40 rows are held out
+    overview.show(rows, task, Accelerator())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: 36 of the 40 test rows are training rows too") and "--test_file" in line
+
+
+def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_path, checkpoint_folders, load_back_here):
+    """In the rows to measure on, another spelling than the model's is the most frequent one."""
+    train = write(tmp_path / "train.jsonl", ["Yes", "no", "Yes", "NO", "no", "yes"] * 2)
+    test = write(tmp_path / "test.jsonl", ["yes", "NO", "yes", "NO", "Yes", "no"], "other")
+    task = Classification(fold_labels=True, max_length=64, doc_stride=16)
+    files = {"train_file": str(train), "validation_file": str(train), "test_file": str(test)}
+    run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), max_steps=1, **files)
+    accelerator = training.start(run, FineTune())
+    rows = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    data.encode(rows, task, tokenizer, model)
+    history = training.train(model, rows, task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits["test"], task, tokenizer, run, accelerator)
+    finish.finish(run, task, FineTune(), base, rows, history, score, model, tokenizer, accelerator)
+    assert model.config.id2label == {0: "Yes", 1: "no"}
+    report = evaluation.remeasure(tmp_path / "run", test_file=str(test))
+    assert report["same_rows"] and all(metric["holds"] for metric in report["metrics"])
