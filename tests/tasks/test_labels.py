@@ -171,3 +171,59 @@ def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_pat
     assert model.config.id2label == {0: "Yes", 1: "no"}
     report = evaluation.remeasure(tmp_path / "run", test_file=str(test))
     assert report["same_rows"] and all(metric["holds"] for metric in report["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "named", "recorded"),
+    [
+        ("no,yes", [1, 0, 1], ["yes", "no", "yes"], "0=no,1=yes"),
+        ("no,yes", ["01", "1", "0"], ["yes", "yes", "no"], "0=no,1=yes"),
+        (" no , yes ", ["10", "9", "10"], ["yes", "no", "yes"], "9=no,10=yes"),
+        ("low,mid,high", [-1, 1, 0], ["low", "high", "mid"], "-1=low,0=mid,1=high"),
+        ("1=yes,0=no", [1, 0], ["yes", "no"], "0=no,1=yes"),
+        ("2=no,5=yes,7=never", [5, 2], ["yes", "no"], "2=no,5=yes,7=never"),
+        ("red,green", [[0, 1], [], [1]], [["red", "green"], [], ["green"]], "0=red,1=green"),
+    ],
+)
+def test_numbers_are_named_in_their_order(given, labels, named, recorded):
+    task = Classification(label_names=given)
+    rows = task.check(Dataset.from_list([{"text": "a", "label": label} for label in labels]))
+    assert rows["label"][:] == named and task.label_names == recorded
+
+
+def test_names_are_the_published_ones_and_a_split_may_lack_a_number(tmp_path):
+    """By rank, the test rows' only number would be the first name."""
+    train, test = write(tmp_path / "train.jsonl", [2, 1] * 9), write(tmp_path / "test.jsonl", [2, 2])
+    task = Classification(label_names="zebra,ant")
+    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
+    assert task.config_for("bert")["id2label"] == {0: "zebra", 1: "ant"}
+    assert rows.splits["test"].rows["label"][:] == ["ant", "ant"]
+    again = Classification(label_names=task.label_names)  # as it is recorded
+    other = again.check(Dataset.from_list([{"text": "a", "label": "2"}, {"text": "b", "label": "zebra"}]))
+    assert other["label"][:] == ["ant", "zebra"]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "says"),
+    [
+        ("no,yes", [0, 1, 2], r"2 names \(no, yes\), and label holds 3 numbers \(0, 1, 2\); give one name for each"),
+        ("a,b,c", [0, 1], r"3 names \(a, b, c\), and label holds 2 numbers"),
+        ("no,yes", ["good", "bad"], "for whole numbers, and label holds 'good'; omit it"),
+        ("0=no,1=yes", [0, 3], "holds 3, for which --label_names has no name"),
+        ("no,,yes", [0, 1], "give each class one name"),
+        ("no,no", [0, 1], "give each class one name"),
+        ("0=no,yes", [0, 1], "give each class one name"),
+        ("0=no,0=yes", [0, 1], "give each class one name"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(given, labels, says):
+    with pytest.raises(UserError, match=says):
+        Classification(label_names=given).check(Dataset.from_list([{"text": "a", "label": label} for label in labels]))
+
+
+def test_classes_without_names_are_announced(tmp_path):
+    file = write(tmp_path / "rows.jsonl", [0, 1] * 4)
+    for names, said in ((None, 1), ("no,yes", 0)):
+        task = Classification(label_names=names)
+        data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
+        assert sum("--label_names" in remark for remark in task.remarks()) == said

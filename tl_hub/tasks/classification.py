@@ -31,6 +31,8 @@ from tl_hub.tasks.labels import (
     doubts,
     map_labels,
     most_frequent_spellings,
+    names_of_numbers,
+    parse_names,
     read_labels,
     spelling_key,
 )
@@ -71,6 +73,9 @@ class Classification(Task):
     text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
     label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
     label_separator: str | None = flag(None, "multi-label: a row's labels are one text, separated by this, such as ';'")
+    label_names: str | None = flag(
+        None, "names of classes that are numbers: no,yes in the order of the numbers, or 0=no,1=yes"
+    )
     fold_labels: bool = flag(
         False, "make one class of those that differ by case, blanks or Unicode form alone: the most frequent spelling"
     )
@@ -90,6 +95,8 @@ class Classification(Task):
             raise UserError(f"--threshold is {self.threshold}; it must lie between 0 and 1")
         self.labels: list[str] = []
         self.multi_label = False
+        if self.label_names:
+            parse_names(self.label_names)
         self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
         self._folded: dict[str, str] = {}
         self._names: list[str] = []  # of a ClassLabel, in its order
@@ -135,6 +142,13 @@ class Classification(Task):
                 f"{self.label_column} holds scores such as {scores[0]}, and each would be a class; regression is not "
                 "supported: put the scores into classes, such as low and high"
             )
+        if self.label_names:
+            counts = count_labels(labels)
+            table = names_of_numbers(self.label_names, counts, self.label_column)
+            names = list(table.values())
+            labels = map_labels(labels, {label: table[int(label)] for label in counts if label not in names})
+            # As it is recorded: other rows need not have all of the numbers.
+            self.label_names = ",".join(f"{number}={name}" for number, name in table.items())
         if self.fold_labels:
             counts = count_labels(labels)
             self.spellings = most_frequent_spellings(counts) | self.spellings
@@ -188,10 +202,13 @@ class Classification(Task):
         return count_labels(rows["label"])
 
     def remarks(self) -> list[str]:
-        """Classes that are probably the same or rare, and what was folded."""
+        """Classes that are probably the same, rare or without a name, and what was folded."""
         folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._folded.items())
         counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
-        return [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
+        found = [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
+        if all(label.removeprefix("-").isdecimal() for label in self.labels):
+            found.append("the classes are numbers, which users get for an answer; --label_names no,yes names them")
+        return found
 
     def advice(self, frozen: bool = False) -> str | None:
         fewest = int(self._counts.min())

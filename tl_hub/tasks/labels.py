@@ -1,6 +1,7 @@
 """The classes of rows, as their cells name them."""
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,3 +131,47 @@ def shown_counts(counts: Mapping[str, int]) -> str:
 
 def _some(items: list[str], mark: str) -> str:
     return mark.join(items[:_SHOWN]) + (f"{mark}and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else "")
+
+
+def parse_names(text: str) -> tuple[list[str], list[int] | None]:
+    """Names of classes from `no,yes`, or from `0=no,1=yes`, and the numbers that these say.
+
+    Raises:
+        UserError: a name is missing, or a name or number is there twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    pairs = [re.fullmatch(r"(-?\d+)\s*=\s*(.+)", part) for part in parts]
+    numbers = [int(pair[1]) for pair in pairs if pair]
+    names = [pair[2] if pair else part for pair, part in zip(pairs, parts, strict=True)]
+    whole = len(numbers) in (0, len(parts)) and len(set(numbers)) == len(numbers)
+    if not whole or not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--label_names {text}: give each class one name, such as no,yes or 0=no,1=yes")
+    return names, numbers or None
+
+
+def names_of_numbers(text: str, labels: Iterable[str], column: str) -> dict[int, str]:
+    """Names by number, in the order of the numbers, for labels that are whole numbers or, already, names.
+
+    Args:
+        text: as `parse_names` takes it; without numbers, the names are in the order of the sorted numbers in `labels`.
+
+    Raises:
+        UserError: a label is neither a number nor a name, has no name, or there are more or fewer names than numbers.
+    """
+    names, numbers = parse_names(text)
+    others = [label for label in labels if label not in names]
+    wrong = next((label for label in others if not label.removeprefix("-").isdecimal()), None)
+    if wrong is not None:
+        raise UserError(f"--label_names is for whole numbers, and {column} holds {wrong!r}; omit it")
+    found = sorted({int(label) for label in others})
+    shown = ", ".join(map(str, found))
+    if numbers is None and len(found) != len(names):
+        raise UserError(
+            f"--label_names has {len(names)} names ({', '.join(names)}), and {column} holds {len(found)} numbers "
+            f"({shown}); give one name for each, in this order"
+        )
+    table = dict(sorted(zip(numbers or found, names, strict=True)))
+    unnamed = [number for number in found if number not in table]
+    if unnamed:
+        raise UserError(f"{column} holds {unnamed[0]}, for which --label_names has no name ({text})")
+    return table
