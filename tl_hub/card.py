@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
 
@@ -429,7 +430,14 @@ def call_snippet(record: RunRecord) -> str | None:
     prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
     texts = [_wrapped(prefix + text) for text in shown.values()]
     longest = record.settings.get("max_length") or record.settings.get("max_source_length")
-    return _template("call.txt").render(record=record, texts=texts, longest=longest, fills=_fills(record))
+    family = ARCHITECTURES.get(_model_type(record) or "")
+    return _template("call.txt").render(
+        record=record,
+        texts=texts,
+        longest=longest,
+        fills=_fills(record),
+        null=0 if family and "first" in family.poolings else -1,
+    )
 
 
 def _fills(record: RunRecord) -> str | None:

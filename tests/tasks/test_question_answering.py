@@ -16,9 +16,10 @@ from datasets import Dataset
 from hypothesis import strategies as st
 
 import tl_hub
-from tl_hub import data, finish, training
+from tl_hub import card, data, finish, training
 from tl_hub.errors import UserError
-from tl_hub.record import RunRecord
+from tl_hub.inference import QuestionAnsweringPipeline
+from tl_hub.record import BaseModel, DataFacts, RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, best_spans, best_threshold
 
 
@@ -196,6 +197,45 @@ def test_no_answer_stands_at_the_models_own_token_and_not_at_one_in_a_text(famil
     task.adapt(tokenizer, model)
     (feature,) = task.encode(questions([("What?", f"The token {mark} is special.", "")]), tokenizer, model)
     assert feature["null_position"] == (0 if family == "bert" else len(feature["input_ids"]) - 1)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+@torch.no_grad()
+def test_the_stock_calls_on_the_card_answer_as_the_pipeline_does(family, checkpoints):
+    """Also where a token of the question has the highest logits, and where the model is to say that there is none."""
+    model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
+    task = QuestionAnswering(max_length=128, doc_stride=32, max_answer_length=4)
+    task.adapt(tokenizer, model)
+    context = "The river ends in the Black Sea, near 도나우 강 삼각주. A baker, Éva, sells bread there in winter."
+    question = "Where does Éva, the baker, sell what she bakes?"
+    margins, of_question, answers = [], 0, set()
+    for threshold in (None, 0.0):
+        for seed in range(8):
+            torch.nn.init.normal_(model.qa_outputs.weight, generator=torch.Generator().manual_seed(seed))
+            decision = {} if threshold is None else {"null_threshold": sum(sorted(margins[:8])[3:5]) / 2}
+            record = RunRecord(
+                name="x",
+                kind="full",
+                pipeline_tag=task.name,
+                auto_class=task.auto_class,
+                method={"name": "fine-tuning"},
+                data=DataFacts(id="texts", source="local"),
+                metrics=[],
+                base=BaseModel(id="x", source="local", model_type=family),
+                settings={"max_length": 128, "max_answer_length": 4},
+                decision=decision,
+                examples=[{"question": question, "context": context}],
+            )
+            namespace = {"model": model, "tokenizer": tokenizer}
+            exec(card.call_snippet(record), namespace)
+            ours = QuestionAnsweringPipeline(model, tokenizer, task, decision)(question, context)
+            assert namespace["result"] == ours["answer"]
+            answers.add(namespace["result"])
+            outputs, parts = namespace["outputs"], namespace["inputs"].sequence_ids()
+            of_question += parts[int(outputs.start_logits.argmax())] != 1
+            scores, null = namespace["scores"], 0 if family == "bert" else -1
+            margins.append(float(scores[null, null] - scores[namespace["start"], namespace["end"]]))
+    assert of_question and "" in answers and len(answers) > 2
 
 
 def test_long_contexts_and_cut_questions_are_counted(checkpoints):
