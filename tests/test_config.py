@@ -90,7 +90,7 @@ def test_settings_that_exclude_or_need_each_other(settings, named):
 
 def test_no_path_or_name_of_ones_own_is_recorded():
     """The record is published. What may be any text is of the Hub or of the result; other recorded settings are not."""
-    free = {"revision", "dataset_config", "dataset_revision", "license", "language", "encoding"}
+    free = {"revision", "dataset_config", "dataset_revision", "license", "language", "encoding", "delimiter"}
     hints = get_type_hints(RunConfig)
     recorded = {field.name for field in dataclasses.fields(RunConfig) if field.metadata["recorded"]}
     assert {name for name in recorded if str in (hints[name], *get_args(hints[name]))} == free

@@ -543,7 +543,7 @@ def test_the_header_tells_what_separates_cells(tmp_path, name, content):
     assert loaded.splits["train"].rows["text"][:] == ["one; two, three", "two\nlines, 2"]
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "cp949", "euc-kr"])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp949", "euc-kr"])
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json", "rows.csv.gz"])
 def test_another_encoding_is_refused_with_its_line_and_read_with_the_flag(tmp_path, encoding, name):
     word = "흑해" if encoding in ("cp949", "euc-kr") else "schön"
@@ -554,7 +554,7 @@ def test_another_encoding_is_refused_with_its_line_and_read_with_the_flag(tmp_pa
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path = tmp_path / name
     path.write_bytes((gzip.compress if name.endswith(".gz") else bytes)(text.encode(encoding)))
-    line = 1 if encoding == "utf-16" else 3 if ".csv" in name else 2
+    line = 3 if ".csv" in name else 2
     assert f"line {line} is not UTF-8" in refused(path) and "--encoding" in refused(path)
     run = RunConfig(train_file=str(path), validation_file=str(path), encoding=encoding)
     assert data.load(run, Classification()).splits["train"].rows["text"][:] == ["plain", word]
@@ -566,3 +566,45 @@ def test_an_unknown_encoding_or_the_wrong_one_is_one_line(tmp_path):
             RunConfig(encoding=encoding)
     assert "line 2 is not ascii" in refused(tmp_path / "rows.csv", "text,label\nschön,a\n", encoding="ascii")
     assert "is not utf-16" in refused(tmp_path / "rows.csv", "text,label\n1,a\n", encoding="utf-16")
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv.gz", "rows.jsonl", "rows.json"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, mark, name):
+    encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}[mark]
+    rows = [{"text": "schön", "label": "a"}, {"text": "흑해", "label": "b"}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if not name.startswith("rows.json"):
+        text = "".join(
+            cells.replace(" ", "\t" if "tsv" in name else ",") for cells in ("text label\n", "schön a\n", "흑해 b\n")
+        )
+    content = mark + text.encode(encoding)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    loaded = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
+    assert loaded.splits["train"].rows["text"][:] == ["schön", "흑해"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "mark"),
+    [
+        ("rows.csv", "|", "|"),
+        ("rows.csv", "tab", "\t"),
+        ("rows.csv", "\\t", "\t"),
+        ("rows.tsv", ";", ";"),
+        ("rows.csv", ";", ";"),
+    ],
+)
+def test_a_delimiter_that_is_given_wins(tmp_path, name, given, mark):
+    """The first column's name has a comma, which would be taken for the delimiter."""
+    path = tmp_path / name
+    path.write_text(f"id, old{mark}text{mark}label\n1{mark}one, two{mark}a\n2{mark}three{mark}b\n")
+    run = RunConfig(train_file=str(path), validation_file=str(path), delimiter=given)
+    assert run.delimiter == mark.replace("\t", "tab")
+    assert data.load(run, Classification()).splits["train"].rows["text"][:] == ["one, two", "three"]
+
+
+@pytest.mark.parametrize("given", ["||", '"', "\n", "comma"])
+def test_what_cannot_separate_cells_is_refused(given):
+    with pytest.raises(UserError, match="--delimiter .* is not one character"):
+        RunConfig(delimiter=given)

@@ -78,6 +78,12 @@ class RunConfig:
     encoding: str | None = flag(
         None, "encoding of your files, such as cp1252, utf-16 or cp949", shown="utf-8", measured_with=True
     )
+    delimiter: str | None = flag(
+        None,
+        "what separates the cells of .csv and .tsv files: one character, such as ';' or '|', or tab",
+        shown="a tab in .tsv; in .csv what the first line has of , ; and tab",
+        measured_with=True,
+    )
     train_rows: int | None = flag(
         None,
         "use only the first N training rows; where validation rows are held out, a tenth as many more for them",
@@ -178,6 +184,10 @@ class RunConfig:
                     f"--language {self.language}: {code!r} is not an ISO 639 code such as en, de or kor, or one with a "
                     "region such as pt-BR"
                 )
+        if self.delimiter in ("\t", "\\t"):
+            self.delimiter = "tab"  # a card shows it
+        if self.delimiter not in (None, "tab") and (len(self.delimiter) > 1 or self.delimiter in '"\r\n'):
+            raise UserError(f"--delimiter {self.delimiter!r} is not one character that separates cells, or tab")
         try:
             "".encode(self.encoding or "utf-8")
         except LookupError as error:

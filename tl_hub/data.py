@@ -1,5 +1,6 @@
 """Rows: where they come from, whether they are what the task needs, and in which order they are trained on."""
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -200,7 +201,7 @@ def _read(run: RunConfig, name: str) -> Data:
         if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
             raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
     if files:
-        parts = {split: Split(_read_file(path, run.encoding)) for split, path in files.items()}
+        parts = {split: Split(_read_file(path, run.encoding, run.delimiter)) for split, path in files.items()}
         return Data(parts, ", ".join(Path(path).name for path in files.values()), "local")
     if name.startswith("sample:"):
         rows = samples.load(name.removeprefix("sample:"))
@@ -216,7 +217,11 @@ def _read(run: RunConfig, name: str) -> Data:
                 found[split] = path
         if not found:
             raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(_READERS)})")
-        parts = {split: Split(_read_file(str(found[split]), run.encoding)) for split in SPLITS if split in found}
+        parts = {
+            split: Split(_read_file(str(found[split]), run.encoding, run.delimiter))
+            for split in SPLITS
+            if split in found
+        }
         return Data(parts, Path(name).resolve().name, "local")
     facts = hub.dataset_facts(name, run.dataset_revision)
     try:
@@ -227,7 +232,7 @@ def _read(run: RunConfig, name: str) -> Data:
     return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
 
 
-def _read_file(path: str, encoding: str | None = None) -> Dataset:
+def _read_file(path: str, encoding: str | None = None, delimiter: str | None = None) -> Dataset:
     file = Path(path)
     if _suffix(file) not in _READERS:
         kind = file.suffix or "none"
@@ -235,7 +240,7 @@ def _read_file(path: str, encoding: str | None = None) -> Dataset:
     if not file.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        rows = _READERS[_suffix(file)](file, encoding or "utf-8-sig")  # -sig: Excel starts with a byte order mark
+        rows = _READERS[_suffix(file)](file, encoding or _marked(file), delimiter)
     except UnicodeDecodeError as error:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         raise UserError(f"{path} cannot be read: {_undecoded(content, encoding)}") from error
@@ -261,6 +266,13 @@ def _undecoded(content: bytes, encoding: str | None) -> str:
     return f"{place}; give the file's encoding with --encoding, such as cp1252, utf-16 or cp949"
 
 
+def _marked(file: Path) -> str:
+    """The encoding that a file's byte-order mark tells, which Excel and Notepad write; UTF-8 without one."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as binary:
+        start = binary.read(2)
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def _opened(file: Path, encoding: str, newline: str) -> Any:
     opener = gzip.open if file.suffix == ".gz" else open
     return opener(file, "rt", encoding=encoding, newline=newline)
@@ -273,7 +285,7 @@ def _text(file: Path, encoding: str) -> str:
 
 # The libraries' own readers do not say in which line a file is broken, and guess: a text that looks like a date or a
 # number becomes one, "NA" becomes nothing.
-def _read_json(file: Path, encoding: str) -> Dataset:
+def _read_json(file: Path, encoding: str, delimiter: str | None) -> Dataset:
     """One object a line or, in a .json file, a list of them."""
     if _suffix(file) == ".json":
         start = (text := _text(file, encoding)).lstrip()[:1]
@@ -336,13 +348,15 @@ def _parsed(text: str, line: int) -> Any:
         raise ValueError(f"{place}; one object a line is read") from error
 
 
-def _read_csv(file: Path, encoding: str) -> Dataset:
-    """Every cell is text; the first line has the names of the columns, and tells what separates them."""
+def _read_csv(file: Path, encoding: str, delimiter: str | None) -> Dataset:
+    """Every cell is text; the first line has the names of the columns, and tells what separates them unless given."""
     csv.field_size_limit(2**31 - 1)
     text = _text(file, encoding)
     header = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
-    table = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    if delimiter is None:
+        delimiter = next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
+    separator = "\t" if delimiter == "tab" else delimiter
+    table = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows = []
     try:
         names = next(table, [])
@@ -358,7 +372,7 @@ def _read_csv(file: Path, encoding: str) -> Dataset:
     return Dataset.from_dict({name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 
-def _read_parquet(file: Path, encoding: str) -> Dataset:
+def _read_parquet(file: Path, encoding: str, delimiter: str | None) -> Dataset:
     return Dataset(InMemoryTable(pyarrow.parquet.ParquetFile(file).read()))
 
 
