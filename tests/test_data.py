@@ -541,6 +541,11 @@ def test_the_header_tells_what_separates_cells(tmp_path, name, content):
     path.write_bytes(content)
     loaded = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
     assert loaded.splits["train"].rows["text"][:] == ["one; two, three", "two\nlines, 2"]
+    said = {
+        b";": ["The cells of rows.csv are separated by semicolons."],
+        b"\t": ["The cells of rows.csv are separated by tabs."],
+    }
+    assert loaded.notes == (said.get(content[4:5], []) if name == "rows.csv" else [])
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp949", "euc-kr"])

@@ -8,7 +8,7 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -202,7 +202,8 @@ def _read(run: RunConfig, name: str) -> Data:
             raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
     if files:
         parts = {split: Split(_read_file(path, run.encoding, run.delimiter)) for split, path in files.items()}
-        return Data(parts, ", ".join(Path(path).name for path in files.values()), "local")
+        notes = _separators(map(Path, files.values()), run)
+        return Data(parts, ", ".join(Path(path).name for path in files.values()), "local", notes=notes)
     if name.startswith("sample:"):
         rows = samples.load(name.removeprefix("sample:"))
         parts = {split: Split(Dataset.from_list(part)) for split, part in rows.items()}
@@ -222,7 +223,7 @@ def _read(run: RunConfig, name: str) -> Data:
             for split in SPLITS
             if split in found
         }
-        return Data(parts, Path(name).resolve().name, "local")
+        return Data(parts, Path(name).resolve().name, "local", notes=_separators(found.values(), run))
     facts = hub.dataset_facts(name, run.dataset_revision)
     try:
         loaded = datasets.load_dataset(name, run.dataset_config, revision=facts.revision)
@@ -348,14 +349,27 @@ def _parsed(text: str, line: int) -> Any:
         raise ValueError(f"{place}; one object a line is read") from error
 
 
+def _delimiter(file: Path, header: str) -> str:
+    return next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
+
+
+def _separators(files: Iterable[Path], run: RunConfig) -> list[str]:
+    """What separates the cells of .csv files, where their first line told it and it is no comma."""
+    notes: list[str] = []
+    for file in files if run.delimiter is None else ():
+        if _suffix(file) == ".csv":
+            with _opened(file, run.encoding or _marked(file), newline="") as text:
+                header = next((line for line in text if line.strip("\r\n")), "")
+            name = {";": "semicolons", "\t": "tabs"}.get(_delimiter(file, header))
+            notes += [f"The cells of {file.name} are separated by {name}."] * bool(name)
+    return list(dict.fromkeys(notes))
+
+
 def _read_csv(file: Path, encoding: str, delimiter: str | None) -> Dataset:
     """Every cell is text; the first line has the names of the columns, and tells what separates them unless given."""
     csv.field_size_limit(2**31 - 1)
     text = _text(file, encoding)
-    header = text.lstrip("\r\n").partition("\n")[0]
-    if delimiter is None:
-        delimiter = next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
-    separator = "\t" if delimiter == "tab" else delimiter
+    separator = "\t" if delimiter == "tab" else delimiter or _delimiter(file, text.lstrip("\r\n").partition("\n")[0])
     table = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows = []
     try:
