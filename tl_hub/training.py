@@ -40,6 +40,7 @@ from tl_hub.errors import Checked, RunStopped, UserError, first_line
 from tl_hub.licenses import license_of
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
+from tl_hub.tokenizer import load_tokenizer
 
 SOURCES = ("hub", "embedded", "local")
 """Where a base may be looked for."""
@@ -227,7 +228,7 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
             f"use {', '.join(task.model_types)}"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=base.revision, trust_remote_code=False)
+        tokenizer = load_tokenizer(path, base.revision, config)
         model, report = getattr(transformers, task.class_for(config.model_type)).from_pretrained(
             path,
             revision=base.revision,

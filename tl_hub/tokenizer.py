@@ -1,0 +1,75 @@
+"""The tokenizer of a checkpoint, also where its family's class would read other tokens than the checkpoint has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import cached_file
+
+_OWN = {
+    "bos_token": ("<s>", "</s>"),
+    "eos_token": ("</s>",),
+    "pad_token": ("<pad>", "[PAD]"),
+    "unk_token": ("<unk>", "[UNK]"),
+    "mask_token": ("<mask>", "[MASK]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+}
+"""How vocabularies call a special token that their configuration does not name, the likeliest first."""
+
+
+def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
+    """The tokenizer of a model.
+
+    transformers 5 takes the vocabulary out of `tokenizer.json` and builds all else anew, as the family's first model
+    had it. A GPT-2 whose words start with U+2581, a T5 that reads bytes, as Korean ones are, would lose the text, and
+    the family's names of special tokens become new tokens, without an embedding. Such a file is taken as it is.
+
+    Raises:
+        OSError, ValueError, TypeError: the files are not there, or are broken.
+    """
+    given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    file = cached_file(path, "tokenizer.json", revision=revision, **quiet)
+    written = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **given)
+    except (TypeError, ValueError, AttributeError):  # the vocabulary is of another kind than the class's
+        if "model" not in written:
+            raise
+    else:
+        # A configuration that says whether letters become small is meant to overrule the file.
+        says_case = "do_lower_case" in get_tokenizer_config(path, revision=revision)
+        if not written or not tokenizer.is_fast or not _rebuilt(tokenizer, written, config, says_case):
+            return tokenizer
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(path, **given)
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for name, usual in _OWN.items():
+        number = getattr(config, f"{name}_id", None)
+        named = [] if number is None else [tokenizer.convert_ids_to_tokens(number)]
+        found = [token for token in (*named, *usual) if token in special]
+        if getattr(tokenizer, name) is None and found:
+            setattr(tokenizer, name, found[0])
+    return tokenizer
+
+
+def _rebuilt(tokenizer: Any, written: dict[str, Any], config: Any, says_case: bool) -> bool:
+    """Whether a class made of `tokenizer.json` what it does not say: other parts of words, or tokens of its own."""
+    made = json.loads(tokenizer.backend_tokenizer.to_str())
+    lower = {bool((content["normalizer"] or {}).get("lowercase")) for content in (written, made)}
+    vocabulary = written["model"]["vocab"]
+    known = {*(vocabulary if isinstance(vocabulary, dict) else ()), *(t["content"] for t in written["added_tokens"])}
+    numbers = tokenizer.get_vocab()
+    beyond = [token for token in numbers if numbers[token] >= config.vocab_size and token not in known]
+    if _facts(made) != _facts(written) or (len(lower) > 1 and not says_case):
+        return True
+    return bool(beyond) and config.model_type == "gpt2"
+
+
+def _facts(content: dict[str, Any]) -> list[Any]:
+    """What a family's class takes for granted of a `tokenizer.json`."""
+    model = content["model"]
+    of_bytes = ["ByteLevel" in json.dumps(content["pre_tokenizer"]), bool(model.get("byte_fallback"))]
+    return [model["type"], model.get("unk_id"), *of_bytes, content["normalizer"] is None]
