@@ -377,6 +377,9 @@ def answers_of(predictions: dict[str, np.ndarray], features: Dataset, contexts: 
     found = []
     for context, indices, best, places in zip(contexts, windows_of, chosen, offsets, strict=True):
         start, end = places[predictions["start"][best]][0], places[predictions["end"][best]][1]
+        # Some tokenizers count the blank before a word among its characters, or have a token for it.
+        end -= len(context[start:end]) - len(context[start:end].rstrip())
+        start += len(context[start:end]) - len(context[start:end].lstrip())
         total = np.logaddexp.reduce(predictions["log_total"][indices].astype(float))
         null = float(predictions["null"][indices].min())
         found.append(
