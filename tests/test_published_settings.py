@@ -84,6 +84,9 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
     finetune, adapter = (next(p for p in TRAINED if p.stem == f"sentiment_{m}") for m in ("finetune", "adapter"))
     assert [settings(finetune, "bert", size)[0].learning_rate for size in (22, 110, 340)] == [1e-4, 3e-5, 2e-5]
     assert [settings(adapter, "bert", size)[0].learning_rate for size in (22, 340)] == [5e-4, 3e-4]
+    for recipe, rates in (("qa_finetune", [2e-4, 3e-5]), ("qa_adapter", [1.5e-3, 5e-4])):
+        path = next(p for p in TRAINED if p.stem == recipe)
+        assert [settings(path, "bert", size)[0].learning_rate for size in (22, 110)] == rates
     for method in ("dora", "ia3", "prompt", "prefix", "bottleneck"):
         run, _, chosen, _ = settings(adapter, "bert", 110, "--method", method)
         assert run.epochs == 3 and run.learning_rate in (5e-4, 3e-4, 1e-3)
@@ -92,9 +95,16 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
     assert (chosen.rank, chosen.alpha) == (4, 32)
 
 
-def test_help_shows_both_values(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["sentiment_finetune.py", "--help"])
+@pytest.mark.parametrize(
+    ("recipe", "values"),
+    [
+        ("sentiment_finetune", "0.0005; models from 10M parameters: 2e-05 to 0.0003, by family and size"),
+        ("qa_adapter", "0.002; models from 10M parameters: 0.0002 to 0.0015, by family and size"),
+        ("continued_pretraining_finetune", "0.0005; models from 10M parameters: 0.0001"),
+    ],
+)
+def test_help_shows_both_values(recipe, values, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{recipe}.py", "--help"])
     with pytest.raises(SystemExit):
-        runpy.run_path(str(next(p for p in TRAINED if p.stem == "sentiment_finetune")), run_name="__main__")
-    text = " ".join(capsys.readouterr().out.split())
-    assert "[0.0005; models from 10M parameters: 2e-05 to 0.0003, by family and size]" in text
+        runpy.run_path(str(next(p for p in TRAINED if p.stem == recipe)), run_name="__main__")
+    assert f"peak learning rate of AdamW [{values}]" in " ".join(capsys.readouterr().out.split())
