@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from tl_hub.metrics import SquadMetric, bootstrap_interval, squad_scores, translation_scores
+from tl_hub.metrics import (
+    SquadMetric,
+    best_threshold,
+    bootstrap_interval,
+    expected_calibration_error,
+    f1_interval,
+    squad_scores,
+    translation_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +26,7 @@ from tl_hub.metrics import SquadMetric, bootstrap_interval, squad_scores, transl
         ("", [], 100, 100),  # unanswerable and silent
         ("Paris", [], 0, 0),  # unanswerable, answered
         ("", ["Paris"], 0, 0),  # answerable, silent
+        ("a", ["the", "Paris"], 0, 0),  # a reference of articles alone is none, as in the official scorer
         ("theatre", ["atre"], 0, 0),  # an article is a word, not letters
         ("naïve café", ["Naïve Café."], 100, 100),
     ],
@@ -58,3 +68,44 @@ def test_rows_of_one_group_count_as_one():
 def test_translations_with_nothing_right_have_an_interval_too():
     found = translation_scores(["xyz", "the house"], [["나는 집에 가요."], ["the house is big"]], resamples=200)
     assert all(0 <= score["low"] <= score["value"] <= score["high"] <= 100 for score in found.values())
+
+
+def test_each_reference_counts_where_rows_have_different_numbers_of_them():
+    predictions, references = (
+        ["the cat sat here", "a dog ran over there"],
+        [["the cat sat here"], ["one", "a dog ran over there"]],
+    )
+    found = translation_scores(predictions, references, resamples=0)
+    assert {name: score["value"] for name, score in found.items()} == pytest.approx({"chrf": 100, "bleu": 100})
+
+
+def test_interval_of_a_mean_over_tokens_divides_by_the_tokens_that_were_drawn():
+    """Each token has a loss of 2, so every resample has, however many tokens its rows hold."""
+    sizes = np.random.default_rng(0).integers(1, 50, 30)
+    assert bootstrap_interval(2.0 * sizes, sizes=sizes) == pytest.approx((2, 2))
+
+
+def test_interval_of_f1_is_that_of_a_proportion_where_each_row_has_one_class():
+    """Micro F1 is accuracy there: 70 % of 1,000 rows."""
+    expected = np.eye(2, dtype=bool)[np.repeat([0, 1], 500)]
+    predicted = np.where(np.arange(1000)[:, None] % 10 < 7, expected, ~expected)
+    low, high = f1_interval(expected, predicted, "micro")
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
+    assert low == pytest.approx(0.7 - half, abs=0.002) and high == pytest.approx(0.7 + half, abs=0.002)
+
+
+def test_no_threshold_gives_a_higher_f1_than_the_best_one():
+    """Against every one that can be told apart. With one digit many are equal, and no threshold lies between those."""
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        probabilities, expected = random.random((4, 2)).round(1), random.random((4, 2)) < 0.4
+        expected[0, 0] = True
+        every = [f1_score(expected, probabilities >= t, average="micro") for t in np.unique(probabilities)]
+        chosen = probabilities >= best_threshold(probabilities, expected)
+        assert f1_score(expected, chosen, average="micro") == pytest.approx(max(every))
+
+
+def test_calibration_error_worked_by_hand():
+    """Guo et al. 2017: bins are open on the left, so 0.5 lies in (0.25, 0.5] and 0.6 in (0.5, 0.75]."""
+    confidence, right = np.array([0.5, 0.6, 0.9, 0.9]), np.array([True, False, True, False])
+    assert expected_calibration_error(confidence, right, bins=4) == pytest.approx((0.5 + 0.6 + 0.8) / 4)
