@@ -3,6 +3,7 @@
 import unicodedata
 
 import pytest
+from datasets import Dataset
 
 from tl_hub.tasks.question_answering import QuestionAnswering, windows
 
@@ -42,3 +43,34 @@ def test_an_answer_with_an_odd_edge_is_trained_as_an_answer(family, checkpoints)
         assert first != null, (context, answer)
         covered = context[out["offsets"][0][first][0] : out["offsets"][0][last][1]]
         assert seen(answer) in seen(covered), (answer, covered)
+
+
+def test_answers_that_cannot_be_trained_are_counted_by_their_reason(checkpoints):
+    """Of seven rows: no answer (2), nothing visible in it (2, one context of many windows), cut by windows (1)."""
+    model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
+    task = QuestionAnswering(max_length=96, doc_stride=8)
+    task.adapt(tokenizer, model)
+    long = " ".join([BODY] * 20)
+    found = [
+        (BODY, "Sulina"),
+        (BODY, "The river"),
+        (BODY, None),
+        (long, None),
+        (f"{BODY} \u200b {BODY}", "\u200b"),
+        (f"{long} \u200b\u200b", "\u200b\u200b"),
+        (long, long[10:-10]),
+    ]
+    rows = [
+        {"question": "Where?", "context": context, "answers": {"text": [], "answer_start": []}}
+        if answer is None
+        else {
+            "question": "Where?",
+            "context": context,
+            "answers": {"text": [answer], "answer_start": [context.index(answer)]},
+        }
+        for context, answer in found
+    ]
+    notes = task.notes(task.encode(task.check(Dataset.from_list(rows)), tokenizer, model))
+    assert "2 of 7 questions have no answer in their context" in notes
+    assert any(note.startswith("1 of 5 answers stand whole in no window") for note in notes)
+    assert "2 of 5 answers have no character that the tokenizer reads and count as no answer in training" in notes

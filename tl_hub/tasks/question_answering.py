@@ -180,12 +180,16 @@ class QuestionAnswering(Task):
         longest = f"were longer than {QUESTION_TOKENS} tokens and were cut"
         notes += [f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else []
         answers: dict[int, int] = {}  # tokens of the answer of each row that has one; 0 if no window holds it
-        columns = (features[name] for name in ("row", "answered", "start_positions", "end_positions", "null_position"))
-        for row, answered, start, end, null in zip(*columns, strict=True):
+        legible = set()
+        names = ("row", "answered", "legible", "start_positions", "end_positions", "null_position")
+        for row, answered, seen, start, end, null in zip(*(features[name] for name in names), strict=True):
             if answered:
                 answers[row] = max(answers.get(row, 0), end - start + 1 if start != null else 0)
+            if seen and windows_of[row] > 1:  # of a context in one window, the tokenizer has dropped the answer
+                legible.add(row)
         silent = len(windows_of) - len(answers)
-        lost = sum(length == 0 for length in answers.values())
+        nowhere = {row for row, length in answers.items() if length == 0}
+        lost, unread = len(nowhere & legible), len(nowhere - legible)
         too_long = sum(length > (self.max_answer_length or LONGEST_ANSWER) for length in answers.values())
         if silent:
             notes.append(f"{silent:,} of {len(windows_of):,} questions have no answer in their context")
@@ -193,6 +197,11 @@ class QuestionAnswering(Task):
             notes.append(
                 f"{lost:,} of {len(answers):,} answers stand whole in no window and count as no answer in training; a "
                 "larger --doc_stride would help"
+            )
+        if unread:
+            notes.append(
+                f"{unread:,} of {len(answers):,} answers have no character that the tokenizer reads and count as no "
+                "answer in training"
             )
         if too_long:
             notes.append(
@@ -270,7 +279,8 @@ def windows(
     Returns:
         Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
         token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
-        `start_positions`, `end_positions` and `answered` (the row has an answer; if `answers`), `row` (from
+        `start_positions`, `end_positions`, `answered` and `legible` (the row has an answer, and that a visible
+        character; if `answers`), `row` (from
         `indices`), `length` and `cut` (the question is not whole).
     """
     questions = [question.strip() for question in questions]
@@ -291,6 +301,7 @@ def windows(
     starts: list[int] = []
     ends: list[int] = []
     answered: list[bool] = []
+    legible: list[bool] = []
     for i, (ids, sample) in enumerate(zip(encoded["input_ids"], encoded["overflow_to_sample_mapping"], strict=True)):
         parts = encoded.sequence_ids(i)
         first = parts.index(1) if 1 in parts else len(parts)
@@ -312,8 +323,9 @@ def windows(
             starts.append(null if start is None else first + start)
             ends.append(null if end is None else first + end)
             answered.append(bool(answers[sample]["text"]))
+            legible.append(any(_visible(text) for text in answers[sample]["text"][:1]))
     if answers is not None:
-        out |= {"start_positions": starts, "end_positions": ends, "answered": answered}
+        out |= {"start_positions": starts, "end_positions": ends, "answered": answered, "legible": legible}
     return {
         "input_ids": encoded["input_ids"],
         **({"token_type_ids": encoded["token_type_ids"]} if segments else {}),
@@ -447,7 +459,7 @@ def _token_span(
     if not answers["text"] or not offsets:
         return None, None
     text, begin = answers["text"][0], answers["answer_start"][0]
-    visible = [i for i, character in enumerate(text) if unicodedata.category(character)[0] not in "ZC"]
+    visible = _visible(text)
     if not visible:
         return None, None
     begin, finish = begin + visible[0], begin + visible[-1] + 1
@@ -461,3 +473,8 @@ def _token_span(
     start = min(i for i, (_, right) in enumerate(offsets) if right > begin)
     end = max(i for i, (left, _) in enumerate(offsets) if left < finish)
     return (start, end) if start <= end else (None, None)
+
+
+def _visible(text: str) -> list[int]:
+    """Places of the characters that are neither blank nor invisible."""
+    return [i for i, character in enumerate(text) if unicodedata.category(character)[0] not in "ZC"]
