@@ -79,6 +79,8 @@ def test_an_empty_value_is_not_taken_for_none(name):
         ({"create_pr": True}, ("--create_pr", "--push_to")),
         ({"push_to": "a/b", "create_pr": True, "push_every": 1}, ("--create_pr", "--push_every")),
         ({"push_to": "a/b", "create_pr": True, "push_revision": "dev"}, ("--create_pr", "--push_revision")),
+        ({"push_to": "a/b", "public": True, "push_every": 1}, ("--public", "--push_every")),
+        ({"push_to": "a/b", "dry_run": True, "push_every": 1}, ("--dry_run", "--push_every")),
         ({"push_to": "a/b", "push_base": "a/b"}, ("--push_base", "--push_to")),
         ({"dataset": "squad", "test_file": "a.jsonl"}, ("--dataset", "--test_file")),
     ],

@@ -378,6 +378,26 @@ def test_two_pushers_at_once_leave_one_of_both_runs_whole(hub, push, tmp_path):
         other.close()
 
 
+def test_a_push_that_another_overtakes_looks_again(hub, push, tmp_path):
+    """Only the figures are new when it looks. Other weights of the same size come before its commit is made."""
+    folder = write_run(tmp_path / "run")
+    push(folder, "alice/overtaken")
+    repo = hub.model("alice/overtaken")
+    write_run(folder, license="apache-2.0")
+    hub.fail("POST .*/commit/", "slow", seconds=1.0)
+    asked = len(hub.log)
+    thread = threading.Thread(target=push, args=(folder, "alice/overtaken"))
+    thread.start()
+    while not any(re.search("POST .*/commit/", line) for line in hub.log[asked:]):
+        time.sleep(0.01)
+    files = repo.at("main").files
+    other = {**files, "model.safetensors": replace(files["model.safetensors"], content=weights(9))}
+    repo.commit("refs/heads/main", other, "another push", "", "alice")
+    thread.join()
+    assert holds(repo, folder) and json.loads(texts(repo)["run.json"])["license"] == "apache-2.0"
+    assert [commit.title for commit in repo.history("main")].count("another push") == 1
+
+
 @pytest.mark.parametrize("route", ["PUT /_lfs/", "POST .*/commit/"])
 def test_a_push_that_is_killed_is_finished_by_the_next(hub, push, tmp_path, route):
     name = f"alice/killed-{len(route)}"
@@ -636,6 +656,7 @@ def test_a_base_published_on_the_way_keeps_its_own_license(hub, push, tmp_path):
     assert not {("model", "alice/nc-base"), ("model", "alice/relabelled")} & hub.repos.keys()
     assert "error" not in push(folder, "alice/relabelled", push_base="alice/nc-base", license="cc-by-nc-4.0")
     for name in ("nc-base", "relabelled"):
+        assert hub.model(f"alice/{name}").private
         assert (
             yaml.safe_load(texts(hub.model(f"alice/{name}"))["README.md"].decode().split("---")[1])["license"]
             == "cc-by-nc-4.0"

@@ -243,3 +243,13 @@ def test_a_record_of_a_newer_version_is_not_taken_for_a_wrong_one(tmp_path: Path
 
 def test_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff" + json.dumps(minimal())).name == "mine"
+
+
+def test_a_model_made_from_a_licensed_one_has_its_license_unless_it_has_its_own(tmp_path):
+    record = dataclasses.replace(full(), license="cc-by-4.0")
+    record.save(tmp_path)
+    assert record_module.license_in(tmp_path) == "cc-by-4.0"
+    dataclasses.replace(record, license=None).save(tmp_path)
+    assert record_module.license_in(tmp_path) == "mit", "the base's"
+    dataclasses.replace(record, license=None, base=None).save(tmp_path)
+    assert record_module.license_in(tmp_path) is None

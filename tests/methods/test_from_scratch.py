@@ -83,6 +83,7 @@ def test_a_new_model_fits_its_tokenizer(family: str) -> None:
     assert base is None
     assert model.config.model_type == family
     assert model.config.vocab_size == len(tokenizer) <= 500
+    assert tokenizer.model_max_length == 48, "who loads it must not be let read more than it was trained on"
     assert model.config.pad_token_id == tokenizer.pad_token_id
     text = TEXTS[0]
     shown = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)

@@ -260,6 +260,9 @@ def test_multi_label_figures_and_the_threshold():
     assert [shown["predicted"] for shown in again.predictions] == [
         [n for n, p in zip(names, row, strict=True) if p >= 0.9] for row in probabilities
     ]
+    task.threshold = 0.7  # as given by hand, which wins
+    own = task.score({"logits": logits}, checked, Dataset.from_dict({"row": list(range(50))}), {"threshold": 0.9})
+    assert own.decision == {"threshold": 0.7}
     tables = task.tables(checked, score)
     assert "Confusion matrix" not in tables and len(tables["Baselines"]) == 3
 

@@ -268,6 +268,13 @@ def test_lengths_of_spans_are_uniformly_random() -> None:
     assert all(abs(count - 6000 / len(every)) < 5 * (6000 / len(every)) ** 0.5 for count in drawn.values())
 
 
+def test_every_way_to_share_out_noise_and_gaps_is_equally_likely() -> None:
+    """7 tokens, 3 of them noise, in two spans: 3 as a sum of two numbers, 2 ways, and 4 likewise, 3 ways."""
+    random = np.random.default_rng(0)
+    drawn = Counter(tuple(noise_mask(7, 3 / 7, 1.5, 100, random).tolist()) for _ in range(6000))
+    assert len(drawn) == 6 and all(abs(count - 1000) < 5 * 1000**0.5 for count in drawn.values())
+
+
 def test_corrupted_text_and_its_target_hold_every_token_once(checkpoints: Any) -> None:
     model, tokenizer = checkpoints("t5", "AutoModelForSeq2SeqLM")
     features, batch = batch_of(SpanCorruption(max_length=40), tokenizer, model, training=True)

@@ -1,5 +1,6 @@
 """Text generation against plain loops: no token is seen too early, and what is decoded is what was trained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,29 @@ def test_a_text_goes_on_as_it_does_beside_longer_ones(family: str, loaded: Any) 
     assert len(set(together)) > 1
 
 
+def test_a_long_prompt_is_gone_on_with_from_its_end(loaded: Any) -> None:
+    """The model reads 16 tokens, of which 6 are to be written: only the last 10 tokens of a prompt can count."""
+    model, tokenizer = loaded("gpt2")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.config.n_positions = 16
+    beginnings = [" The river rises in the hills of another country.", " Tigers eat deer and wild boar."]
+    end = " and her brother, who is older, mills the flour that she needs each morning"
+    assert len(tokenizer(end)["input_ids"]) >= 10 and len(tokenizer(beginnings[1])["input_ids"]) >= 10
+    first, second = TASK.continued(model, tokenizer, [text + end for text in beginnings], 6, 1e-6, seed=0)
+    assert first == second != TASK.continued(model, tokenizer, [end + beginnings[0]], 6, 1e-6, seed=0)[0]
+
+
+def test_bits_are_counted_by_byte_and_not_by_letter() -> None:
+    """Korean letters have three bytes each: 24 nats over 4 letters, or 12 bytes, are 2 nats a byte."""
+    rows = Dataset.from_dict({"text": ["한국", "나무"]})
+    predictions = {"loss": np.array([10.0, 14.0]), "tokens": np.array([3, 5])}
+    score = TASK.score(predictions, rows, rows.add_column("row", [0, 1]), None)
+    assert float(score.metrics["bits_per_byte"]) == pytest.approx(2 / np.log(2))
+
+
 def test_variety_by_brute_force() -> None:
     texts = ["a b a b a b".split(), "c".split(), [], "a b c d".split()]
     for n in (1, 2, 3):
@@ -242,6 +266,9 @@ def test_every_cell_trains_and_loads_back(
     folder = tmp_path / "run"
     record = RunRecord.load(folder)
     assert record.verification["max_difference"] <= verification.TOLERANCE
+    resumed = replace(run, resume=True)
+    later = finish.record_of(resumed, TASK, method, base, rows, history, None, model, accelerator)
+    assert record.cost.total_seconds and later.cost.total_seconds is None, "what the first part took is not known"
     assert "1 of 13 rows of the train split are blank: left out." in record.data.notes
     # XLNet is loaded as it was trained, by every way the card names.
     loading = {"revision": record.base_revision, **record.config}
@@ -250,6 +277,7 @@ def test_every_cell_trains_and_loads_back(
     prompt = record.examples[0]["text"]
     generate = tl_hub.pipeline(folder)
     assert generate(prompt) == generate([prompt])[0] == generate(prompt, seed=0)
+    assert generate(prompt, top_p=1e-6, seed=1) == generate(prompt, top_p=1e-6, seed=2)  # the likeliest token each time
     if family == "gpt2":  # the card's stock calls go on greedily
         prompts = [tokenizer(row["text"])["input_ids"] for row in record.examples]
         greedy = [decode(model.eval(), [ids], 30, tokenizer.eos_token_id)[0] for ids in prompts]
