@@ -260,6 +260,7 @@ def test_entries_are_listed_and_the_old_ones_pruned(encoders, cache):
     for path, days in ((cache / old.key, 40), (cache / f"{new.key}.abandoned", 2), (cache / f"{new.key}.now", 0)):
         path.mkdir(exist_ok=True)
         os.utime(path, (time.time() - 86400 * days,) * 2)
+    os.utime(cache / new.key, (time.time() - 86400 * 29,) * 2)
     assert [entry.key for entry in features.prune(days=30)] == [old.key]
     assert {path.name for path in cache.iterdir()} == {new.key, f"{new.key}.now"}
     extracted(encoder, tokenizer, encoded, layers=(0,))

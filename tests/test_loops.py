@@ -141,6 +141,14 @@ def test_the_record_states_the_run(best):
     assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if kind == "adapter" else 1]
 
 
+def test_a_loss_that_was_logged_seldom_counts_for_all_of_its_steps(tmp_path):
+    """Step 1 has a loss of 1, steps 2 to 4 of 5 on average: a mean of 4."""
+    lines = [{"loss": 1.0, "step": 1}, {"loss": 5.0, "step": 4}]
+    measured = {"eval_loss": 2.0, "eval_runtime": 1.0, "step": 4, "epoch": 1.0}
+    callback = RunFolderCallback(RunFolder(tmp_path / "run", data=DATA, license="mit"))
+    assert callback._history([*lines, measured]) == [{"epoch": 1, "step": 4, "loss": 4.0, "validation_loss": 2.0}]
+
+
 def test_nothing_published_holds_a_token_a_path_a_pickle_or_an_optimizer(best):
     run, folder, kind, base = best
     assert (Path(run.args.output_dir) / f"checkpoint-{run.state.global_step}" / "optimizer.pt").exists()

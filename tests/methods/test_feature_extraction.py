@@ -786,6 +786,15 @@ def test_the_best_sentences_and_the_summaries_of_them():
     assert len(task.targets(rows)) == sum(len(sentences(text)) for text in texts)
 
 
+def test_as_many_sentences_are_chosen_as_tell_most():
+    """Of six sentences the summary is five: no fewer have a higher ROUGE-L."""
+    split = ["Rain fell.", "Dogs ran.", "Cats slept.", "Birds sang.", "Bells rang.", "Zebras?"]
+    rows = Dataset.from_dict({"source": [" ".join(split)], "references": [[" ".join(split[:5])]]})
+    logits = np.array([[6.0], [5.0], [4.0], [3.0], [2.0], [1.0]])
+    score = ExtractiveSummarization().score({"logits": logits}, rows, rows, None)
+    assert score.decision == {"sentences": 5.0} and float(score.metrics["rougeL"][0]) == pytest.approx(100)
+
+
 def test_the_best_sentences_are_those_for_whichever_reference_they_match_best():
     """Training and the best choice on the card take the best reference of each text, as the scores beside them do."""
     split = ["Rain fell all day.", "The old bridge fell.", "Nobody was hurt."]

@@ -1,6 +1,7 @@
 """Summarization and translation against the libraries' own scores, a loop token by token, and rows alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,18 @@ def test_what_is_cut_is_counted(family: str, checkpoints: Any) -> None:
     assert max(len(f.get("input_ids") or f["prompt"]) for f in features) == TASK.max_source_length
     assert TASK.notes(features)[0].startswith(f"{sum(features['source_cut'])} of 4 inputs were longer")
     assert TASK.notes(features.filter(lambda feature: not feature["source_cut"] and not feature["target_cut"])) == []
+
+
+@pytest.mark.parametrize("family", list(CLASSES))
+def test_a_target_is_cut_where_its_last_token_has_no_room_beside_the_end(family: str, checkpoints: Any) -> None:
+    model, tokenizer = loaded(checkpoints, family)
+    blank = " " if family == "gpt2" else ""
+    lengths = [len(tokenizer(blank + text, add_special_tokens=False)["input_ids"]) for text in SUMMARIES]
+    longest = sorted(lengths)[2]  # one is as long as the limit, one longer, and the end of the text needs a place too
+    features = replace(TASK, max_target_length=longest).encode(ROWS, tokenizer, model)
+    written = [len(ids) - 1 for ids in features["labels" if family == "t5" else "target"]]
+    assert features["target_cut"][:] == [new < whole for new, whole in zip(written, lengths, strict=True)]
+    assert sum(features["target_cut"]) >= 2
 
 
 def test_gpt2_learns_the_target_only(checkpoints: Any) -> None:
