@@ -287,13 +287,22 @@ def test_silence_is_right_where_there_is_no_answer():
     assert score.metrics["f1"].tolist() == pytest.approx([100, 100, 200 / 3, 0])
     assert np.nanmean(score.metrics["f1_answerable"]) == pytest.approx((100 + 200 / 3) / 2)
     assert score.metrics["no_answer_accuracy"].tolist() == [100, 100, 100, 0]
+    model, silent = score.tables["Baselines"]
+    assert model == {"system": "this model", "F1": pytest.approx(800 / 12), "exact match": 50}
+    assert silent == {"system": 'always "no answer"', "F1": 50, "exact match": 50}
     again = task.score(predictions, rows, features, {"null_threshold": -10.0})
     assert again.decision == {"null_threshold": -10.0}
     assert again.metrics["exact_match"].tolist() == [0, 100, 0, 100]
+    answerable = [0, 2]
+    kept = {name: values[answerable] for name, values in predictions.items()}
+    score = task.score(kept, rows.select(answerable), features.select([0, 1]), None)
+    assert not score.tables, "saying nothing scores 0 where every question has an answer"
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
-def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoint_folders, tmp_path, load_back_here):
+def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(
+    family, checkpoint_folders, tmp_path, load_back_here, capsys
+):
     """From a folder of files; contexts of several windows, beside short ones in a batch."""
     context = "The river Danube rises in the Black Forest. " * 12 + "It ends in the Black Sea."
     rows = questions(
@@ -318,6 +327,10 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(family, checkpoi
     record = RunRecord.load(tmp_path / "run")
     assert record.verification["max_difference"] <= 1e-5
     assert any("overlapping windows" in note for note in record.data.notes)
+    third = pytest.approx(100 / 3)  # two of the six rows measured have no answer
+    assert record.tables["Baselines"][1] == {"system": 'always "no answer"', "F1": third, "exact match": third}
+    assert 'always "no answer": F1 33.3, exact match 33.3' in capsys.readouterr().out
+    assert '| always "no answer" | 33.33 | 33.33 |' in (tmp_path / "run" / "README.md").read_text()
     assert isinstance(record.verification["result"], str), "by the card's stock calls"
     answers = tl_hub.pipeline(tmp_path / "run")(rows["question"][:] * 2, rows["context"][:] * 2, batch_size=2)
     assert [answer["answer"] for answer in answers] == [shown["predicted"] for shown in score.predictions]

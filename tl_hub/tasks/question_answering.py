@@ -45,6 +45,8 @@ QUESTION_TOKENS = 64
 class QuestionAnswering(Task):
     """A question is read with its context in overlapping windows; the best span over all of them is the answer.
 
+    Where some questions have no answer, the scores of always answering "no answer" stand beside the model's.
+
     Raises:
         UserError: a setting is out of its range.
     """
@@ -242,7 +244,14 @@ class QuestionAnswering(Task):
                 decision["null_threshold"] = best_threshold(margin, answered["f1"], 100.0 * unanswerable)
         silent = margin > decision.get("null_threshold", np.inf)
         metrics = {name: np.where(silent, 100.0 * unanswerable, values) for name, values in answered.items()}
+        tables: dict[str, list[dict[str, Any]]] = {}
         if unanswerable.any():
+            # Where every question has an answer, saying nothing scores 0, which needs no row.
+            model = {name: float(metrics[key].mean()) for name, key in (("F1", "f1"), ("exact match", "exact_match"))}
+            tables["Baselines"] = [
+                {"system": "this model", **model},
+                {"system": 'always "no answer"', **dict.fromkeys(model, 100.0 * float(unanswerable.mean()))},
+            ]
             for name in list(metrics):
                 metrics[f"{name}_answerable"] = np.where(unanswerable, np.nan, metrics[name])
             metrics["no_answer_accuracy"] = 100.0 * (silent == unanswerable)
@@ -256,7 +265,7 @@ class QuestionAnswering(Task):
             }
             for row, texts, quiet, answer in zip(rows, references, silent, best, strict=True)
         ]
-        return Score(metrics, groups, shown, decision)
+        return Score(metrics, groups, shown, decision, tables=tables)
 
 
 def windows(
