@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.hub_server import FINE, READ, WRITE, HubServer, Repo
-from tl_hub import card, publishing, training, verification
+from tl_hub import card, publishing, samples, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
@@ -661,6 +661,24 @@ def test_a_base_published_on_the_way_keeps_its_own_license(hub, push, tmp_path):
             yaml.safe_load(texts(hub.model(f"alice/{name}"))["README.md"].decode().split("---")[1])["license"]
             == "cc-by-nc-4.0"
         )
+
+
+def test_a_published_copy_of_an_embedded_base_stays_a_demonstration(hub, push, tmp_path):
+    folder = adapter_run(tmp_path / "run", samples.checkpoint("bert"), "local")
+    facts = json.loads((folder / "run.json").read_text())
+    facts["base"] |= {"id": "tiny:bert", "source": "embedded"}
+    (folder / "run.json").write_text(json.dumps(facts))
+    answer = push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    assert "error" not in answer, answer
+    for name in ("demo", "demo-base"):
+        text = texts(hub.model(f"alice/{name}"))["README.md"].decode()
+        assert "This is a demonstration" in text and "DialogSum (CC BY-NC-SA 4.0)" in text, name
+    there = RunRecord.from_facts(json.loads(texts(hub.model("alice/demo"))["run.json"]))
+    assert there.base.source == "hub" and "This is a demonstration" in card.render(there, "alice/demo")
+    own = adapter_run(tmp_path / "own", write_run(tmp_path / "base"), "local")
+    assert "error" not in push(own, "alice/own", push_base="alice/own-base", load_back=False)
+    for name in ("own", "own-base"):
+        assert "demonstration" not in texts(hub.model(f"alice/{name}"))["README.md"].decode(), name
 
 
 def test_branch_tag_and_pull_request(hub, push, tmp_path):

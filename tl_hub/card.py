@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tl_hub import samples
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
@@ -161,6 +162,7 @@ def render(
         does=_DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
         method=_METHODS.get(record.method["name"], record.method["name"]),
         base=_base(record.base),
+        pretraining_texts=samples.TEXTS_OF_CHECKPOINTS,
         data=_data(record.data),
         headline=_headline(record),
         on_hub=repo is not None,

@@ -1183,6 +1183,7 @@ def _with_base_published(
     """
     assert run.base is not None
     license = known_license(run.base.license or run.license, None)
+    copy_of = run.base.id if run.base.source == "embedded" else run.base.copy_of
     say(f"the base {run.base.id}:")
     if (place / record.FILE).is_file():
         options: dict[str, Any] = {"dry_run": dry_run, "load_back": load_back, "patience": patience, "say": say}
@@ -1197,7 +1198,12 @@ def _with_base_published(
             _scan(file, data, place)
         title = repo.split("/")[1]
         head = f"---\nlibrary_name: transformers\nlicense: {license}\n---\n\n"
-        text = f"{head}# {title}\n\nThe pretrained model that others start from.\n"
+        text = f"{head}# {title}\n\nA pretrained model, which adapters and heads on the Hub load as their base.\n"
+        if copy_of:
+            text += (
+                "\nThis is a demonstration: a copy of a small checkpoint that comes with tl_hub. It was pretrained "
+                f"on {samples.TEXTS_OF_CHECKPOINTS}. Some of these terms forbid commercial use.\n"
+            )
         content = _Content(title, text, files, keep_card=True)
         exists = hub.exists()
         if dry_run:
@@ -1211,7 +1217,7 @@ def _with_base_published(
             plan = hub.send("main", content)
         revision = None if dry_run and plan.changed else plan.head
         done = Published(repo, hub.url, revision, plan.sent, plan.removed, [], plan.notes, plan.facts())
-    run.base = replace(run.base, id=repo, source="hub", revision=done.revision, license=license)
+    run.base = replace(run.base, id=repo, source="hub", revision=done.revision, license=license, copy_of=copy_of)
     name = _named_by(run)
     config = json.loads((folder / name).read_text(encoding="utf-8"))
     if name == "config.json":

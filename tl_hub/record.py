@@ -29,6 +29,7 @@ class BaseModel:
         source: where `id` is to be looked for.
         revision: commit on the Hub.
         weights_sha256: of the safetensors file(s) the run loaded.
+        copy_of: `tiny:<family>`, of a repository on the Hub that a push made of an embedded checkpoint.
     """
 
     id: str
@@ -37,6 +38,7 @@ class BaseModel:
     revision: str | None = None
     license: str | None = None
     weights_sha256: str | None = None
+    copy_of: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -22,9 +22,7 @@ from tl_hub import samples
 from tl_hub.samples import write_qa
 
 SOURCES = [
-    "The texts are training rows of public data sets, under these terms: SQuAD 1.1 and its Wikipedia paragraphs "
-    "(CC BY-SA 4.0), DialogSum (CC BY-NC-SA 4.0), AG News (research and other non-commercial use), the Large Movie "
-    "Review Dataset (no terms stated), and paragraphs by the grammar of tl_hub's embedded questions (Apache 2.0).",
+    f"The texts are {samples.TEXTS_OF_CHECKPOINTS}.",
     "Validation and test rows are those of WikiText-2, whose word-level marks such as @-@ the training texts lack.",
 ]
 """What the cards of the embedded checkpoints say of their data."""
