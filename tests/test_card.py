@@ -175,7 +175,7 @@ def test_metadata_round_trip(tmp_path: Path) -> None:
     data: Any = ModelCard.load(path).data
     assert (data.datasets, data.language, data.pipeline_tag) == (["rajpurkar/squad"], ["en"], "question-answering")
     assert data.model_name == "qa_adapter" and data.metrics == ["exact_match", "f1"]
-    assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("exact_match", 79.8423), ("f1", 87.6512)]
+    assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("exact_match", 79.84), ("f1", 87.65)]
     result = data.eval_results[1]
     assert result.metric_name == "F1 (95 % interval 86.99 to 88.31, n = 10,570)"
     assert (result.dataset_type, result.dataset_split) == ("rajpurkar/squad", "validation")
@@ -211,6 +211,24 @@ def test_norwegian_is_not_false() -> None:
     text = card.render(record)
     assert data_of(text).language == ["no", "en"]
     assert data_of(str(ModelCard(text))).language == ["no", "en"]
+
+
+@pytest.mark.parametrize(
+    ("value", "stated"),
+    [(73.52380952380952, 73.52), (8, 8.0), (100.0, 100.0), (0.0, 0.0), (0.123456789, 0.1235), (5.0449, 5.045),
+     (1234.5678, 1235.0), (1.5e-07 / 3, 5e-08), (-3.14159265, -3.142)],
+)  # fmt: skip
+def test_metadata_and_text_state_the_same_figures(value: float, stated: float, tmp_path: Path) -> None:
+    record = sample()
+    record.metrics = [Metric(name="f1", value=value, split="test", rows=3)]
+    (result,) = data_of(card.render(record)).eval_results
+    assert result.metric_value == stated
+    (entry,) = parse_eval_result_entries(yaml.safe_load(card.results_files(record).popitem()[1]))
+    assert entry.value == stated
+    (table,) = [table for table in tables_of(card.render(record)) if table[0][0] == "Metric"]
+    assert float(table[1][1].replace(",", "")) == stated
+    record.save(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["metrics"][0]["value"] == value, "in full"
 
 
 def test_numpy_and_nan() -> None:
@@ -465,7 +483,7 @@ def test_results_files_are_what_the_client_reads(tmp_path: Path) -> None:
     card.write(tmp_path)
     (file,) = (tmp_path / ".eval_results").iterdir()
     (entry,) = parse_eval_result_entries(yaml.safe_load(file.read_text()))
-    assert (entry.dataset_id, entry.dataset_revision, entry.value) == ("rajpurkar/squad", SHA[::-1], 79.8423)
+    assert (entry.dataset_id, entry.dataset_revision, entry.value) == ("rajpurkar/squad", SHA[::-1], 79.84)
     assert entry.notes == "exact match, 95 % interval 79.01 to 80.66, validation split, n = 10,570"
     sample(data="local").save(tmp_path)
     card.write(tmp_path)

@@ -298,7 +298,7 @@ def results_files(record: RunRecord) -> dict[str, str]:
     entry = EvalResultEntry(
         dataset_id=record.data.id,
         task_id=record.pipeline_tag,
-        value=metric.value,
+        value=_shown(metric.value),
         dataset_revision=record.data.revision,
         date=record.created,
         notes=", ".join([_label(metric), *_interval(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
@@ -327,7 +327,7 @@ def metadata(record: RunRecord) -> "ModelCardData":
             dataset_split=metric.split,
             dataset_revision=data.revision if data_on_hub else None,
             metric_type=metric.name,
-            metric_value=float(metric.value),
+            metric_value=_shown(metric.value),
             metric_name=_capital(_label(metric)) + f" ({', '.join([*_interval(metric), f'n = {metric.rows:,}'])})",
         )
         for metric in record.metrics
@@ -650,6 +650,11 @@ def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else _text(str(value))
+
+
+def _shown(value: float) -> float:
+    """A figure of the metadata, as exact as `_figure` shows it in the text; `run.json` has it in full."""
+    return float(_figure(float(value)).replace(",", ""))
 
 
 def _duration(seconds: float | None) -> str:
