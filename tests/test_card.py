@@ -318,6 +318,28 @@ def test_demonstration_is_said_where_something_is_embedded() -> None:
     assert said == {(b, d): "embedded" in (b, d) for b in BASES for d in DATA}
 
 
+def test_how_windows_are_combined_is_said_as_the_task_does_it() -> None:
+    record = sample()
+    assert "windows. The answer is the best span of all windows.\n" in card.render(record)
+    record.decision = {"null_threshold": 1.25}
+    assert "and there is no answer only where all windows agree." in card.render(record)
+    record.pipeline_tag, record.auto_class = "text-classification", "AutoModelForSequenceClassification"
+    assert "windows. The logits of the windows are averaged.\n" in card.render(record)
+    record.kind, record.auto_class = "feature-extraction", "FeatureModel"
+    assert "windows. The head reads the mean of the windows' vectors.\n" in card.render(record)
+    del record.settings["doc_stride"]
+    assert "windows" not in card.render(record), "texts are cut"
+
+
+def test_rows_of_a_split_are_counted_once_in_the_limits() -> None:
+    record = sample()
+    record.metrics.append(Metric(name="f1_answerable", value=90.0, split="validation", rows=9000))
+    text = card.render(record)
+    assert "- Measured only on 10,570 rows of the validation split of [rajpurkar/squad]" in text
+    record.metrics.append(Metric(name="f1", value=90.0, split="test", rows=1))
+    assert "10,570 rows of the validation split and on 1 row of the test split of" in card.render(record)
+
+
 def test_adapter_without_its_base_is_admitted() -> None:
     said = {(k, b): "cannot be loaded without it" in card.render(sample(k, b)) for k in KINDS for b in BASES}
     assert [pair for pair, is_said in said.items() if is_said] == [("adapter", "local")]
@@ -385,7 +407,7 @@ def test_minimal_record_written_by_hand(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(minimal()))
     text = card.write(tmp_path, "someone/my-run").read_text()
     headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
-    assert headings == ["my run", "Results", "Data", "Procedure", "How to use", "Limits"]
+    assert headings == ["my run", "How to use", "Results", "Data", "Procedure", "Limits"]
     assert "Its accuracy is 0.93 on 25,000 rows of the test split." in text
     assert 'from_pretrained("someone/my-run")' in text
 

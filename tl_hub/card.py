@@ -47,6 +47,15 @@ READS = {
     "translation": ("text",),
 }
 """What tl_hub.pipeline is called with: columns of the record's examples, the longest last."""
+_LABELS = {
+    "f1": "F1",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+}
 _METHODS = {"lora": "LoRA", "dora": "DoRA", "ia3": "IA3"}
 _PAPERS = {
     "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
@@ -301,7 +310,7 @@ def results_files(record: RunRecord) -> dict[str, str]:
         value=_shown(metric.value),
         dataset_revision=record.data.revision,
         date=record.created,
-        notes=", ".join([_label(metric), *_interval(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
+        notes=", ".join([_label(metric.name), *_interval(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
     )
     name = re.sub(r"[^\w.-]+", "-", record.data.id.lower())
     return {f"{RESULTS}/{name}.yaml": yaml_dump(eval_result_entries_to_yaml([entry]))}
@@ -328,7 +337,7 @@ def metadata(record: RunRecord) -> "ModelCardData":
             dataset_revision=data.revision if data_on_hub else None,
             metric_type=metric.name,
             metric_value=_shown(metric.value),
-            metric_name=_capital(_label(metric)) + f" ({', '.join([*_interval(metric), f'n = {metric.rows:,}'])})",
+            metric_name=_capital(_label(metric.name)) + f" ({', '.join([*_interval(metric), f'n = {metric.rows:,}'])})",
         )
         for metric in record.metrics
     ]
@@ -521,7 +530,8 @@ def _headline(record: RunRecord) -> str:
     metric = record.metrics[0]
     interval = "".join(f" ({text})" for text in _interval(metric))
     rows = f"{metric.rows:,} row{'' if metric.rows == 1 else 's'}"
-    return f"{_text(_label(metric))} is {_figure(metric.value)}{interval} on {rows} of the {_text(metric.split)} split"
+    label, split = _text(_label(metric.name)), _text(metric.split)
+    return f"{label} is {_figure(metric.value)}{interval} on {rows} of the {split} split"
 
 
 def _results(metrics: list[Metric]) -> str:
@@ -529,7 +539,7 @@ def _results(metrics: list[Metric]) -> str:
         ["Metric", "Value", "95 % interval", "Split", "Rows"],
         [
             [
-                _text(_capital(_label(metric))),
+                _text(_capital(_label(metric.name))),
                 _figure(metric.value),
                 "".join(_interval(metric)).removeprefix("95 % interval "),
                 _text(metric.split),
@@ -543,7 +553,7 @@ def _results(metrics: list[Metric]) -> str:
 def _rows(rows: list[dict[str, Any]]) -> str:
     """A table of the record, whose rows are dicts."""
     columns = _keys(rows)
-    headers = [_text(_capital(name)) for name in columns]
+    headers = [_text(_capital(_label(name))) for name in columns]
     return _table(headers, [[_figure(row[name]) if name in row else "" for name in columns] for row in rows])
 
 
@@ -593,7 +603,7 @@ def _history(record: RunRecord) -> str:
         shown = _figure(epoch[name]) if name in epoch else ""
         return f"**{shown} (kept)**" if name == "epoch" and shown and epoch[name] == record.best_epoch else shown
 
-    headers = [_text(_capital(name.replace("_", " "))) for name in columns]
+    headers = [_text(_capital(_label(name))) for name in columns]
     return _table(headers, [[cell(epoch, name) for name in columns] for epoch in record.history])
 
 
@@ -630,9 +640,9 @@ def _method_tag(record: RunRecord) -> str:
     return re.sub(r"[^a-z0-9]+", "-", record.method["name"].lower()).strip("-")
 
 
-def _label(metric: Metric) -> str:
-    named = {"f1": "F1", "chrf": "chrF", "bleu": "BLEU"}
-    return " ".join(named.get(word, word) for word in metric.name.split("_"))
+def _label(name: str) -> str:
+    """The name of a metric, or of another figure, as the field writes it."""
+    return " ".join(_LABELS.get(word, word) for word in re.split("[_ ]", name))
 
 
 def _interval(metric: Metric) -> list[str]:
@@ -643,7 +653,7 @@ def _interval(metric: Metric) -> list[str]:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text if text == "chrF" else text[:1].upper() + text[1:]
 
 
 def _figure(value: Any) -> str:

@@ -333,7 +333,8 @@ def _commit() -> str | None:
 def device_name(device: torch.device, processes: int) -> str:
     if device.type == "cuda":
         return f"{processes} x {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads() * processes} cores"
+    cores = torch.get_num_threads() * processes
+    return f"CPU, {cores} core{'' if cores == 1 else 's'}"
 
 
 def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) -> None:
