@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sacrebleu
 from sklearn.metrics import f1_score
 
 from tl_hub.metrics import (
@@ -109,3 +110,24 @@ def test_calibration_error_worked_by_hand():
     """Guo et al. 2017: bins are open on the left, so 0.5 lies in (0.25, 0.5] and 0.6 in (0.5, 0.75]."""
     confidence, right = np.array([0.5, 0.6, 0.9, 0.9]), np.array([True, False, True, False])
     assert expected_calibration_error(confidence, right, bins=4) == pytest.approx((0.5 + 0.6 + 0.8) / 4)
+
+
+def test_the_interval_of_translations_holds_95_of_100_resamples():
+    """By sacreBLEU's own score of resampled sentences, drawn here in another order."""
+    random = np.random.default_rng(7)
+    words = "the river rises in hills and ends sea a boat leaves at noon".split()
+    references = [" ".join(random.choice(words, size=8)) for _ in range(30)]
+    predictions = [
+        " ".join(word if random.random() < share else "snow" for word in text.split())
+        for text, share in zip(references, random.random(30), strict=True)
+    ]
+    found = translation_scores(predictions, [[text] for text in references])
+    for name, score in (("chrf", sacrebleu.corpus_chrf), ("bleu", sacrebleu.corpus_bleu)):
+        values = []
+        for _ in range(600):
+            drawn = random.integers(30, size=30)
+            values.append(score([predictions[i] for i in drawn], [[references[i] for i in drawn]]).score)
+        low, high = np.percentile(values, [2.5, 97.5])
+        # An interval of 90 % is a sixth narrower.
+        assert found[name]["high"] - found[name]["low"] == pytest.approx(high - low, rel=0.08)
+        assert found[name]["low"] == pytest.approx(low, abs=0.08 * (high - low))

@@ -166,6 +166,20 @@ def test_schedules_fall_as_the_stock_ones(run, schedule):
         stock.step()
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_rises_over_the_warm_up(run, schedule):
+    """As transformers' schedule with warm-up rises, but that the first step's rate is not 0."""
+    run = replace(run, schedule=schedule, warmup=0.2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    kind = "constant_with_warmup" if schedule == "constant" else schedule
+    stock = transformers.get_scheduler(kind, optimizer, num_warmup_steps=5, num_training_steps=20)
+    for step in range(4):
+        optimizer.step()
+        stock.step()
+        assert training._schedule(step, 20, run) == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert training._schedule(3, 20, run) == pytest.approx(0.8) and training._schedule(4, 20, run) == 1.0
+
+
 def test_the_best_epoch_is_kept_and_its_figures_are_the_models(run):
     """Whatever the last epoch did: the weights left in the model score what the history says of the best one."""
     run = replace(run, epochs=4, learning_rate=5e-3)
@@ -204,6 +218,25 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(run):
     _, history, _ = go(replace(run, resume=True, learning_rate=1e-4))
     assert history.step == 20 and log(run)[10]["learning_rate"] < 1e-4
     assert not list(Path(run.output_dir).glob("checkpoint.*"))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_changed(run):
+    """The loss is a number all the while: the square root of 0 has such a gradient."""
+    kept = {}
+
+    def poison(model, rows):
+        kept["model"], steps = model, 0
+
+        def hook(gradient):
+            nonlocal steps
+            steps += 1
+            return gradient * float("nan") if steps == 16 else gradient
+
+        model.qa_outputs.weight.register_hook(hook)
+
+    with pytest.raises(RunStopped, match=r"diverged at step 16 \(loss \d.*, gradient norm nan\); .*step 10 is kept"):
+        go(run, before=poison)
+    assert all(torch.isfinite(p).all() for p in kept["model"].parameters())
 
 
 def test_a_state_of_another_method_is_refused(run):
