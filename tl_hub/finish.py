@@ -380,7 +380,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
         print(f"  {system['system']}: {figures}")
     question_answering = record.pipeline_tag == "question-answering"
     if record.examples:
-        print("\nrows it was not trained on (drawn by chance):")
+        print("\nrows it was not trained on (chosen at random):")
         for example in record.examples[:3]:
             print(f"  {_shortened(example.get('question') or example.get('text', ''))}")
             if "text_pair" in example:

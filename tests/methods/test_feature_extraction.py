@@ -485,11 +485,11 @@ def test_of_more_rows_than_memory_holds_some_are_drawn_and_all_are_scored(featur
     one = {"layer": "1", "pooling": "mean", "strength": 1.0}
     expected, _ = features_run("document_classification", "bert", few, SHORT, one)
     head = load_file(tmp_path / "run" / "head.safetensors")
-    assert not any("drawn by chance" in note for note in expected.data.notes)
+    assert not any("chosen at random" in note for note in expected.data.notes)
     monkeypatch.setattr(feature_extraction, "_HEAD_ROWS", 12)
     monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 5)
     record, _ = features_run("document_classification", "bert", splits, SHORT, one, overwrite=True)
-    assert "The head was fitted on 12 of the training rows, drawn by chance." in record.data.notes
+    assert "The head was fitted on 12 of the training rows, chosen at random." in record.data.notes
     for name, tensor in load_file(tmp_path / "run" / "head.safetensors").items():
         assert torch.allclose(tensor, head[name], atol=1e-4), name
     shown = [{row["text"]: row["probability"] for row in each.examples} for each in (record, expected)]

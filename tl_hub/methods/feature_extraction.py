@@ -232,7 +232,7 @@ class FeatureExtraction:
         folder, start = Path(run.output_dir), time.perf_counter()
         chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
         if chosen.rows < len(data.splits["train"].rows):
-            data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, drawn by chance.")
+            data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, chosen at random.")
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             training.clear(folder)  # there is something only with --overwrite
