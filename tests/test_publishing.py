@@ -893,10 +893,10 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, recipe, tmp_pat
     hub.fail("POST .*/commit/", 403, count=1)
     rows = ["--train_rows", "16", "--validation_rows", "8", "--test_rows", "8"]
     few = ["--license", "mit", "--max_steps", "2", *rows]
-    run = recipe("sentiment_finetune", *flags, *few, "--push_revision", "dev", "--tag", "v1", **own)
+    run = recipe("sentiment_finetune", *flags, *few, "--public", "--push_revision", "dev", "--tag", "v1", **own)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     said, command = run.stderr.splitlines()[-1].split("later: ")
-    assert command == f"tl-hub push {folder} alice/recipe --revision dev --tag v1"
+    assert command == f"tl-hub push {folder} alice/recipe --revision dev --tag v1 --public"
     later = subprocess.run(
         [sys.executable, "-m", "tl_hub.command", *shlex.split(command)[1:]],
         env={**os.environ, **own},
@@ -907,7 +907,7 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, recipe, tmp_pat
     assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
     repo, weights = hub.model("alice/recipe"), (folder / "model.safetensors").read_bytes()
     assert texts(repo, "dev")["model.safetensors"] == weights == texts(repo, "v1")["model.safetensors"]
-    assert "model.safetensors" not in texts(repo)
+    assert "model.safetensors" not in texts(repo) and not repo.private
 
     other = ["--output_dir", str(tmp_path / "other"), *few, "--push_to"]
     for asked, says in (

@@ -99,6 +99,32 @@ def test_an_interrupt_in_the_last_step_ends_the_run_and_loses_nothing(run, tmp_p
     assert again.epochs == history.epochs and again.best_epoch == history.best_epoch
 
 
+def test_a_push_on_the_way_sends_the_best_epoch_and_changes_nothing(run, tmp_path):
+    """Training goes on from the last weights, not from the best ones, which were in the model for the push."""
+    run = replace(run, epochs=3, learning_rate=3e-2)  # so high that the first epoch is the best, or it would not tell
+    whole, expected, _ = go(run)
+    assert expected.best_epoch < 3
+    pushed = replace(run, output_dir=str(tmp_path / "pushed"))
+    accelerator = training.start(pushed, FineTune())
+    pushed.push_every = 1  # asked of a Hub where it is given before
+    rows = data.load(pushed, TASK)
+    model, tokenizer, base = training.load_model(pushed, TASK)
+    data.encode(rows, TASK, tokenizer, model)
+    model, sent = FineTune().wrap(model, base), []
+
+    def push(history):
+        sent.append((history.best_epoch, weights(model)))
+
+    history = training.train(model, rows, TASK, tokenizer, pushed, accelerator, push)
+    figures = ("step", "loss", "learning_rate", "grad_norm")
+    assert [[line[f] for f in figures] for line in log(pushed)] == [[line[f] for f in figures] for line in log(run)]
+    assert history.epochs == expected.epochs and len(sent) == 2
+    best = weights(whole)
+    assert [all(torch.equal(p, best[n]) for n, p in each.items()) for epoch, each in sent] == [
+        epoch == expected.best_epoch for epoch, _ in sent
+    ]
+
+
 def test_equals_a_plain_loop_with_the_stock_schedule(run):
     """Loss and weights of a hand-written loop: torch's AdamW, transformers' linear schedule, the same batches."""
     run = replace(run, epochs=1, warmup=0.2)
@@ -368,6 +394,9 @@ def test_only_the_same_run_is_gone_on_with(run):
             go(replace(run, resume=True, **other))
     path = Path(run.output_dir) / "checkpoint" / "history.json"
     history = json.loads(path.read_text())
+    path.write_text(json.dumps(history | {"same": history["same"] | {"num_processes": 2}}))
+    with pytest.raises(UserError, match="--num_processes 2, not 1; give the same as before"):
+        go(replace(run, resume=True))
     assert history.pop("same")
     path.write_text(json.dumps(history))  # as an older version wrote it
     _, history, _ = go(replace(run, resume=True, learning_rate=1e-4, max_steps=12))

@@ -266,9 +266,10 @@ def test_every_cell_trains_and_loads_back(
     folder = tmp_path / "run"
     record = RunRecord.load(folder)
     assert record.verification["max_difference"] <= verification.TOLERANCE
-    resumed = replace(run, resume=True)
+    resumed = replace(run, resume=True, accumulation=3)
     later = finish.record_of(resumed, TASK, method, base, rows, history, None, model, accelerator)
     assert record.cost.total_seconds and later.cost.total_seconds is None, "what the first part took is not known"
+    assert later.settings["effective_batch_size"] == 3 * 4
     assert "1 of 13 rows of the train split are blank: left out." in record.data.notes
     # XLNet is loaded as it was trained, by every way the card names.
     loading = {"revision": record.base_revision, **record.config}
