@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 import tl_hub
 from tests.hub_server import WRITE, HubServer
 from tl_hub import command as command_module
 from tl_hub import evaluation, verification
 from tl_hub.errors import UserError
-from tl_hub.record import RunRecord
+from tl_hub.loops import RunFolder
+from tl_hub.record import DataFacts, Metric, RunRecord
 
 ROOT = Path(__file__).parent.parent
 RECORD = {
@@ -216,3 +219,76 @@ def test_what_the_cache_holds_is_listed_and_removed(checkpoint_folders, monkeypa
     assert (entry["model_type"], entry["features"]) == ("bert", 16)
     assert entry["size"] == sum(file.stat().st_size for file in tmp_path.rglob("*.npy"))
     assert said("prune") == [] and said("prune", "--days", "0") == [entry] and said("ls") == []
+
+
+def test_rows_of_others_have_columns_and_classes_of_other_names(checkpoint_folders, tmp_path, monkeypatch, capsys):
+    """The expected accuracy is counted by hand: the labels are the model's own answers, but for one in every four."""
+    names = {0: "negative", 1: "positive"}
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint_folders("bert"), id2label=names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint_folders("bert"))
+    texts = [f"The {word} is {i}, café" for i in range(4) for word in ("river", "road", "sea")]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        model.classifier.bias -= model.eval()(**batch).logits.median(0).values  # so that both classes are answers
+        answers = model(**batch).logits.argmax(1).tolist()
+    assert set(answers) == {0, 1}
+    short = [("neg", "pos")[answer if row % 4 else 1 - answer] for row, answer in enumerate(answers)]
+    run = tmp_path / "run"
+    claim = Metric(name="accuracy", value=75.0, split="test", rows=10)
+    RunFolder(run, data=DataFacts(id="own", source="local"), license="mit").write(model, tokenizer, batch, [claim])
+    other = tmp_path / "other.csv"
+    lines = ["review,stars", *(f'"{text}",{label}' for text, label in zip(texts, short, strict=True))]
+    other.write_text("\n".join(lines) + "\n", encoding="cp1252")
+
+    def said(*flags: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tl-hub", "verify", str(run), "--test_file", str(other), *flags])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            command_module.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out or err
+
+    monkeypatch.setattr(verification, "check", lambda *_, **__: {"loaded_by": []})  # other tests load it back
+    flags: tuple[str, ...] = ()
+    for advice, flag in [
+        ("line 2 is not UTF-8 (byte 0xe9); give the file's encoding with --encoding", ("--encoding", "cp1252")),
+        ("no column 'text' in the data, which has review, stars; name the right one with --text_column",
+         ("--text_column", "review")),
+        ("no column 'label' in the data, which has review, stars; name the right one with --label_column",
+         ("--label_column", "stars")),
+        ("the rows have the classes neg, pos, the model negative, positive; name the model's class for 'neg', 'pos' "
+         "with --label_map, such as neg=negative", ("--label_map", "neg=negative, pos=positive")),
+    ]:  # fmt: skip
+        code, text = said(*flags)
+        assert code == 2 and advice in text and text.count("\n") == 1, text
+        flags += flag
+    code, text = said(*flags, "--json")
+    (accuracy,) = json.loads(text)["metrics"]
+    assert code == 0 and accuracy["found"] == pytest.approx(100 * 9 / 12), "rows 0, 4 and 8 of 12 were turned round"
+
+    written = flags[:-2]
+    for wrong, advice in [
+        (("--label_map", "neg=bad,pos=positive"), "--label_map neg=bad: the model's classes are negative, positive"),
+        (("--label_map", "neg=negative"), "name the model's class for 'pos' with --label_map"),
+        (("--label_map", "neg"), "'neg' has no class; give pairs such as neg=negative,pos=positive"),
+        (("--question_column", "review"), "--question_column is not for text-classification, whose rows are read with"),
+        (("--text_pair_column", "review"), "this one reads single texts; omit it"),
+        (("--label_separator", ";"), "the rows have lists of classes each, and the model gives one class"),
+    ]:
+        code, text = said(*written, *wrong)
+        assert code == 2 and advice in text and text.count("\n") == 1, text
+
+    other.write_text("review,stars\n" + f'"{texts[1]}",{"NEGATIVE Positive".split()[answers[1]]}\n', "cp1252")
+    code, text = said(*written)
+    assert code == 2 and "--fold_labels takes other spellings for one class" in text
+    _, text = said(*written, "--fold_labels", "--json")
+    assert json.loads(text)["metrics"][0]["found"] == 100, "a file of one class is measured too"
+
+
+def test_help_shows_every_flag_by_which_rows_are_read(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tl-hub", "verify", "--help"])
+    with pytest.raises(SystemExit):
+        command_module.main()
+    said = capsys.readouterr().out
+    for flag in ("text_column", "label_separator", "context_column", "summary_column", "target_column", "encoding"):
+        assert f"--{flag} " in said

@@ -57,7 +57,7 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         hints = typing.get_type_hints(type(instance))
         for field in dataclasses.fields(instance):
             larger = published_settings.shown(field.name, *settings[1:]) if len(settings) == len(_GROUPS) else ""
-            _add_flag(group, field, hints[field.name], getattr(instance, field.name), larger)
+            add_flag(group, field, hints[field.name], getattr(instance, field.name), larger)
 
     flags = [option for action in parser._actions for option in action.option_strings]
     known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
@@ -139,7 +139,15 @@ def _hint(token: str, flags: Sequence[str]) -> str:
     return f"; did you mean --{ours}?" if f"--{ours}" in flags else f"; it is --{ours} in the recipes that have it"
 
 
-def _add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any, larger: str) -> None:
+def add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any, larger: str = "") -> None:
+    """Add the flag of a settings field, whose help ends with the default.
+
+    Args:
+        group: of a parser.
+        hint: type of the field.
+        default: what the help shows as such.
+        larger: what it adds for larger models.
+    """
     # None as argparse's default tells "not given" from "given the default": a preset must not beat a flag.
     shown = f"{default:g}" if isinstance(default, float) else str(default)
     if default is None:

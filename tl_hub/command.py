@@ -5,14 +5,14 @@ import contextlib
 import dataclasses
 import json
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
 import tl_hub
 from tl_hub import cli
+from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
-
-_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -73,13 +73,28 @@ tl-hub card runs/mine --repo alice/mine                   with snippets that loa
         """\
 tl-hub verify runs/qa_adapter
 tl-hub verify runs/qa_adapter --metrics                   are the figures on the card true?
-tl-hub verify alice/qa --revision v1 --json""",
+tl-hub verify alice/qa --revision v1 --json
+tl-hub verify runs/mine --test_file other.csv --encoding cp1252 --text_column review
+tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=positive""",
     )
     verify.add_argument("location", metavar="folder|owner/name")
     verify.add_argument("--revision", help="branch, tag or commit of the repository [main]")
     verify.add_argument("--metrics", action="store_true", help="measure the card's figures anew, on the run's own rows")
-    for name in _SOURCES:
-        verify.add_argument(f"--{name}", help="measure them on these rows, given as to the recipe")
+    rows = verify.add_argument_group("rows to measure them on, given as to the recipe")
+    settings: list[Any] = [RunConfig]
+    if sys.argv[1:2] == ["verify"]:  # the tasks take as long to import as torch does
+        from tl_hub.inference import TASKS
+
+        settings += TASKS
+    fields = _row_settings(settings)
+    for name, (field, hint) in fields.items():
+        cli.add_flag(rows, field, hint, field.metadata["shown"] if name == "encoding" else "the run's")
+    verify.set_defaults(row_settings=fields.keys())
+    rows.add_argument(
+        "--label_map",
+        metavar="LABEL=CLASS,...",
+        help="what the model calls the labels of the rows, such as neg=negative,pos=positive",
+    )
 
     check = _command(
         commands,
@@ -139,6 +154,25 @@ def _command(commands: Any, call: Any, name: str, help: str, examples: str) -> a
     return parser
 
 
+def _row_settings(classes: list[Any]) -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Fields of settings that say where rows are and how they are written, with their types, by name."""
+    found: dict[str, tuple[dataclasses.Field, Any]] = {}
+    for settings in classes:
+        hints = typing.get_type_hints(settings)
+        for field in dataclasses.fields(settings):
+            if field.metadata["reads"]:
+                found.setdefault(field.name, (field, hints[field.name]))
+    return found
+
+
+def _label_map(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    for label, equals, name in pairs:
+        if not (label.strip() and equals and name.strip()):
+            raise UserError(f"--label_map {text}: {label!r} has no class; give pairs such as neg=negative,pos=positive")
+    return {label.strip(): name.strip() for label, _, name in pairs}
+
+
 def push_run(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub.publishing import publish
 
@@ -173,8 +207,9 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub.verification import verify
 
-    sources = {name: getattr(asked, name) for name in _SOURCES}
-    report = verify(asked.location, revision=asked.revision, metrics=asked.metrics, **sources)
+    label_map = _label_map(asked.label_map) if asked.label_map is not None else None
+    rows = {name: value for name, value in vars(asked).items() if name in asked.row_settings}
+    report = verify(asked.location, revision=asked.revision, metrics=asked.metrics, label_map=label_map, **rows)
     found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
     if "max_difference" in report:
         found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")

@@ -16,6 +16,7 @@ def flag(
     shown: str | None = None,
     recorded: bool = True,
     measured_with: bool = False,
+    reads: bool = False,
     needs: str | None = None,
     follows: str | None = None,
 ) -> Any:
@@ -27,11 +28,12 @@ def flag(
         shown: what stands for a default of None in `--help`.
         recorded: whether the run record, which is published, holds the value. Paths and names of one's own are not.
         measured_with: whether figures that are measured anew depend on it.
+        reads: whether it says where rows are or how they are written, which may differ for rows measured later.
         needs: name of the field without which this one has no effect.
         follows: name of the field of which this one is at most a quarter where only that one is given by hand.
     """
-    about = {"help": help, "shown": shown, "recorded": recorded, "measured_with": measured_with, "needs": needs}
-    return field(default=default, metadata=about | {"follows": follows})
+    about = {"help": help, "shown": shown, "recorded": recorded, "measured_with": measured_with, "reads": reads}
+    return field(default=default, metadata=about | {"needs": needs, "follows": follows})
 
 
 @dataclass(kw_only=True)
@@ -60,23 +62,29 @@ class RunConfig:
         "sample:<task> (embedded), a Hub data set id, or a folder of data files",
         shown="the task's embedded sample",
         recorded=False,
+        reads=True,
     )
-    dataset_config: str | None = flag(None, "configuration of the Hub data set, if it has several", measured_with=True)
-    dataset_revision: str | None = flag(None, "branch, tag or commit of the data set on the Hub", shown="main")
+    dataset_config: str | None = flag(
+        None, "configuration of the Hub data set, if it has several", measured_with=True, reads=True
+    )
+    dataset_revision: str | None = flag(
+        None, "branch, tag or commit of the data set on the Hub", shown="main", reads=True
+    )
     train_file: str | None = flag(
-        None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv, .tsv or .parquet", recorded=False
+        None, "your own training rows: .json, .jsonl, .jsonl.gz, .csv, .tsv or .parquet", recorded=False, reads=True
     )
     validation_file: str | None = flag(
         None,
         "rows used to choose the best epoch",
         shown="a tenth of the training rows, the same for every seed",
         recorded=False,
+        reads=True,
     )
     test_file: str | None = flag(
-        None, "rows the reported figures are measured on", shown="the validation rows", recorded=False
+        None, "rows the reported figures are measured on", shown="the validation rows", recorded=False, reads=True
     )
     encoding: str | None = flag(
-        None, "encoding of your files, such as cp1252, utf-16 or cp949", shown="utf-8", measured_with=True
+        None, "encoding of your files, such as cp1252, utf-16 or cp949", shown="utf-8", reads=True
     )
     delimiter: str | None = flag(
         None,

@@ -1,10 +1,12 @@
 """The figures of a run measured anew: whether what its card claims holds for the weights that are there."""
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import transformers
 from accelerate import Accelerator
 
 from tl_hub import data, finish, inference, training
@@ -13,20 +15,24 @@ from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.labels import spelling_key
 from tl_hub.tasks.language_modeling import CausalLanguageModeling
 
 CLOSE = 0.05
 """Greatest relative difference of a figure without an interval, which other hardware or half precision may cause."""
 
 
-def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
+def remeasure(
+    folder: str | Path, *, label_map: Mapping[str, str] | None = None, **source: str | None
+) -> dict[str, Any]:
     """Load a run folder and the rows it was measured on, and compare each figure with the one on record.
 
     Args:
-        source: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes, but that no training
-            rows are needed; the run's own data where there are none and they are embedded or on the Hub. A `test_file`
-            is what is measured, else the split that the claims are of, else what other rows there are.
+        label_map: what the model calls the labels of the rows; a label that is not named keeps its name.
+        source: where the rows are: `dataset`, or `train_file`, `validation_file` and `test_file`, as of the recipes,
+            but that no training rows are needed; the run's own data where there are none and they are embedded or on
+            the Hub. A `test_file` is what is measured, else the split that the claims are of, else what other rows
+            there are. And how they are written, where otherwise than the run's: `encoding`, and the columns of its
+            task.
 
     Returns:
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
@@ -37,11 +43,13 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         UserError: the data are not there, or it is a run that can only be measured by its own recipe.
     """
     record = RunRecord.load(folder)
-    given = [name for name, value in source.items() if value]
+    given = {name: value for name, value in source.items() if value is not None}
     claimed = record.metrics[0].split if record.metrics else "test"
-    if not given and record.data.source == "local":
+    elsewhere = any(name == "dataset" or name.endswith("_file") for name in given)
+    if not elsewhere and record.data.source == "local":
         name = "train" if record.data.held_out and claimed == "validation" else claimed
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
+    transformers.logging.disable_progress_bar()
     pipe = inference.pipeline(folder)
     if isinstance(pipe, inference.VectorsPipeline):
         raise UserError(f"{record.name} gives vectors, of which tl_hub has no figure; measure what you use them for")
@@ -52,30 +60,36 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         task = CausalLanguageModeling(**{name: value for name, value in record.settings.items() if name in flags})
     if isinstance(task, ExtractiveSummarization):  # sentences are judged beside all others of their text
         raise UserError(f"{record.name} can only be measured by the recipe that made it")
+    task = _as_written(
+        task, {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
+    )
+    task.adapt(pipe.tokenizer, pipe.model)
+    named = False
+    if isinstance(task, Classification):
+        config = pipe.model.config
+        names = list(config.id2label.values())
+        named = names[0] != "LABEL_0" or bool(label_map)  # else nobody named them
+        several = "threshold" in record.decision or config.problem_type == "multi_label_classification"
+        if named:
+            task.measure(names, several, label_map or {})
+    elif label_map:
+        raise UserError(f"--label_map renames classes, and {record.name} is of {record.pipeline_tag}; omit it")
     kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
     settings = {name: value for name, value in record.settings.items() if name in kept}
-    own: dict[str, str | None] = {"dataset": record.data.id, "dataset_revision": record.data.revision}
-    if given:
-        own = {name: source[name] for name in given}
+    own: dict[str, str | None] = (
+        {} if elsewhere else {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    )
+    own |= {name: value for name, value in given.items() if name in RunConfig.__dataclass_fields__}
     if own.get("dataset") != record.data.id:
         settings.pop("dataset_config", None)
     run = RunConfig(**settings | own)
-    if isinstance(task, Classification):  # a label of other rows is read as the model spells it
-        task.spellings = {spelling_key(name): name for name in pipe.model.config.id2label.values()}
     rows = data.load(run, task, training=False)
-    if given and rows.held_out and not (record.data.held_out and claimed == "validation"):
+    if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
         raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
-    if isinstance(task, Classification):
-        names = list(pipe.model.config.id2label.values())
-        if names[0] != "LABEL_0":  # else nobody named them
-            if not set(task.labels) <= set(names):
-                raise UserError(f"the rows have the classes {', '.join(task.labels)}, the model {', '.join(names)}")
-            task.labels = names  # in the order of the logits, which need not be that of the rows
-        elif len(task.labels) != len(names):
-            raise UserError(f"the rows have {len(task.labels)} classes, the model {len(names)}")
-        task.class_weights, task.label_smoothing = "none", 0.0  # of training alone, and these rows may lack classes
-    split = "test" if source.get("test_file") else claimed
-    if given and split not in rows.splits:
+    if isinstance(task, Classification) and not named and len(task.labels) != len(names):
+        raise UserError(f"the rows have {len(task.labels)} classes, the model {len(names)}")
+    split = "test" if "test_file" in given else claimed
+    if elsewhere and split not in rows.splits:
         split = rows.final
     if split not in rows.splits:
         raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
@@ -106,3 +120,15 @@ def remeasure(folder: str | Path, **source: str | None) -> dict[str, Any]:
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
     return {"same_rows": same_rows, "metrics": compared}
+
+
+def _as_written(task: Any, columns: dict[str, str]) -> Any:
+    """The task, reading rows whose columns have other names than those of the run."""
+    known = [field.name for field in fields(task) if field.metadata["reads"]]
+    for name in columns:
+        if name not in known:
+            flags = ", ".join(f"--{known_name}" for known_name in known)
+            raise UserError(f"--{name} is not for {task.name}, whose rows are read with {flags}")
+    if "text_pair_column" in columns and task.text_pair_column is None:
+        raise UserError("--text_pair_column is for models of pairs, and this one reads single texts; omit it")
+    return replace(task, **columns)

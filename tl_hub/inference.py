@@ -467,3 +467,6 @@ _PIPELINES: dict[str, tuple[Any, Any]] = {
     SpanCorruption.name: (SpanCorruption, SpanFillingPipeline),
     PermutationLanguageModeling.name: (PermutationLanguageModeling, MaskFillingPipeline),
 }
+
+TASKS = [task for task, _ in _PIPELINES.values()]
+"""Settings classes of the tasks whose runs are loaded here, and measured anew by `evaluation`."""

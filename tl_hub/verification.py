@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,12 @@ def check(
 
 
 def verify(
-    location: str | Path, *, revision: str | None = None, metrics: bool = False, **source: str | None
+    location: str | Path,
+    *,
+    revision: str | None = None,
+    metrics: bool = False,
+    label_map: Mapping[str, str] | None = None,
+    **rows: str | None,
 ) -> dict[str, Any]:
     """Load a run folder, or a repository on the Hub, as its users will, and compare it with what it states.
 
@@ -169,8 +175,10 @@ def verify(
         location: the folder, or `owner/name`.
         revision: branch, tag or commit of a repository.
         metrics: measure the figures of its card anew.
-        source: the rows to measure them on (which asks for it): `dataset`, or `train_file`, `validation_file` and
-            `test_file`, as of the recipes; the run's own if none, where they are embedded or on the Hub.
+        label_map: what the model calls the labels of the rows.
+        rows: the rows to measure them on (which asks for it), and how they are written: `dataset`, or `train_file`,
+            `validation_file` and `test_file`, `encoding`, `text_column` and the like, as of the recipes; the run's own
+            if none, where they are embedded or on the Hub.
 
     Returns:
         What `check` gives and, of figures measured anew, `same_rows` and `metrics` (`evaluation.remeasure`).
@@ -183,10 +191,10 @@ def verify(
 
     folder = snapshot(location, revision)
     report = check(folder, offline=False, snippets=False)
-    if metrics or any(source.values()):
+    if metrics or label_map or any(rows.values()):
         from tl_hub import evaluation
 
-        report |= evaluation.remeasure(folder, **source)
+        report |= evaluation.remeasure(folder, label_map=label_map, **rows)
     return report
 
 

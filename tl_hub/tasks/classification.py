@@ -1,6 +1,7 @@
 """Classification of texts and pairs of texts: one class each, or any number of labels each."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -69,15 +70,21 @@ class Classification(Task):
     model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
 
-    text_column: str = flag("text", "column with the text")
-    text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified")
-    label_column: str = flag("label", "column with the class: text or a whole number; or a list of them (multi-label)")
-    label_separator: str | None = flag(None, "multi-label: a row's labels are one text, separated by this, such as ';'")
+    text_column: str = flag("text", "column with the text", reads=True)
+    text_pair_column: str | None = flag(None, "column with a second text, where pairs are classified", reads=True)
+    label_column: str = flag(
+        "label", "column with the class: text or a whole number; or a list of them (multi-label)", reads=True
+    )
+    label_separator: str | None = flag(
+        None, "multi-label: a row's labels are one text, separated by this, such as ';'", reads=True
+    )
     label_names: str | None = flag(
-        None, "names of classes that are numbers: no,yes in the order of the numbers, or 0=no,1=yes"
+        None, "names of classes that are numbers: no,yes in the order of the numbers, or 0=no,1=yes", reads=True
     )
     fold_labels: bool = flag(
-        False, "make one class of those that differ by case, blanks or Unicode form alone: the most frequent spelling"
+        False,
+        "make one class of those that differ by case, blanks or Unicode form alone: the most frequent spelling",
+        reads=True,
     )
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share", follows="max_length")
@@ -99,6 +106,7 @@ class Classification(Task):
             parse_names(self.label_names)
         self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
         self._folded: dict[str, str] = {}
+        self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
         self._names: list[str] = []  # of a ClassLabel, in its order
         self._train: Dataset | None = None
         self._pad_token_id: int | None = None
@@ -142,11 +150,15 @@ class Classification(Task):
                 f"{self.label_column} holds scores such as {scores[0]}, and each would be a class; regression is not "
                 "supported: put the scores into classes, such as low and high"
             )
+        if self._label_map:
+            labels = map_labels(labels, self._label_map)
         if self.label_names:
-            counts = count_labels(labels)
-            table = names_of_numbers(self.label_names, counts, self.label_column)
+            # Classes of other rows that are not numbers are for --label_map.
+            measured = self._label_map is not None
+            found = [label for label in count_labels(labels) if not measured or label.removeprefix("-").isdecimal()]
+            table = names_of_numbers(self.label_names, found, self.label_column)
             names = list(table.values())
-            labels = map_labels(labels, {label: table[int(label)] for label in counts if label not in names})
+            labels = map_labels(labels, {label: table[int(label)] for label in found if label not in names})
             # As it is recorded: other rows need not have all of the numbers.
             self.label_names = ",".join(f"{number}={name}" for number, name in table.items())
         if self.fold_labels:
@@ -161,7 +173,49 @@ class Classification(Task):
         rows = rows if rows.features == strings else rows.cast(strings)  # rows on the disk stay there
         return rows.add_column("label", labels, feature=List(Value("string")) if several else Value("string"))
 
+    def measure(self, labels: list[str], multi_label: bool, label_map: Mapping[str, str]) -> None:
+        """Take the classes from a trained model, not from the rows, which may lack some of them.
+
+        Args:
+            labels: in the order of the logits.
+            label_map: what the model calls the labels of the rows.
+
+        Raises:
+            UserError: `label_map` leads to a class that the model does not have.
+        """
+        unknown = [f"{label}={name}" for label, name in label_map.items() if name not in labels]
+        if unknown:
+            raise UserError(f"--label_map {unknown[0]}: the model's classes are {', '.join(labels)}")
+        self.labels, self.multi_label, self._label_map = labels, multi_label, label_map
+        self.spellings = {spelling_key(label): label for label in labels}
+        self.class_weights, self.label_smoothing = "none", 0.0  # of training alone
+
+    def _check_measured(self, rows: Dataset) -> None:
+        if isinstance(rows.features["label"], List) != self.multi_label:
+            several, one = "any number of labels, as a list or with --label_separator", "one class"
+            given, wanted = (one, several) if self.multi_label else ("lists of classes", one)
+            raise UserError(
+                f"the rows have {given} each, and the model gives {wanted}; name them in {self.label_column} so"
+            )
+        found = sorted(self.class_counts(rows))
+        unknown = [label for label in found if label not in self.labels]
+        if unknown:
+            alike = all(spelling_key(label) in self.spellings for label in unknown)
+            raise UserError(
+                f"the rows have the classes {', '.join(found)}, the model {', '.join(self.labels)}; "
+                + (
+                    "--fold_labels takes other spellings for one class"
+                    if alike
+                    else f"name the model's class for {', '.join(map(repr, unknown))} with --label_map, such as "
+                    f"{unknown[0]}={self.labels[0]}"
+                )
+            )
+
     def learn(self, rows: dict[str, Dataset]) -> None:
+        if self._label_map is not None:
+            for part in rows.values():
+                self._check_measured(part)
+            return
         train = self._train = rows["train"]
         self.multi_label = isinstance(train.features["label"], List)
         if self.threshold is not None and not self.multi_label:

@@ -43,8 +43,8 @@ class ExtractiveSummarization(Task):
     labels: ClassVar[list[str]] = ["in the summary"]
     multi_label: ClassVar[bool] = True
 
-    text_column: str = flag("text", "column with the text")
-    summary_column: str = flag("summary", "column with the summary, or a list of several")
+    text_column: str = flag("text", "column with the text", reads=True)
+    summary_column: str = flag("summary", "column with the summary, or a list of several", reads=True)
     max_length: int = flag(128, "tokens of a sentence, special tokens included; longer ones are cut")
     summary_sentences: int | None = flag(None, "sentences in a summary", shown="chosen on the validation rows")
 

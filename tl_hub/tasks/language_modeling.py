@@ -45,7 +45,7 @@ class LanguageModeling(Task):
     best: ClassVar[tuple[str, bool]] = ("loss", False)
     batched: ClassVar[tuple[str, ...]] = ("input_ids",)
 
-    text_column: str = flag("text", "column with the text")
+    text_column: str = flag("text", "column with the text", reads=True)
     max_length: int = flag(256, "tokens in a window")
 
     def __post_init__(self) -> None:
@@ -421,7 +421,7 @@ class Pretraining:
         UserError: a setting is out of its range.
     """
 
-    text_column: str = flag("text", "column with the text")
+    text_column: str = flag("text", "column with the text", reads=True)
     max_length: int = flag(256, "tokens in a window")
     mask_probability: float = flag(0.15, "BERT: share of the tokens that are predicted")
     whole_word: bool = flag(False, "BERT: mask all pieces of a word or none")

@@ -66,9 +66,9 @@ class QuestionAnswering(Task):
         *scoring_only,
     )
 
-    question_column: str = flag("question", "column with the question")
-    context_column: str = flag("context", "column with the text that holds the answer")
-    answers_column: str = flag("answers", "column with {text: [...], answer_start: [...]}; [] is no answer")
+    question_column: str = flag("question", "column with the question", reads=True)
+    context_column: str = flag("context", "column with the text that holds the answer", reads=True)
+    answers_column: str = flag("answers", "column with {text: [...], answer_start: [...]}; [] is no answer", reads=True)
     max_length: int = flag(384, "tokens in a window: question, context and special tokens")
     doc_stride: int = flag(128, "tokens that neighbouring windows of a long context share", follows="max_length")
     max_answer_length: int | None = flag(

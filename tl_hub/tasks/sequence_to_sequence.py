@@ -218,8 +218,8 @@ class Summarization(SequenceToSequence):
     sample: ClassVar[str] = "summarization"
     best: ClassVar[tuple[str, bool]] = ("rougeL", True)
 
-    text_column: str = flag("text", "column with the text")
-    summary_column: str = flag("summary", "column with the summary, or a list of several")
+    text_column: str = flag("text", "column with the text", reads=True)
+    summary_column: str = flag("summary", "column with the summary, or a list of several", reads=True)
 
     def frame(self, model_type: str) -> tuple[str, str]:
         before, after = ("summarize:", "") if ARCHITECTURES[model_type].encoder_decoder else ("", " TL;DR:")
@@ -271,9 +271,11 @@ class Translation(SequenceToSequence):
 
     source_language: str = flag("en", "ISO 639 code of the language to translate from, such as en")
     target_language: str = flag("de", "ISO 639 code of the language to translate into, such as de")
-    translation_column: str = flag("translation", "column with {code: text, code: text}")
-    source_column: str | None = flag(None, "column with the source, where the languages have columns of their own")
-    target_column: str | None = flag(None, "column with the translation, or a list of several, likewise")
+    translation_column: str = flag("translation", "column with {code: text, code: text}", reads=True)
+    source_column: str | None = flag(
+        None, "column with the source, where the languages have columns of their own", reads=True
+    )
+    target_column: str | None = flag(None, "column with the translation, or a list of several, likewise", reads=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
