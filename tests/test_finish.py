@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tl_hub import finish, publishing, row_predictions
+from tl_hub import data, finish, publishing, row_predictions, shown_rows
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score
+from tl_hub.tasks.classification import SentimentAnalysis
+from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 
 
 @dataclass
@@ -116,23 +120,56 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "kind"),
     [
-        "Write to anna.berg+news@mail.example.org.",
-        "Call +49 30 1234567 now",
-        "Call (030) 123-4567",
-        "Ring 0181 945 8719 after six",
-        "Ring +821012345678",
-        "IBAN DE89 3704 0044 0532 0130 00",
-        "See /home/pi/app.log",
-        "The token is hf_" + "a" * 34,
+        ("Write to anna.berg+news@mail.example.org.", "an e-mail address"),
+        ("Call +49 30 1234567 now", "a phone number"),
+        ("Call (030) 123-4567", "a phone number"),
+        ("Ring 0181 945 8719 after six", "a phone number"),
+        ("Ring +821012345678", "a phone number"),
+        ("IBAN DE89 3704 0044 0532 0130 00", "an IBAN"),
+        ("See /home/pi/app.log", "a path"),
+        ("The token is hf_" + "a" * 34, "a secret"),
     ],
 )
-def test_rows_that_name_somebody_or_hold_a_path_are_not_shown(text):
+def test_rows_that_name_somebody_or_hold_a_path_are_not_shown(text, kind):
     """A row with a path was refused by the push, after the training."""
     rows = [{"text": f"{text} Row {i}.", "expected": "a"} for i in range(20)]
     clean = [
         {"text": f"In 1990, 12 of 30 rows cost 1,500.50 euros; see 3.14, 10:30 and 2020-11-29. {i}"} for i in range(5)
     ]
-    shown = finish._examples(rows + clean, seed=0)
+    shown, (note,) = shown_rows.choose(rows + clean, RunConfig())
     assert sorted(row["text"] for row in shown) == sorted(row["text"] for row in clean)
+    assert note == f"When the examples were chosen, 20 rows were passed over: 20 with {kind}."
+    assert shown_rows.choose(clean, RunConfig())[1] == []
+
+
+def test_rows_to_be_shown_are_chosen_by_number(tmp_path):
+    texts = ["Good.", "Bad.", "Write to a@b.example now.", "Fine.", "Poor."]
+    rows = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
+    files = {}
+    for name, repeated in (("train", 3), ("validation", 1), ("test", 1)):
+        files[f"{name}_file"] = str(tmp_path / f"{name}.jsonl")
+        Path(files[f"{name}_file"]).write_text("".join(json.dumps(row) + "\n" for row in rows) * repeated)
+
+    def load(chosen, task=SentimentAnalysis):
+        return data.load(RunConfig(example_rows=chosen, **files), task())
+
+    load("4,0")
+    with pytest.raises(UserError, match="--example_rows 0,5: there is no row 5; the test split has rows 0 to 4"):
+        load("0,5")
+    with pytest.raises(UserError, match="row 2 of the test split holds an e-mail address"):
+        load("2")
+    with pytest.raises(UserError, match="fill-mask has no prediction for each row"):
+        load("1", MaskedLanguageModeling)
+    predictions = [{"text": text, "predicted": "0"} for text in texts]
+    shown, notes = shown_rows.choose(predictions, RunConfig(example_rows="4,0,4"))
+    assert [row["text"] for row in shown] == ["Poor.", "Good."] and not notes
+    predictions[0]["predicted"] = "a@b.example"
+    shown, notes = shown_rows.choose(predictions, RunConfig(example_rows="4,0"))
+    assert [row["text"] for row in shown] == ["Poor."] and "1 row was passed over: 1 with an e-mail" in notes[0]
+    for wrong in ("1;2", "-1", "a", "1,"):
+        with pytest.raises(UserError, match="give row numbers separated by commas"):
+            RunConfig(example_rows=wrong)
+    with pytest.raises(UserError, match="exclude each other"):
+        RunConfig(example_rows="1", examples=False)

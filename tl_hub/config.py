@@ -116,6 +116,12 @@ class RunConfig:
         "show some measured rows, verbatim, on the card and in run.json; both are published by --push_to",
         recorded=False,
     )
+    example_rows: str | None = flag(
+        None,
+        "rows of the measured split to show, by number from 0 as in predictions.jsonl, such as 3,17",
+        shown="8 drawn at random",
+        recorded=False,
+    )
     checkpoint_minutes: float = flag(10, "save the training state this often, besides after each epoch")
     resume: bool | str = flag(
         False,
@@ -202,6 +208,12 @@ class RunConfig:
             raise UserError(
                 f"--encoding {self.encoding} is unknown; give one such as cp1252, utf-16 or cp949"
             ) from error
+        if self.example_rows and not re.fullmatch(r"\d+(,\d+)*", self.example_rows, re.ASCII):
+            raise UserError(
+                f"--example_rows is {self.example_rows}; give row numbers separated by commas, such as 3,17"
+            )
+        if self.example_rows and not self.examples:
+            raise UserError("--example_rows and --no_examples exclude each other; give one of them")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; give one of them")
         if isinstance(self.resume, str) and not self.resume.startswith("hub:"):

@@ -22,7 +22,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from datasets.table import InMemoryTable
 
-from tl_hub import hub, samples
+from tl_hub import hub, samples, shown_rows
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
 from tl_hub.held_out import hold_out
@@ -120,6 +120,7 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
             continue  # cut before, so that each class keeps a row
         if limit is not None and limit < len(split.rows):
             split.rows = split.rows.select(range(limit))
+    shown_rows.check(run, data, task)
     learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
     task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
     return data

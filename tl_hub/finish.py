@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import platform
 import shlex
@@ -23,7 +22,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from tl_hub import card, data, publishing, row_predictions, verification
+from tl_hub import card, data, publishing, row_predictions, shown_rows, verification
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
@@ -37,7 +36,6 @@ from tl_hub.training import LOG, RESUMED, Base, History, peak_memory
 
 ADAPTER = "adapter"
 """Where the adapter is whose merged weights stand in the run folder itself."""
-EXAMPLES = 8
 PROBES = 4
 SLICE_ROWS = 30
 """Fewest rows of a slice: of less, the interval is too wide to tell it from another."""
@@ -186,6 +184,7 @@ def record_of(
     left_out = {field.name for field in dataclasses.fields(run) if not field.metadata["recorded"]} | {*method.unused}
     settings = dataclasses.asdict(run) | dataclasses.asdict(task)
     settings["settings_from"] = run.settings_from or None
+    examples, passed_over = shown_rows.choose(score.predictions, run) if score else ([], [])
     if history.step:  # batch_size is that of each process
         settings["num_processes"] = accelerator.num_processes
         settings["effective_batch_size"] = run.batch_size * run.accumulation * accelerator.num_processes
@@ -209,7 +208,7 @@ def record_of(
             },
             held_out=rows.held_out,
             overlap=data.overlap(rows, task)[rows.final],
-            notes=rows.notes,
+            notes=rows.notes + passed_over,
         ),
         # The metric that chose the epoch comes first: it is the one the card's summary states.
         metrics=[
@@ -237,7 +236,7 @@ def record_of(
         software={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        examples=_examples(score.predictions, run.seed) if score and run.examples else [],
+        examples=examples,
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
@@ -314,13 +313,6 @@ def base_facts(base: Base) -> BaseModel:
     )
 
 
-def _examples(predictions: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """A few random rows, not the best ones, of those that name nobody and hold nothing that a push refuses."""
-    drawn = np.random.default_rng(seed).permutation(len(predictions))
-    shown = (predictions[i] for i in drawn if publishing.may_be_shown(predictions[i]))
-    return list(itertools.islice(shown, EXAMPLES))
-
-
 def _commit() -> str | None:
     here = Path(__file__).parent
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
@@ -380,7 +372,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
         print(f"  {system['system']}: {figures}")
     question_answering = record.pipeline_tag == "question-answering"
     if record.examples:
-        print("\nrows it was not trained on (chosen at random):")
+        print("\nrows it was not trained on:")
         for example in record.examples[:3]:
             print(f"  {_shortened(example.get('question') or example.get('text', ''))}")
             if "text_pair" in example:
@@ -388,6 +380,9 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
             for name in ("expected", "predicted"):
                 nothing = "(no answer in the text)" if question_answering else "(nothing)"
                 print(f"    {name + ':':10} {_shortened(_joined(example.get(name)) or nothing)}")
+    for note in record.data.notes:
+        if "passed over" in note:
+            print(f"  {note}")
     pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
     print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, {pictures}")
     print(f"Only here, never published: {row_predictions.FILE}, with what it made of each row it was measured on")

@@ -102,7 +102,7 @@ _LONGEST_PAUSE = 60.0
 _LONGEST_WAIT = 600.0
 _REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
-_SECRETS = re.compile(
+SECRETS = re.compile(
     rb"\b(hf_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}"
     rb"|github_pat_\w{40,}|sk-[\w-]{32,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
     rb"|xox[abeoprs]-[\w-]{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
@@ -110,7 +110,7 @@ _SECRETS = re.compile(
     rb"(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
     rb"|\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-_HOMES = re.compile(
+HOMES = re.compile(
     rb"(?:(?<![\w.~/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv"
     rb"|/dbfs|/gpfs|/lustre|/nfs|/efs|/fsx|/afs|/beegfs|/cephfs|/content/drive|/kaggle|~"
     rb"|/(?:content|data|datasets?|work|storage|projects?)/[\w.-]+)/[\w.-]+"
@@ -120,12 +120,6 @@ _HOMES = re.compile(
     rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
     rb"|\b[A-Z]:(?:\\\\[\w.-]+\\\\|\\(?![nrtbf\\])[\w.-]+\\|/[\w.-]+/)[\w.-][^\s\"'`]*"
     rb"|(?<!\\)(?:\\{4}[\w.-]+\\\\|\\\\(?![nrtbf])\w[\w.-]+\\(?!\\))[\w.$-][^\s\"'`]*"
-)
-_PERSONAL = re.compile(
-    rb"[\w.+-]+@[\w-]+\.\w[\w.-]*"  # an e-mail address
-    rb"|\+\d(?:[ .()-]{0,2}\d){7,14}\b"  # a phone number with its country; below, without it, and no date
-    rb"|(?<![\w.,:/-])(?!(?:19|20)\d\d-\d\d-\d\d)\(?\d{2,5}\)?[ .-](?:\d{2,4}[ .-]){1,3}\d{2,4}(?![\w:/-])"
-    rb"|\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"  # an IBAN
 )
 
 
@@ -1113,13 +1107,13 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
     else:
         content = _bytes(data)
     token = (get_token() or "").encode()
-    secret = _SECRETS.search(content)
+    secret = SECRETS.search(content)
     if secret or (token and token in content):
         shown = f"{secret[0][:6].decode()}..." if secret else "your Hub token"
         raise UserError(f"{name} holds what looks like a secret ({shown}); remove it, and replace the secret")
     vocabulary = name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
     if not vocabulary and not name.endswith(".png"):
-        path = _HOMES.search(content)
+        path = HOMES.search(content)
         here = (str(folder.resolve()), str(Path.home()), str(Path.cwd()))
         own = next((place for place in here if place.count("/") > 1 and place.encode() in content), None)
         if path or own:
@@ -1127,12 +1121,6 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
             raise UserError(f"{name} holds a path of a machine ({shown}), which nobody else has; remove it")
     if name.endswith("config.json") and b'"auto_map"' in content:
         raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
-
-
-def may_be_shown(row: dict[str, Any]) -> bool:
-    """Whether a row may stand on a card: it holds no e-mail address, phone number, secret or path of a machine."""
-    content = json.dumps(row, ensure_ascii=False).encode()
-    return not any(form.search(content) for form in (_PERSONAL, _SECRETS, _HOMES))
 
 
 def _named_by(run: RunRecord) -> str:
