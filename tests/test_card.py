@@ -394,6 +394,17 @@ def test_pipeline_snippet_asks_a_recorded_question_verbatim() -> None:
     assert "#" not in code
 
 
+def test_stock_calls_read_a_question_as_the_pipeline_does() -> None:
+    record = sample()
+    record.examples = [{**record.examples[0], "question": " When? \n"}]
+    code = card.call_snippet(record)
+    assert code and 'question = "When?"\n' in code
+    assert ".tril(29)" in code, "30 tokens where the record has no longest answer"
+    record.settings["max_answer_length"] = 7
+    code = card.call_snippet(record)
+    assert code and ".tril(6)" in code
+
+
 def test_pipeline_snippet_shows_only_what_was_measured() -> None:
     record = sample()
     code = card.pipeline_snippet(record, None)

@@ -439,6 +439,8 @@ def call_snippet(record: RunRecord) -> str | None:
     if shown is None or not (stock or (head and len(shown) == 1)):
         return None
     prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
+    if "question" in shown:
+        shown["question"] = shown["question"].strip()  # as it is read in training
     texts = [_wrapped(prefix + text) for text in shown.values()]
     longest = record.settings.get("max_length") or record.settings.get("max_source_length")
     family = ARCHITECTURES.get(_model_type(record) or "")
