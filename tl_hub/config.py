@@ -90,7 +90,7 @@ class RunConfig:
         None,
         "what separates the cells of .csv and .tsv files: one character, such as ';' or '|', or tab",
         shown="a tab in .tsv; in .csv what the first line has of , ; and tab",
-        measured_with=True,
+        reads=True,
     )
     train_rows: int | None = flag(
         None,
