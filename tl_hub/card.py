@@ -168,7 +168,9 @@ def render(
         curves=curves,
         confusion=confusion,
         layers=layers,
-        does=_DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
+        does="gives texts a score, a number,"
+        if record.settings.get("regression")
+        else _DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
         method=_METHODS.get(record.method["name"], record.method["name"]),
         base=_base(record.base),
         pretraining_texts=samples.TEXTS_OF_CHECKPOINTS,

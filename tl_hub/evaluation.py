@@ -13,6 +13,7 @@ from tl_hub import data, finish, inference, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
+from tl_hub.tasks import regression
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.language_modeling import CausalLanguageModeling
@@ -64,16 +65,19 @@ def remeasure(
         task, {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
     )
     task.adapt(pipe.tokenizer, pipe.model)
-    named = False
+    named, numbers = False, False
     if isinstance(task, Classification):
         config = pipe.model.config
+        numbers = config.problem_type == regression.PROBLEM
+        task.regression = numbers
         names = list(config.id2label.values())
-        named = names[0] != "LABEL_0" or bool(label_map)  # else nobody named them
+        named = not numbers and (names[0] != "LABEL_0" or bool(label_map))  # else nobody named them
         several = "threshold" in record.decision or config.problem_type == "multi_label_classification"
         if named:
             task.measure(names, several, label_map or {})
-    elif label_map:
-        raise UserError(f"--label_map renames classes, and {record.name} is of {record.pipeline_tag}; omit it")
+    if label_map and not named:
+        kind = "regression" if numbers else record.pipeline_tag
+        raise UserError(f"--label_map renames classes, and {record.name} is of {kind}; omit it")
     kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
     settings = {name: value for name, value in record.settings.items() if name in kept}
     own: dict[str, str | None] = (
@@ -105,7 +109,7 @@ def remeasure(
         if claim.name in score.metrics and claim.split == claimed:
             anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
             # A loop of one's own may state shares, not per cent.
-            unit = 0.01 if record.command is None and claim.value <= 1 else 1.0
+            unit = 0.01 if record.command is None and claim.value <= 1 and not numbers else 1.0
             found = unit * anew.value
             if same_rows is False:
                 holds = None

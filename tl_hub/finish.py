@@ -368,7 +368,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
         f" in {cost.training_seconds or 0:.0f} s, {(cost.peak_memory_bytes or 0) / 2**20:,.0f} MiB"
     )
     for system in record.tables.get("Baselines", []):
-        figures = ", ".join(f"{name} {value:.1f}" for name, value in system.items() if name != "system")
+        figures = ", ".join(f"{name} {_figure(value)}" for name, value in system.items() if name != "system")
         print(f"  {system['system']}: {figures}")
     question_answering = record.pipeline_tag == "question-answering"
     if record.examples:
@@ -402,4 +402,9 @@ def _shortened(text: str) -> str:
 
 
 def _joined(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value or "")
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _figure(value: float | str) -> str:
+    """A figure of a baseline: per cent with one decimal, and a small number, such as a correlation, with two more."""
+    return value if isinstance(value, str) else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -20,6 +20,7 @@ from tl_hub.feature_model import FeatureModel, read_windows
 from tl_hub.features import POOLINGS, depth_of, encoder_of, pooled
 from tl_hub.methods import adapter
 from tl_hub.record import DataFacts, RunRecord
+from tl_hub.tasks import regression
 from tl_hub.tasks.classification import Classification, row_means
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.language_modeling import (
@@ -164,7 +165,7 @@ class QuestionAnsweringPipeline:
 
 
 class TextClassificationPipeline:
-    """Calls give `label`, its `score` (probability) and the `scores` of all classes.
+    """Calls give `label`, its `score` (probability) and the `scores` of all classes; in regression the `score` is raw.
 
     Of a multi-label model `label` and `score` are lists: the labels whose probability reaches the threshold.
     """
@@ -174,6 +175,7 @@ class TextClassificationPipeline:
         task.adapt(tokenizer, model)
         self.labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
         task.multi_label = "threshold" in decision
+        task.regression = getattr(model.config, "problem_type", None) == regression.PROBLEM
         self.threshold = decision.get("threshold", 0.0)
 
     @torch.no_grad()
@@ -200,6 +202,10 @@ class TextClassificationPipeline:
             return []
         features = self.task.encode(Dataset.from_dict(columns), self.tokenizer, self.model)
         predictions = _predictions(self, features, batch_size, lambda inputs: self.model(**inputs))
+        if self.task.regression:
+            found = self.task.logits(predictions, features)[:, 0].tolist()
+            answers = [{"label": self.labels[0], "score": score} for score in found]
+            return answers[0] if isinstance(text, str) else answers
         probabilities = self.task.probabilities(predictions, features)
         answers = [self._decided(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
         return answers[0] if isinstance(text, str) else answers

@@ -196,6 +196,11 @@ class FeatureExtraction:
                     raise UserError(f"--{field.name} is for training by gradient, which there is none of; omit it")
         if self.fold and isinstance(task, ExtractiveSummarization):
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
+        if getattr(task, "regression", None):
+            raise UserError(
+                "the labels are numbers (regression), and heads on frozen vectors are for classes; use the recipe "
+                "*_finetune.py or *_adapter.py"
+            )
         if task.multi_label and self.head == "prototypes":
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":

@@ -16,6 +16,7 @@ from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import best_threshold, expected_calibration_error, f1_interval
+from tl_hub.tasks import regression
 from tl_hub.tasks.base import (
     Score,
     Task,
@@ -53,7 +54,8 @@ class Classification(Task):
     """The class of a text is read off one vector of the model: `[CLS]`, the last token or `</s>`, as its family has it.
 
     Texts longer than the window are read in overlapping windows: in training each is an example with the row's label,
-    and a row's logits are the mean over its windows. A label column of lists makes the task a multi-label one.
+    and a row's logits are the mean over its windows. A label column of lists makes the task a multi-label one; one of
+    numbers with fractions makes it regression (`tl_hub.tasks.regression`).
 
     Attributes:
         labels: names of the classes in the order of the logits, from the training rows.
@@ -88,6 +90,9 @@ class Classification(Task):
     )
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long text share", follows="max_length")
+    regression: bool | None = flag(
+        None, "labels are numbers to predict, not classes", shown="where they have fractions, such as 2.5"
+    )
     label_smoothing: float = flag(0.0, "share of the probability that training spreads over all classes")
     class_weights: Literal["none", "balanced"] = flag("none", "balanced: rare classes count more in training")
     threshold: float | None = flag(None, "multi-label: probability of a label that is given; chosen on validation rows")
@@ -100,6 +105,8 @@ class Classification(Task):
             raise UserError(f"--label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UserError(f"--threshold is {self.threshold}; it must lie between 0 and 1")
+        if self.regression:
+            self._check_regression()
         self.labels: list[str] = []
         self.multi_label = False
         if self.label_names:
@@ -107,16 +114,38 @@ class Classification(Task):
         self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
         self._folded: dict[str, str] = {}
         self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
+        self._seen = False
         self._names: list[str] = []  # of a ClassLabel, in its order
         self._train: Dataset | None = None
         self._pad_token_id: int | None = None
+
+    def _check_regression(self) -> None:
+        """
+        Raises:
+            UserError: a setting is for classes.
+        """
+        given = {
+            "label_separator": self.label_separator,
+            "label_names": self.label_names,
+            "fold_labels": self.fold_labels,
+            "label_smoothing": self.label_smoothing,
+            "class_weights": self.class_weights != "none",
+            "threshold": self.threshold,
+        }
+        for name in (name for name, value in given.items() if value):
+            raise UserError(f"--{name} is for classes, and the labels are numbers (regression); omit one of them")
+        self.best = ("rmse", False)  # type: ignore[misc]
 
     def config_for(self, model_type: str) -> dict[str, Any]:
         """Names of the classes and, where the checkpoint lacks a padding token, the one that was given to it."""
         config: dict[str, Any] = {
             "id2label": dict(enumerate(self.labels)),
             "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": "multi_label_classification" if self.multi_label else "single_label_classification",
+            "problem_type": regression.PROBLEM
+            if self.regression
+            else "multi_label_classification"
+            if self.multi_label
+            else "single_label_classification",
         }
         return config | ({} if self._pad_token_id is None else {"pad_token_id": self._pad_token_id})
 
@@ -138,18 +167,22 @@ class Classification(Task):
             kept = kept[told[kept]]
         if len(kept) == 0:
             raise UserError(f"none of the {len(rows)} rows has a text in {' and '.join(columns[n] for n in texts)}")
-        labels, several = read_labels(rows["label"], kept.tolist(), names, self.label_separator, self.label_column)
+        cells = rows["label"][:]
+        if self.regression is None and not self._seen and not self.label_separator and not names:
+            self.regression = regression.are_numbers(cells) or None
+            if self.regression:
+                self._check_regression()
+        self._seen = True  # the first rows, which are those of training where there are some, decide for all
+        several = False
+        if self.regression:
+            labels: list[Any] = regression.read_numbers(cells, kept.tolist(), self.label_column)
+        else:
+            labels, several = read_labels(cells, kept.tolist(), names, self.label_separator, self.label_column)
         missing = [i for i, label in zip(kept, labels, strict=True) if label is None]
         if len(missing) == len(kept):
             return rows.select([])
         if missing:
             raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
-        scores = [] if several else [label for label in labels if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*", label)]
-        if scores and all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", label) for label in labels):
-            raise UserError(
-                f"{self.label_column} holds scores such as {scores[0]}, and each would be a class; regression is not "
-                "supported: put the scores into classes, such as low and high"
-            )
         if self._label_map:
             labels = map_labels(labels, self._label_map)
         if self.label_names:
@@ -171,7 +204,8 @@ class Classification(Task):
         rows = (rows if len(kept) == len(rows) else rows.select(kept)).select_columns(texts)
         strings = Features({name: Value("string") for name in texts})
         rows = rows if rows.features == strings else rows.cast(strings)  # rows on the disk stay there
-        return rows.add_column("label", labels, feature=List(Value("string")) if several else Value("string"))
+        kind = Value("float64") if self.regression else List(Value("string")) if several else Value("string")
+        return rows.add_column("label", labels, feature=kind)
 
     def measure(self, labels: list[str], multi_label: bool, label_map: Mapping[str, str]) -> None:
         """Take the classes from a trained model, not from the rows, which may lack some of them.
@@ -217,6 +251,10 @@ class Classification(Task):
                 self._check_measured(part)
             return
         train = self._train = rows["train"]
+        if self.regression:
+            regression.check_varied(column(train, "label"))
+            self.labels = [regression.SCORE]
+            return
         self.multi_label = isinstance(train.features["label"], List)
         if self.threshold is not None and not self.multi_label:
             raise UserError(
@@ -253,10 +291,13 @@ class Classification(Task):
             self.best = ("micro_f1", True)  # type: ignore[misc]
 
     def class_counts(self, rows: Dataset) -> dict[str, int]:
-        return count_labels(rows["label"])
+        return {} if self.regression else count_labels(rows["label"])
 
     def remarks(self) -> list[str]:
-        """Classes that are probably the same, rare or without a name, and what was folded."""
+        """Classes that are probably the same, rare or without a name, and what was folded; or that it is regression."""
+        if self.regression:
+            assert self._train is not None
+            return [regression.remark(column(self._train, "label"))]
         folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._folded.items())
         counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
         found = [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
@@ -265,6 +306,8 @@ class Classification(Task):
         return found
 
     def advice(self, frozen: bool = False) -> str | None:
+        if self.regression:
+            return None
         fewest = int(self._counts.min())
         if frozen == (fewest <= _FEW):
             return None
@@ -318,7 +361,9 @@ class Classification(Task):
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
 
-    def _target(self, label: Any) -> int | list[float]:
+    def _target(self, label: Any) -> int | float | list[float]:
+        if self.regression:
+            return label
         if self.multi_label:
             return [float(name in label) for name in self.labels]
         return self.labels.index(label)
@@ -329,6 +374,9 @@ class Classification(Task):
         long = int((np.bincount(row) > 1).sum())
         cut = len(np.unique(row[column(features, "cut")]))
         notes = [f"overlapping windows were needed to read {_rows(long)} whole"] if long else []
+        if self.regression and "labels" in features.column_names:
+            labels = column(features, "labels")
+            notes.append(f"the labels are numbers from {labels.min():g} to {labels.max():g}")
         return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
@@ -337,14 +385,20 @@ class Classification(Task):
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"logits": outputs.logits.float()}
 
+    def logits(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
+        """What the model gives for each row, the mean over its windows: (rows, classes), or (rows, 1) in regression."""
+        return row_means(predictions["logits"].astype(float), column(features, "row"))
+
     def probabilities(self, predictions: dict[str, np.ndarray], features: Dataset) -> np.ndarray:
         """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
-        logits = torch.from_numpy(row_means(predictions["logits"].astype(float), column(features, "row")))
+        logits = torch.from_numpy(self.logits(predictions, features))
         return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
     ) -> Score:
+        if self.regression:
+            return regression.score(self.logits(predictions, features)[:, 0], rows)
         probabilities = self.probabilities(predictions, features)
         expected = self._indicators(rows["label"])
         if self.multi_label:
@@ -404,6 +458,11 @@ class Classification(Task):
         """Baselines fitted on the training rows, figures of each class and, for one class a text, the confusions."""
         from sklearn.metrics import precision_recall_fscore_support
 
+        if self.regression:
+            texts, labels = self._known()
+            asked, found = [self.input_of(row) for row in rows], [shown["predicted"] for shown in score.predictions]
+            known = np.asarray(labels, dtype=float), asked, column(rows, "label"), np.asarray(found, dtype=float)
+            return {"Baselines": regression.baselines(texts, *known)}
         expected = self._indicators(rows["label"])
         predicted = self._indicators([shown["predicted"] for shown in score.predictions])
         figures = precision_recall_fscore_support(expected, predicted, average=None, zero_division=0.0)
@@ -445,12 +504,9 @@ class Classification(Task):
         """This model beside what knows nothing and what knows words only, fitted on 10,000 training rows at most."""
         from tl_hub.tasks import baselines
 
-        assert self._train is not None
-        train = self._train
-        if len(train) > _BASELINE_ROWS:
-            train = train.shuffle(seed=0).select(range(_BASELINE_ROWS))
-        known, multi_label = self._indicators(train["label"]), self.multi_label
-        texts, asked = [self.input_of(row) for row in train], [self.input_of(row) for row in rows]
+        texts, labels = self._known()
+        known, multi_label = self._indicators(labels), self.multi_label
+        asked = [self.input_of(row) for row in rows]
         by_words, strength = baselines.linear_model_of_words(texts, known, asked, multi_label)
         found = {
             "this model": predicted,
@@ -467,12 +523,20 @@ class Classification(Task):
             for name, guess in found.items()
         ]
 
+    def _known(self) -> tuple[list[str], list[Any]]:
+        """Texts and labels of the training rows, or of 10,000 drawn from more by a fixed seed: baselines learn them."""
+        assert self._train is not None
+        train = self._train
+        if len(train) > _BASELINE_ROWS:
+            train = train.shuffle(seed=0).select(range(_BASELINE_ROWS))
+        return [self.input_of(row) for row in train], train["label"][:]
+
     def draw(self, folder: Path, score: Score) -> None:
         """`confusion.png`: share of the rows of each class (line) that were given each class (column).
 
         Classes stand there by their numbers where no font that is installed has all letters of their names.
         """
-        if self.multi_label:
+        if self.multi_label or self.regression:
             return
         from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 

@@ -1,0 +1,199 @@
+"""Labels that are numbers: regression, with the model's one output as the score of a text.
+
+The rows, windows and models are those of `tl_hub.tasks.classification`, which calls this where labels are numbers. A
+model is trained on the numbers as they are, by the mean squared error of transformers' own classes, so that what is
+published gives scores that need no scaling back.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from tl_hub.errors import UserError
+from tl_hub.tasks.base import Score
+
+SCORE = "score"
+"""Name of the model's one output, where a classifier has the names of its classes."""
+PROBLEM = "regression"
+"""What transformers calls it in a model's configuration: its loss is the mean squared error, its pipeline's score raw.
+"""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NO_NUMBER = ("nan", "inf", "infinity")
+_RESAMPLES = 2000
+_LEARNED = 10.0
+"""Mean and deviation of the labels up to which the recipes' learning rates reach them from an output around 0."""
+_PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+def are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether labels are numbers to predict: most are numbers, and one at least has a fraction.
+
+    Whole numbers are classes, as `1` and `1.0` may be; so are texts such as `v1.5`.
+    """
+    found = [value for value in map(_number, cells) if value is not None]
+    return 2 * len(found) > len(cells) and any(math.isfinite(value) and not value.is_integer() for value in found)
+
+
+def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[float | None]:
+    """The label of each row in `kept`; None where a row has none.
+
+    Args:
+        cells: of all rows: numbers, or texts of them.
+        name: of the column.
+
+    Raises:
+        UserError: a label is not a finite number (names the row).
+    """
+    labels: list[float | None] = []
+    for i in kept:
+        cell = cells[i]
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            labels.append(None)
+            continue
+        value = _number(cell)
+        if value is None or not math.isfinite(value):
+            raise UserError(
+                f"row {i}: {name} is {cell!r}, and the labels are read as numbers; give a finite number, with a point "
+                "before its fraction, or --no-regression to make each label a class"
+            )
+        labels.append(value)
+    return labels
+
+
+def _number(cell: Any) -> float | None:
+    """The number in a cell, which may be NaN or infinite; None if it holds something else."""
+    if isinstance(cell, str):
+        text = cell.strip()
+        if not (_NUMBER.fullmatch(text) or text.lstrip("+-").lower() in _NO_NUMBER):
+            return None
+        return float(text)
+    return float(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else None
+
+
+def check_varied(labels: np.ndarray) -> None:
+    """
+    Raises:
+        UserError: all training labels are the same number.
+    """
+    if labels.min() == labels.max():
+        raise UserError(
+            f"each of the {len(labels):,} training rows has the label {labels[0]:g}; there is nothing to learn: if the "
+            "rows are sorted, mix them or omit --train_rows"
+        )
+
+
+def remark(labels: np.ndarray) -> str:
+    """What is said before training: that it is regression, and where the scale of the labels is in its way."""
+    said = f"labels are numbers from {labels.min():g} to {labels.max():g}: regression; "
+    said += "--no-regression makes each number a class"
+    if abs(labels.mean()) > _LEARNED or not 1 / _LEARNED <= labels.std() <= _LEARNED:
+        said += (
+            f". Their mean is {labels.mean():.3g} and their standard deviation {labels.std():.3g}: models learn such "
+            "labels slowly or not at all; scale them to about 0 to 5"
+        )
+    return said
+
+
+def score(predicted: np.ndarray, rows: Any) -> Score:
+    """Root mean squared error and correlations of scores, (rows,), with the labels of `rows`, with 95 % intervals.
+
+    A correlation is left out where all labels or all scores are the same number, as it is undefined there.
+    """
+    expected = np.asarray(rows["label"][:], dtype=float)
+    metrics: dict[str, np.ndarray] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for name, measure in MEASURES.items():
+        value = measure(expected[None], predicted[None])[0]
+        if not np.isnan(value):
+            metrics[name] = np.array(value)
+            intervals[name] = interval(measure, expected, predicted)
+    shown = [
+        {
+            **{name: row[name] for name in ("text", "text_pair") if name in row},
+            "expected": row["label"],
+            "predicted": round(float(value), 4),
+        }
+        for row, value in zip(rows, predicted, strict=True)
+    ]
+    return Score(metrics, predictions=shown, intervals=intervals)
+
+
+def rmse(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Root of the mean squared error, in units of the labels, of each line of (samples, rows): (samples,)."""
+    return np.sqrt(np.square(predicted - expected).mean(1))
+
+
+def pearson(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Pearson's correlation, from -1 to 1, of each line of (samples, rows); NaN where one side is constant.
+
+    Returns:
+        (samples,).
+    """
+    constant = (np.ptp(expected, axis=1) == 0) | (np.ptp(predicted, axis=1) == 0)
+    x, y = (values - values.mean(1, keepdims=True) for values in (expected, predicted))
+    norm = np.sqrt(np.square(x).sum(1) * np.square(y).sum(1))
+    return np.divide((x * y).sum(1), norm, out=np.full(len(x), np.nan), where=~constant & (norm > 0))
+
+
+def spearman(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of ranks, those that are equal sharing the mean of theirs; otherwise as `pearson`."""
+    return pearson(rankdata(expected, axis=1), rankdata(predicted, axis=1))
+
+
+MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "pearsonr": pearson,
+    "spearmanr": spearman,
+    "rmse": rmse,
+}
+"""Figures of a run by the names that the Hub's metrics have."""
+
+
+def interval(
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], expected: np.ndarray, predicted: np.ndarray, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a measure, by resampling rows; draws that leave it undefined do not count.
+
+    Source: Efron and Tibshirani 1993, chapter 13.
+    """
+    random = np.random.default_rng(seed)
+    values = []
+    at_once = max(1, min(_RESAMPLES, 2_000_000 // len(expected)))
+    for start in range(0, _RESAMPLES, at_once):
+        drawn = random.integers(len(expected), size=(min(at_once, _RESAMPLES - start), len(expected)))
+        values.append(measure(expected[drawn], predicted[drawn]))
+    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def baselines(
+    texts: list[str], labels: np.ndarray, asked: list[str], expected: np.ndarray, predicted: np.ndarray
+) -> list[dict[str, Any]]:
+    """This model beside the mean of the training labels and a ridge regression on TF-IDF of words and pairs of words.
+
+    The strength of the ridge is the best in leave-one-out cross-validation (`RidgeCV`).
+
+    Args:
+        texts, labels: of the training rows.
+        asked, expected, predicted: texts, labels and this model's scores of the measured rows.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import RidgeCV
+
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    ridge = RidgeCV(alphas=_PENALTIES).fit(words.fit_transform(texts), labels)
+    systems = {
+        "this model": predicted,
+        "mean of the training labels": np.full(len(asked), labels.mean()),
+        f"TF-IDF and ridge regression (alpha = {ridge.alpha_:g})": ridge.predict(words.transform(asked)),
+    }
+    table = []
+    for name, found in systems.items():
+        figures = {each: float(measure(expected[None], found[None])[0]) for each, measure in MEASURES.items()}
+        row: dict[str, Any] = {"system": name}
+        table.append(row | {each: "undefined" if math.isnan(v) else v for each, v in figures.items()})
+    return table
