@@ -55,6 +55,9 @@ _LABELS = {
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "rougeLsum": "ROUGE-Lsum",
+    "rmse": "RMSE",
+    "pearsonr": "Pearson correlation",
+    "spearmanr": "Spearman correlation",
 }
 _METHODS = {"lora": "LoRA", "dora": "DoRA", "ia3": "IA3"}
 _PAPERS = {
@@ -168,7 +171,7 @@ def render(
         curves=curves,
         confusion=confusion,
         layers=layers,
-        does="gives texts a score, a number,"
+        does="gives texts a score"
         if record.settings.get("regression")
         else _DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
         method=_METHODS.get(record.method["name"], record.method["name"]),

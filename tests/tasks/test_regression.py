@@ -182,7 +182,11 @@ def test_a_run_gives_raw_scores_by_every_loader(family, method, tmp_path, checkp
 
     record = RunRecord.load(folder)
     text = (folder / "README.md").read_text()
-    assert "gives texts a score" in text and "the labels are numbers from 0 to 2.75" in text
+    assert (
+        "This model gives texts a score. " in text.replace("This adapter", "This model")
+        and "Pearson correlation" in text
+        and "the labels are numbers from 0 to 2.75" in text
+    )
     assert {metric.name for metric in record.metrics} == {"rmse", "pearsonr", "spearmanr"}
     assert record.metrics[0].name == "rmse" and card.metadata(record).metrics[0] == "rmse"
     assert record.verification["result"] == pytest.approx(record.verification["pipeline_output"]["score"], abs=1e-4)
