@@ -125,9 +125,13 @@ def test_a_push_on_the_way_sends_the_best_epoch_and_changes_nothing(run, tmp_pat
     ]
 
 
-def test_equals_a_plain_loop_with_the_stock_schedule(run):
-    """Loss and weights of a hand-written loop: torch's AdamW, transformers' linear schedule, the same batches."""
-    run = replace(run, epochs=1, warmup=0.2)
+@pytest.mark.parametrize("accumulation", [1, 3, 4])
+def test_equals_a_plain_loop_with_the_stock_schedule(run, accumulation):
+    """Loss, gradient and weights of a hand-written loop: torch's AdamW, transformers' linear schedule, the same rows.
+
+    The loss of accumulated batches is their mean there, also of the last ones of an epoch, which are fewer.
+    """
+    run = replace(run, epochs=1, warmup=0.2, accumulation=accumulation)
     initial = {}
     order = []
 
@@ -138,10 +142,14 @@ def test_equals_a_plain_loop_with_the_stock_schedule(run):
         model.config.attention_probs_dropout_prob = 0.0
         initial.update(weights(model))
         features = rows.splits["train"].features
-        order.extend([features[i] for i in batch] for batch in data.LengthBuckets(features["length"], 4, run.seed))
+        batches = list(data.LengthBuckets(features["length"], 4, run.seed))
+        assert {len(batch) for batch in batches} == {4} and len(batches) % 3 == 1 and len(batches) % 4 == 2
+        for start in range(0, len(batches), accumulation):
+            order.append([[features[i] for i in batch] for batch in batches[start : start + accumulation]])
 
     ours, _, _ = go(run, before=keep)
     losses = [line["loss"] for line in log(run)]
+    norms = [line["grad_norm"] for line in log(run)]
 
     model, tokenizer, _ = training.load_model(run, TASK)
     with torch.no_grad():
@@ -158,20 +166,23 @@ def test_equals_a_plain_loop_with_the_stock_schedule(run):
         [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0}], lr=1e-3
     )
     collate = TASK.collator(tokenizer, training=True)
-    expected = []
-    for step, batch in enumerate(order):
-        names = ("input_ids", "token_type_ids", "start_positions", "end_positions")
-        loss = model(**collate([{name: feature[name] for name in names} for feature in batch])).loss
+    expected, expected_norms = [], []
+    names = ("input_ids", "token_type_ids", "start_positions", "end_positions")
+    for step, group in enumerate(order):
+        batches = [collate([{name: feature[name] for name in names} for feature in batch]) for batch in group]
+        loss = torch.stack([model(**batch).loss for batch in batches]).mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
+        # Adam scales gradients itself, so that a factor in all of them would only be seen here.
+        expected_norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)))
         warm = int(0.2 * len(order))
         rate = (step + 1) / (warm + 1) if step < warm else (len(order) - step) / (len(order) - warm)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * rate
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = 1e-3 * rate
         optimizer.step()
         optimizer.zero_grad()
         expected.append(loss.item())
     assert losses == pytest.approx(expected, rel=1e-4)
+    assert norms == pytest.approx(expected_norms, rel=1e-3)
     for name, p in model.named_parameters():
         # Constants under a softmax, and what adds one: their gradients are rounding, which Adam scales up. It does the
         # same to a few others, so that a tensor is compared as a whole.

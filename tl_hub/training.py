@@ -329,7 +329,9 @@ def train(
             for batch in loader:
                 with accelerator.accumulate(objective):
                     loss = objective(**_inputs(batch, task)).loss
-                    accelerator.backward(loss)
+                    # Accelerate divides by `accumulation` in an epoch's last group too, which may hold fewer batches.
+                    group = min(run.accumulation, batches - history.step % per_epoch * run.accumulation)
+                    accelerator.backward(loss * (run.accumulation / group))
                     losses.append(loss.detach().float())
                     rows += len(batch["index"])
                     if not accelerator.sync_gradients:
@@ -341,8 +343,8 @@ def train(
                     if not math.isfinite(figure + norm):
                         raise RunStopped(_diverged(history, figure, norm, folder), exit_code=1)
                     rate = run.learning_rate * _schedule(history.step, steps, run)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group["rate"]
+                    for parameters in optimizer.param_groups:
+                        parameters["lr"] = rate * parameters["rate"]
                     optimizer.step()
                     optimizer.zero_grad()
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
