@@ -103,7 +103,7 @@ class RunConfig:
     epochs: int = flag(3, "passes over the training rows")
     max_steps: int | None = flag(None, "stop after N optimizer steps at the latest", shown="no limit")
     batch_size: int = flag(16, "rows in a batch, on each process", measured_with=True)
-    accumulation: int = flag(1, "batches whose gradients are added up before an optimizer step")
+    accumulation: int = flag(1, "batches whose gradients are averaged before an optimizer step")
     learning_rate: float = flag(5e-5, "peak learning rate of AdamW")
     warmup: float = flag(0.1, "share of the steps during which the learning rate rises from 0 to its peak")
     schedule: Literal["linear", "cosine", "constant"] = flag("linear", "how the learning rate falls after the warm-up")
