@@ -133,10 +133,11 @@ def check_reads(model_name: str, model: Any, tokenizer: Any) -> None:
     """
     try:
         inputs = dict(tokenizer(["a"] * 3, return_tensors="pt"))
-        if model.get_output_embeddings() is not None:
+        writes = model.get_output_embeddings() is not None
+        if writes:
             inputs = {"input_ids": inputs["input_ids"]}  # as XLNet is trained to write, which wants no mask
-            if model.config.is_encoder_decoder:
-                inputs["labels"] = inputs["input_ids"]
+        if model.config.is_encoder_decoder:
+            inputs["labels" if writes else "decoder_input_ids"] = inputs["input_ids"]
         with torch.no_grad():
             output = model(**inputs)
         finite = bool(torch.isfinite(output[0] if "loss" not in output else output.loss).all())

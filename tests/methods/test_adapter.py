@@ -498,7 +498,7 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
     assert record.method["name"] == method.name and method.name.lower() in card.lower()
     loaders = {"prefix": ["peft"], "bottleneck": ["transformers", "peft"], "dora": ["transformers", "peft"]}
     assert record.verification["loaded_by"] == loaders[method.method]
-    assert ("does not load an adapter of this method rightly" in card) == (method.method == "prefix")
+    assert ("does not load an adapter of this method correctly" in card) == (method.method == "prefix")
     assert ("import tl_hub  # tells PEFT" in card) == (method.method == "bottleneck")
     root = {"adapter_config.json", "adapter_model.safetensors"}
     assert {file.name for file in path.iterdir()} & root == (set() if method.merge else root)
