@@ -194,9 +194,12 @@ def test_the_interval_is_that_of_resampled_rows():
 def test_words_alone_solve_what_words_tell():
     """The linear baseline is fitted on the training rows and asked about others."""
     rows = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, label in (("good", "p"), ("bad", "n"))]
-    task, checked, score = scored(np.zeros((40, 2), np.float32), rows)
-    tables = task.tables(checked, score)
-    assert [round(row["accuracy"]) for row in tables["Baselines"]] == [50, 50, 100]
+    task, _ = learned(rows)
+    others = task.check(Dataset.from_list([{"text": "so bad", "label": "n"}, {"text": "a good one", "label": "n"}]))
+    score = task.score({"logits": np.zeros((2, 2), np.float32)}, others, Dataset.from_dict({"row": [0, 1]}), None)
+    tables = task.tables(others, score)
+    # Equal logits give the first class, n; of the training rows each is as frequent; the words tell n and p.
+    assert [round(row["accuracy"]) for row in tables["Baselines"]] == [100, 100, 50]
 
 
 def test_many_classes_show_their_confusions_as_a_list():

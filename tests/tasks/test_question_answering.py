@@ -142,12 +142,12 @@ def test_answers_are_as_long_as_those_of_the_training_rows(checkpoints):
     features = task.encode(trained.select([199]), tokenizer, model)
     assert task.max_answer_length == usual, "other rows change nothing"
     (feature,) = features
-    first, last = feature["context_start"], feature["context_end"] - 1
     logits = torch.zeros(2, 1, len(feature["input_ids"]))
-    logits[0, 0, first] = logits[1, 0, last] = 9.0
+    logits[0, 0, feature["context_start"]] = 9.0  # the answer begins there, and each later end is better
+    logits[1, 0] = 0.1 * torch.arange(logits.size(2))
     batch = {name: torch.tensor([feature[name]]) for name in ("context_start", "context_end", "null_position")}
     found = task.predict(SimpleNamespace(start_logits=logits[0], end_logits=logits[1]), batch)
-    assert found["end"] - found["start"] < usual
+    assert found["start"] == feature["context_start"] and found["end"] - found["start"] + 1 == usual
 
     given = QuestionAnswering(max_length=128, doc_stride=32, max_answer_length=7)
     given.encode(trained, tokenizer, model)
