@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tl_hub.evaluation import remeasure
 from tl_hub.record import RunRecord
 
 
@@ -29,6 +30,9 @@ def test_two_processes_train_and_score_as_one(tmp_path, checkpoint_folders, reci
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert [len(log) for log in logs] == [3, 3]
     assert all(json.loads(line)["loss"] > 0 for line in logs[1])
+    # Its weights, measured by this one process, score to the digit what two processes together found.
+    anew = {metric["name"]: metric["found"] for metric in remeasure(tmp_path / "two")["metrics"]}
+    assert anew == {metric.name: metric.value for metric in records[1].metrics}
     assert two.stdout.count("Loaded back by") == 1
     shared = [{n: record.settings[n] for n in ("num_processes", "effective_batch_size")} for record in records]
     assert shared == [{"num_processes": n, "effective_batch_size": 8} for n in (1, 2)]
