@@ -454,7 +454,7 @@ def call_snippet(record: RunRecord) -> str | None:
         texts=texts,
         longest=longest,
         fills=_fills(record),
-        null=0 if family and "first" in family.poolings else -1,
+        null=0 if family and "first" in family.poolings else -1,  # where the family has its special token
     )
 
 

@@ -88,7 +88,7 @@ tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=posit
         settings += TASKS
     fields = _row_settings(settings)
     for name, (field, hint) in fields.items():
-        cli.add_flag(rows, field, hint, field.metadata["shown"] if name == "encoding" else "the run's")
+        cli.add_flag(rows, field, hint, field.metadata["shown"] if name in ("encoding", "delimiter") else "the run's")
     verify.set_defaults(row_settings=fields.keys())
     rows.add_argument(
         "--label_map",
@@ -205,7 +205,11 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    import transformers
+
     from tl_hub.verification import verify
+
+    transformers.logging.disable_progress_bar()
 
     label_map = _label_map(asked.label_map) if asked.label_map is not None else None
     rows = {name: value for name, value in vars(asked).items() if name in asked.row_settings}

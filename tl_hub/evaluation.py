@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import transformers
 from accelerate import Accelerator
 
 from tl_hub import data, finish, inference, training
@@ -50,7 +49,6 @@ def remeasure(
     if not elsewhere and record.data.source == "local":
         name = "train" if record.data.held_out and claimed == "validation" else claimed
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --{name}_file, or their --dataset")
-    transformers.logging.disable_progress_bar()
     pipe = inference.pipeline(folder)
     if isinstance(pipe, inference.VectorsPipeline):
         raise UserError(f"{record.name} gives vectors, of which tl_hub has no figure; measure what you use them for")
@@ -65,16 +63,8 @@ def remeasure(
         task, {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
     )
     task.adapt(pipe.tokenizer, pipe.model)
-    named, numbers = False, False
-    if isinstance(task, Classification):
-        config = pipe.model.config
-        numbers = config.problem_type == regression.PROBLEM
-        task.regression = numbers
-        names = list(config.id2label.values())
-        named = not numbers and (names[0] != "LABEL_0" or bool(label_map))  # else nobody named them
-        several = "threshold" in record.decision or config.problem_type == "multi_label_classification"
-        if named:
-            task.measure(names, several, label_map or {})
+    numbers = isinstance(task, Classification) and pipe.model.config.problem_type == regression.PROBLEM
+    named = isinstance(task, Classification) and _take_classes(task, pipe.model.config, record, label_map)
     if label_map and not named:
         kind = "regression" if numbers else record.pipeline_tag
         raise UserError(f"--label_map renames classes, and {record.name} is of {kind}; omit it")
@@ -90,8 +80,8 @@ def remeasure(
     rows = data.load(run, task, training=False)
     if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
         raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
-    if isinstance(task, Classification) and not named and len(task.labels) != len(names):
-        raise UserError(f"the rows have {len(task.labels)} classes, the model {len(names)}")
+    if isinstance(task, Classification) and len(task.labels) != pipe.model.config.num_labels:
+        raise UserError(f"the rows have {len(task.labels)} classes, the model {pipe.model.config.num_labels}")
     split = "test" if "test_file" in given else claimed
     if elsewhere and split not in rows.splits:
         split = rows.final
@@ -124,6 +114,17 @@ def remeasure(
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
     return {"same_rows": same_rows, "metrics": compared}
+
+
+def _take_classes(task: Classification, config: Any, record: RunRecord, label_map: Mapping[str, str] | None) -> bool:
+    """Give a task the kind and the classes of its model; whether these have names, and not those of transformers."""
+    task.regression = config.problem_type == regression.PROBLEM
+    names = list(config.id2label.values())
+    if task.regression or (names[0] == "LABEL_0" and not label_map):
+        return False
+    several = "threshold" in record.decision or config.problem_type == "multi_label_classification"
+    task.measure(names, several, label_map or {})
+    return True
 
 
 def _as_written(task: Any, columns: dict[str, str]) -> Any:

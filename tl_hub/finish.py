@@ -381,7 +381,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
                 nothing = "(no answer in the text)" if question_answering else "(nothing)"
                 print(f"    {name + ':':10} {_shortened(_joined(example.get(name)) or nothing)}")
     for note in record.data.notes:
-        if "passed over" in note:
+        if note.startswith(shown_rows.PASSED_OVER):
             print(f"  {note}")
     pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
     print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, {pictures}")

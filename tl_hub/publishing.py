@@ -50,7 +50,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_raise_for_status, validate_repo_id
 
-from tl_hub import card, record, samples, verification
+from tl_hub import card, record, samples, sensitive, verification
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.hub import check_token, model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
@@ -102,25 +102,6 @@ _LONGEST_PAUSE = 60.0
 _LONGEST_WAIT = 600.0
 _REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
-SECRETS = re.compile(
-    rb"\b(hf_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}"
-    rb"|github_pat_\w{40,}|sk-[\w-]{32,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
-    rb"|xox[abeoprs]-[\w-]{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
-    rb"|(?i:(?:api|access|secret|private|auth|wandb)_?key|secret|token|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
-    rb"(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
-    rb"|\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
-HOMES = re.compile(
-    rb"(?:(?<![\w.~/-])(?:/home|/Users|/root|/mnt|/media|/scratch|/workspaces?|/tmp|/private|/var/folders|/opt|/srv"
-    rb"|/dbfs|/gpfs|/lustre|/nfs|/efs|/fsx|/afs|/beegfs|/cephfs|/content/drive|/kaggle|~"
-    rb"|/(?:content|data|datasets?|work|storage|projects?)/[\w.-]+)/[\w.-]+"
-    rb"|(?<![\w.~/-])/(?:content|data|datasets?|work|storage|projects?)/[\w-]+\.\w+|\bfile:/{1,3}[\w.~-])"
-    rb"[^\s\"'`)>,]*"
-    # In JSON a backslash is two, and one before n, r or t is no part of a path, but the end of a line and so on.
-    rb"|\b[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[^\s\"'`]+"
-    rb"|\b[A-Z]:(?:\\\\[\w.-]+\\\\|\\(?![nrtbf\\])[\w.-]+\\|/[\w.-]+/)[\w.-][^\s\"'`]*"
-    rb"|(?<!\\)(?:\\{4}[\w.-]+\\\\|\\\\(?![nrtbf])\w[\w.-]+\\(?!\\))[\w.$-][^\s\"'`]*"
-)
 
 
 @dataclass(frozen=True)
@@ -1107,13 +1088,13 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
     else:
         content = _bytes(data)
     token = (get_token() or "").encode()
-    secret = SECRETS.search(content)
+    secret = sensitive.SECRETS.search(content)
     if secret or (token and token in content):
         shown = f"{secret[0][:6].decode()}..." if secret else "your Hub token"
         raise UserError(f"{name} holds what looks like a secret ({shown}); remove it, and replace the secret")
     vocabulary = name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
     if not vocabulary and not name.endswith(".png"):
-        path = HOMES.search(content)
+        path = sensitive.HOMES.search(content)
         here = (str(folder.resolve()), str(Path.home()), str(Path.cwd()))
         own = next((place for place in here if place.count("/") > 1 and place.encode() in content), None)
         if path or own:

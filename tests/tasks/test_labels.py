@@ -203,6 +203,15 @@ def test_names_are_the_published_ones_and_a_split_may_lack_a_number(tmp_path):
     assert other["label"][:] == ["ant", "zebra"]
 
 
+def test_a_measured_model_reads_numbers_names_and_other_words():
+    """As `tl-hub verify` does: numbers by the run's --label_names, its names as they are, the rest by --label_map."""
+    task = Classification(label_names="0=no,1=yes")
+    task.measure(["no", "yes"], False, {"nope": "no"})
+    rows = task.check(Dataset.from_dict({"text": list("abcd"), "label": ["1", "yes", "nope", "0"]}))
+    task.learn({"test": rows})
+    assert rows["label"][:] == ["yes", "yes", "no", "no"] and task.labels == ["no", "yes"]
+
+
 @pytest.mark.parametrize(
     ("given", "labels", "says"),
     [

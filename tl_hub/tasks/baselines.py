@@ -25,6 +25,11 @@ def most_frequent(targets: np.ndarray, count: int, multi_label: bool) -> np.ndar
     return np.tile(np.arange(targets.shape[1]) == targets.sum(0).argmax(), (count, 1))
 
 
+def words_and_pairs() -> TfidfVectorizer:
+    """TF-IDF of words, signs and pairs of them."""
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+
+
 def linear_model_of_words(
     texts: list[str], targets: np.ndarray, asked: list[str], multi_label: bool
 ) -> tuple[np.ndarray, float]:
@@ -37,7 +42,7 @@ def linear_model_of_words(
     Returns:
         Which classes the texts in `asked` are given, bool, (asked, classes), and the C that was chosen.
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    words = words_and_pairs()
     x, y = words.fit_transform(texts), words.transform(asked)
     drawn = np.random.default_rng(0).permutation(len(texts))[:_SEARCHED]
     known = targets[drawn]

@@ -31,6 +31,7 @@ from tl_hub.tasks.base import (
 from tl_hub.tasks.labels import (
     count_labels,
     doubts,
+    is_number,
     map_labels,
     most_frequent_spellings,
     names_of_numbers,
@@ -188,7 +189,7 @@ class Classification(Task):
         if self.label_names:
             # Classes of other rows that are not numbers are for --label_map.
             measured = self._label_map is not None
-            found = [label for label in count_labels(labels) if not measured or label.removeprefix("-").isdecimal()]
+            found = [label for label in count_labels(labels) if not measured or is_number(label)]
             table = names_of_numbers(self.label_names, found, self.label_column)
             names = list(table.values())
             labels = map_labels(labels, {label: table[int(label)] for label in found if label not in names})
@@ -262,7 +263,7 @@ class Classification(Task):
                 "--threshold, or give lists of labels (or --label_separator)"
             )
         counts = self.class_counts(train)
-        whole = all(label.removeprefix("-").isdecimal() for label in counts)
+        whole = all(map(is_number, counts))
         order = {name: i for i, name in enumerate(self._names)}
         self.labels = sorted(counts, key=lambda label: (order.get(label, 0), int(label) if whole else 0, label))
         if len(self.labels) < 2:
@@ -301,7 +302,7 @@ class Classification(Task):
         folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._folded.items())
         counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
         found = [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
-        if all(label.removeprefix("-").isdecimal() for label in self.labels):
+        if all(map(is_number, self.labels)):
             found.append("the classes are numbers, which users get for an answer; --label_names no,yes names them")
         return found
 
@@ -460,9 +461,9 @@ class Classification(Task):
 
         if self.regression:
             texts, labels = self._known()
-            asked, found = [self.input_of(row) for row in rows], [shown["predicted"] for shown in score.predictions]
-            known = np.asarray(labels, dtype=float), asked, column(rows, "label"), np.asarray(found, dtype=float)
-            return {"Baselines": regression.baselines(texts, *known)}
+            asked = [self.input_of(row) for row in rows]
+            found = np.array([shown["predicted"] for shown in score.predictions])
+            return {"Baselines": regression.baselines(texts, np.array(labels), asked, column(rows, "label"), found)}
         expected = self._indicators(rows["label"])
         predicted = self._indicators([shown["predicted"] for shown in score.predictions])
         figures = precision_recall_fscore_support(expected, predicted, average=None, zero_division=0.0)

@@ -72,6 +72,11 @@ def _class_name(value: Any, names: list[str] | None, row: int, column: str) -> s
     raise UserError(f"row {row}: {column} is {value!r}; a class is a text or a whole number")
 
 
+def is_number(label: str) -> bool:
+    """Whether the name of a class is a whole number."""
+    return label.removeprefix("-").isdecimal()
+
+
 def spelling_key(label: str) -> str:
     """What labels share that differ only by case, blanks, invisible characters or Unicode form (NFKC)."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
@@ -160,7 +165,7 @@ def names_of_numbers(text: str, labels: Iterable[str], column: str) -> dict[int,
     """
     names, numbers = parse_names(text)
     others = [label for label in labels if label not in names]
-    wrong = next((label for label in others if not label.removeprefix("-").isdecimal()), None)
+    wrong = next((label for label in others if not is_number(label)), None)
     if wrong is not None:
         raise UserError(f"--label_names is for whole numbers, and {column} holds {wrong!r}; omit it")
     found = sorted({int(label) for label in others})

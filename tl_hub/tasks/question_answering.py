@@ -289,8 +289,7 @@ def windows(
         Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
         token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
         `start_positions`, `end_positions`, `answered` and `legible` (the row has an answer, and that a visible
-        character; if `answers`), `row` (from
-        `indices`), `length` and `cut` (the question is not whole).
+        character; if `answers`), `row` (from `indices`), `length` and `cut` (the question is not whole).
     """
     questions = [question.strip() for question in questions]
     shortened = [_shortened(tokenizer, question) for question in questions]

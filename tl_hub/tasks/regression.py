@@ -181,10 +181,11 @@ def baselines(
         texts, labels: of the training rows.
         asked, expected, predicted: texts, labels and this model's scores of the measured rows.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import RidgeCV
 
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    from tl_hub.tasks.baselines import words_and_pairs
+
+    words = words_and_pairs()
     ridge = RidgeCV(alphas=_PENALTIES).fit(words.fit_transform(texts), labels)
     systems = {
         "this model": predicted,
