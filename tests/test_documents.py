@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from tl_hub import card, cli, samples, verification
+from tl_hub import card, cli, samples
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.methods.feature_extraction import FeatureExtraction
@@ -165,7 +165,7 @@ def test_a_recipes_command_runs(tiny, monkeypatch, capsys, tmp_path, words):
         assert not (tmp_path / "run").exists()
     else:
         main()
-        assert RunRecord.load(tmp_path / "run").verification["max_difference"] <= verification.TOLERANCE
+        assert RunRecord.load(tmp_path / "run").verification["max_difference"] <= 1e-5
         assert "Next:" in capsys.readouterr().out
 
 

@@ -132,7 +132,7 @@ def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_p
     assert (record.base.id, record.base.source, record.base.model_type) == (base.name, "local", family)
     assert (record.data.splits["train"].rows, record.data.splits["validation"].rows) == (24, 6)
     assert (record.cost.trainable_parameters < record.cost.total_parameters) == (name == "qa_adapter")
-    assert record.verification["max_difference"] <= verification.TOLERANCE
+    assert record.verification["max_difference"] <= 1e-5
     assert str(tmp_path) not in (run / "README.md").read_text() + (run / "run.json").read_text()
 
 
@@ -195,7 +195,7 @@ def test_every_family_and_method_trains_and_saves_its_head(
     score = training.evaluate(model, data_rows.splits["validation"], task, tokenizer, run, accelerator)
     finish.finish(run, task, recipe["METHOD"], base, data_rows, history, score, model, tokenizer, accelerator)
     record = RunRecord.load(tmp_path / "run")
-    assert record.verification["max_difference"] <= verification.TOLERANCE
+    assert record.verification["max_difference"] <= 1e-5
     assert record.data.splits["train"].features > 18 and any("overlapping" in note for note in record.data.notes)
     assert {row["system"] for row in record.tables["Baselines"]} >= {"this model", "most frequent class"}
     assert (tmp_path / "run" / "confusion.png").is_file()
@@ -246,7 +246,7 @@ def test_every_method_of_an_adapter_recipe_trains_and_loads_back(
     monkeypatch.setattr(sys, "argv", ["sentiment_adapter.py", *flags])
     runpy.run_path(str(ROOT / "recipes" / "sentiment_adapter.py"))["main"]()
     record = RunRecord.load(tmp_path / "run")
-    assert method in record.method["name"] and record.verification["max_difference"] <= verification.TOLERANCE
+    assert method in record.method["name"] and record.verification["max_difference"] <= 1e-5
 
 
 def log_of(run: Path) -> list[dict]:
