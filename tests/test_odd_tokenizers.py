@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from transformers.utils import is_sentencepiece_available
 
 from tl_hub import training
 from tl_hub.config import RunConfig
@@ -61,3 +62,14 @@ def test_a_bert_of_one_segment_reads_one_text_and_refuses_two(checkpoint_folders
     for task in (QuestionAnswering(), Classification(text_pair_column="other")):
         with pytest.raises(UserError, match="type_vocab_size 1"):
             load(place, task)
+
+
+@pytest.mark.skipif(is_sentencepiece_available(), reason="sentencepiece is installed and reads the file")
+@pytest.mark.parametrize("family", ["t5", "xlnet"])
+def test_what_a_sentencepiece_model_needs_is_named(family, checkpoint_folders, tmp_path):
+    place = tmp_path / family
+    shutil.copytree(checkpoint_folders(family), place, ignore=shutil.ignore_patterns("tokenizer*"))
+    (place / "spiece.model").write_bytes(b"\x0a\x05\x0a\x03<s>")
+    with pytest.raises(UserError, match=r"pip install sentencepiece") as refused:
+        load(place, Classification())
+    assert "tiktoken" not in str(refused.value) and "\n" not in str(refused.value)

@@ -6,7 +6,7 @@ from typing import Any
 
 import transformers
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils import cached_file
+from transformers.utils import cached_file, is_protobuf_available, is_sentencepiece_available
 
 _OWN = {
     "bos_token": ("<s>", "</s>"),
@@ -29,14 +29,25 @@ def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
 
     Raises:
         OSError, ValueError, TypeError: the files are not there, or are broken.
+        ImportError: a package that reads them is not installed.
     """
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     file = cached_file(path, "tokenizer.json", revision=revision, **quiet)
     written = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    pieces = None if file else cached_file(path, "spiece.model", revision=revision, **quiet)
+    packages = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
+    absent = [name for name, available in packages.items() if not available]
+    if pieces and absent:  # without them, transformers takes the file for one of tiktoken and asks for that
+        raise ImportError(
+            f"spiece.model without a tokenizer.json is read with {' and '.join(absent)}, not installed here: pip "
+            f"install {' '.join(absent)}"
+        )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **given)
-    except (TypeError, ValueError, AttributeError):  # the vocabulary is of another kind than the class's
+    except (TypeError, ValueError, AttributeError) as error:  # the vocabulary is of another kind than the class's
+        if pieces:
+            raise ValueError("spiece.model cannot be read as a SentencePiece model; fetch it anew") from error
         if "model" not in written:
             raise
     else:
