@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tl_hub import data, finish, publishing, row_predictions, shown_rows
+from tl_hub import data, finish, row_predictions, run_folder, shown_rows
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score
@@ -116,7 +116,7 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
     ]
     row_predictions.write(tmp_path, score, 3)  # two samples of three rows
     assert json.loads((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[1]) == shown[1]
-    assert not any(fnmatch("predictions.jsonl", pattern) for pattern in publishing.ALLOWED)
+    assert not any(fnmatch("predictions.jsonl", pattern) for pattern in run_folder.PUBLISHED)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.hub_server import FINE, READ, WRITE, HubServer, Repo
-from tl_hub import card, publishing, samples, training, verification
+from tl_hub import card, publishing, run_folder, samples, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapter import Adapter
@@ -846,7 +846,7 @@ def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, check
     verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     answer = push(folder, "alice/real", load_back=True)
     repo = hub.model("alice/real")
-    assert answer["verification"]["max_difference"] == 0 and verification.PROBE not in texts(repo)
+    assert answer["verification"]["max_difference"] == 0 and run_folder.PROBE not in texts(repo)
     right = texts(repo)
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tl_hub import samples
+from tl_hub import run_folder, samples
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
@@ -23,7 +23,6 @@ from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-FILE = "README.md"
 RESULTS = ".eval_results"
 
 _DOES = {
@@ -120,8 +119,8 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
         UserError: no run.json, or not a valid one; the README.md is not UTF-8.
     """
     record = RunRecord.load(folder)
-    path = Path(folder) / FILE
-    there = {name: (Path(folder) / f"{name}.png").is_file() for name in ("curves", "confusion", "layers")}
+    path = Path(folder) / run_folder.CARD
+    there = {Path(name).stem: (Path(folder) / name).is_file() for name in run_folder.PICTURES}
     text, notes = render(record, repo, None, **there), list[str]()
     if path.is_file():
         text, notes = merge(text, read_text(path), "in the folder")

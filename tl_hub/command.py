@@ -276,13 +276,13 @@ def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
-    from tl_hub import record
+    from tl_hub import record, run_folder
 
     root = Path(asked.folder)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; give the one that holds the runs")
     runs, rows = [], []
-    for path in sorted(root.rglob(record.FILE)):
+    for path in sorted(root.rglob(run_folder.RECORD)):
         folder = path.parent
         try:
             run = record.RunRecord.load(folder)

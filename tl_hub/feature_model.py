@@ -14,15 +14,13 @@ from safetensors.torch import load_file, save_file
 from scipy.special import expit, softmax
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tl_hub import samples
+from tl_hub import run_folder, samples
 from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.errors import UserError, first_line
 from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
 from tl_hub.heads import Head
 from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
-
-HEAD = "head.safetensors"
 
 _TANH_SCALE = 2.0**-14
 """Tanh changes values up to 30 times this small by a millionth at most, and a power of two costs no digit. Were it much
@@ -191,10 +189,10 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_file(self._tensors(), save_directory / HEAD)
+        save_file(self._tensors(), save_directory / run_folder.HEAD)
         self.tokenizer.save_pretrained(save_directory)
         text = json.dumps(self.settings, indent=2, ensure_ascii=False)
-        (save_directory / "config.json").write_text(text + "\n", encoding="utf-8")
+        (save_directory / run_folder.CONFIG).write_text(text + "\n", encoding="utf-8")
 
     def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
         """The card of a head that is saved by itself; a run's card is `tl_hub.card`'s."""
@@ -251,7 +249,8 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             raise UserError(f"{model_id} holds no FeatureModel; its config.json names no base, layers and pooling")
         fetch: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         own = {**fetch, "revision": revision, "force_download": force_download}
-        file = Path(model_id) / HEAD if Path(model_id).is_dir() else hf_hub_download(model_id, HEAD, **own)
+        name = run_folder.HEAD
+        file = Path(model_id) / name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **own)
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, trust_remote_code=False, **own)
         encoder = _base(model_id, config["base"], base, fetch)
         return cls(encoder, tokenizer, config, load_file(file)).eval()

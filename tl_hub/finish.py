@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from tl_hub import card, data, publishing, row_predictions, shown_rows, verification
+from tl_hub import card, data, publishing, row_predictions, run_folder, shown_rows, verification
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
@@ -32,10 +32,8 @@ from tl_hub.licenses import license_of
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Score, Task
-from tl_hub.training import LOG, RESUMED, Base, History, peak_memory
+from tl_hub.training import Base, History, peak_memory
 
-ADAPTER = "adapter"
-"""Where the adapter is whose merged weights stand in the run folder itself."""
 PROBES = 4
 SLICE_ROWS = 30
 """Fewest rows of a slice: of less, the interval is too wide to tell it from another."""
@@ -86,14 +84,14 @@ def finish(
 def save(folder: Path, method: Any, model: Any, tokenizer: Any) -> None:
     """Write what was trained: a model, or an adapter (in `adapter/` where merged weights are to stand beside it)."""
     if method.kind in ("adapter", "merged"):
-        place = folder / ADAPTER if method.kind == "merged" else folder
+        place = folder / run_folder.ADAPTER if method.kind == "merged" else folder
         model.save_pretrained(place, save_embedding_layers=False)
-        (place / card.FILE).unlink()  # PEFT's, which says nothing
+        (place / run_folder.CARD).unlink()  # PEFT's, which says nothing
     else:
-        there = (folder / card.FILE).exists()
+        there = (folder / run_folder.CARD).exists()
         model.save_pretrained(folder)
         if not there:  # a FeatureModel writes a card of its own, the run's says more
-            (folder / card.FILE).unlink(missing_ok=True)
+            (folder / run_folder.CARD).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
 
 
@@ -123,7 +121,7 @@ def pusher(
                 where: dict[str, Any] = {"push_base": run.push_base, "revision": run.push_revision}
                 # Loading it takes longer than an epoch may; the push at the end does.
                 publishing.publish(folder, run.push_to, **where, load_back=False, patience=patience, say=tqdm.write)
-            publishing.push_state(run.output_dir, run.push_to, RESUMED, patience=patience, say=tqdm.write)
+            publishing.push_state(run.output_dir, run.push_to, run_folder.RESUMED, patience=patience, say=tqdm.write)
         except (UserError, RunStopped) as error:
             tqdm.write(f"epoch {len(history.epochs)} is not published: {error}")
 
@@ -333,7 +331,7 @@ def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) 
     """Write curves.png: the training loss of the steps in the log, and a metric of the validation rows, if any."""
     from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
 
-    steps = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    steps = [json.loads(line) for line in (folder / run_folder.LOG).read_text().splitlines()]
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.subplots()
     loss = np.array([step["loss"] for step in steps])
@@ -354,7 +352,7 @@ def draw_curves(folder: Path, epochs: list[dict[str, Any]], metric: str | None) 
         )
         right.set_ylabel(f"validation {metric.removeprefix('validation_')}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(folder / "curves.png", dpi=110)
+    figure.savefig(folder / run_folder.CURVES, dpi=110)
 
 
 def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None:
@@ -385,7 +383,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
             print(f"  {note}")
     pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
     print(f"\nIn {folder}: weights, README.md (the model card), run.json, log.jsonl, {pictures}")
-    print(f"Only here, never published: {row_predictions.FILE}, with what it made of each row it was measured on")
+    print(f"Only here, never published: {run_folder.PREDICTIONS}, with what it made of each row it was measured on")
     print(
         f"Loaded back by {' and '.join(verification['loaded_by'])}: "
         f"largest difference of logits {verification['max_difference']:.1e}"

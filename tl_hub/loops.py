@@ -28,12 +28,12 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, T
 from transformers.trainer_utils import has_length
 from transformers.utils.generic import find_labels
 
-from tl_hub import card, hub, samples, verification
+from tl_hub import card, hub, run_folder, samples, verification
 from tl_hub.errors import UserError
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
 from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, license_in, validate
-from tl_hub.training import LOG, Base, peak_memory, weight_files
+from tl_hub.training import Base, peak_memory, weight_files
 
 _TAGS = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -208,12 +208,12 @@ class RunFolder:
             model.save_pretrained(str(folder), create_model_card=False)
         else:
             model.save_pretrained(folder)
-            (folder / card.FILE).unlink(missing_ok=True)  # PEFT's, which says nothing
+            (folder / run_folder.CARD).unlink(missing_ok=True)  # PEFT's, which says nothing
         tokenizer.save_pretrained(folder)
         _write_probe(folder, model, inputs)
         if log:
             lines = [{name: value for name, value in step.items() if math.isfinite(value)} for step in log]
-            (folder / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             # In a history, `loss` is the training loss.
             first = metrics[0].name if metrics else None
             draw_curves(folder, record.history, "validation_loss" if first == "loss" else first)

@@ -5,8 +5,8 @@ was lost is there. Here every step is: look at the branch, send what differs, an
 was done is not done twice, and the same command given later sends what is missing. Needs neither torch nor
 transformers.
 
-What is sent is on a list (`ALLOWED`). The probe is not on it: it holds rows of the user's data, and of a language model
-its outputs take hundreds of megabytes; the check of what arrived reads the one in the folder.
+What is sent is on a list (`run_folder.PUBLISHED`). The probe is not on it: it holds rows of the user's data, and of a
+language model its outputs take hundreds of megabytes; the check of what arrived reads the one in the folder.
 """
 
 import hashlib
@@ -50,46 +50,12 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_raise_for_status, validate_repo_id
 
-from tl_hub import card, record, samples, sensitive, verification
+from tl_hub import card, record, run_folder, samples, sensitive, verification
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.hub import check_token, model_facts
 from tl_hub.licenses import IDENTIFIERS, license_of
 from tl_hub.record import BaseModel, RunRecord
 
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-)
-ALLOWED = (
-    record.FILE,
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "head.safetensors",
-    "modules.json",  # of sentence-transformers, whose layers above the encoder have folders of their own
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "[1-9]_*/config.json",
-    "[1-9]_*/model.safetensors",
-    "adapter/adapter_config.json",
-    "adapter/adapter_model.safetensors",
-    *TOKENIZER,
-    "curves.png",
-    "confusion.png",
-    "layers.png",
-)
-"""What a repository is made of, beside the card and `.eval_results/`, which are written anew from the record."""
 SENT = ".tl_hub.json"
 """Names the files of the last push, in the repository: of them the next one removes what no longer belongs."""
 
@@ -226,7 +192,7 @@ def publish(
     left_out = sorted(
         name
         for path in folder.rglob("*")
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in {*files, card.FILE}
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in {*files, run_folder.CARD}
     )
     base: Published | None = None
     with _timeouts():
@@ -249,13 +215,13 @@ def publish(
             files |= rewritten
             if load_back and not dry_run:
                 hub.fetch_base(run)
-        pictures = {name: f"{name}.png" in files for name in ("curves", "confusion", "layers")}
+        pictures = {Path(name).stem: name in files for name in run_folder.PICTURES}
         elsewhere = None if revision == "main" else revision
         text, notes = card.render(run, repo, elsewhere, **pictures), list[str]()
-        if (folder / card.FILE).is_file():
-            text, notes = card.merge(text, card.read_text(folder / card.FILE), "in the folder")
+        if (folder / run_folder.CARD).is_file():
+            text, notes = card.merge(text, card.read_text(folder / run_folder.CARD), "in the folder")
         content = _Content(title, text, files)
-        _scan(card.FILE, content.card.encode(), folder)
+        _scan(run_folder.CARD, content.card.encode(), folder)
         exists = hub.exists()
         if not exists and create_pr:
             raise UserError(PULL_NEEDS_REPO.format(repo=repo))
@@ -334,7 +300,7 @@ def _loaded_back(
         cache = Path(scratch) / "cache"
         try:
             with _after(f"{hub.id} is complete at {plan.head}, though not checked (later: {later})"):
-                there = hub.download(plan.head, [*plan.files, *ALLOWED], str(cache))
+                there = hub.download(plan.head, [*plan.files, *run_folder.PUBLISHED], str(cache))
             for name, data in plan.files.items():
                 if not (there / name).is_file() or _sha256(there / name) != _sha256(data):
                     raise verification.Mismatch(f"{name} came back from the Hub as another file", exit_code=1)
@@ -342,12 +308,12 @@ def _loaded_back(
                 return None
             copy = Path(scratch) / "run"
             shutil.copytree(there, copy)  # with the probe, which is not published
-            probe = folder / verification.PROBE
+            probe = folder / run_folder.PROBE
             if probe.is_file():
                 shutil.copy(probe, copy)
             # The client's own note of what a commit does not have: loaders ask for more files than there are.
             absent = there.parents[1] / ".no_exist" / there.name
-            for name in ALLOWED:
+            for name in run_folder.PUBLISHED:
                 if "*" not in name and not (there / name).exists():
                     (absent / name).parent.mkdir(parents=True, exist_ok=True)
                     (absent / name).touch()
@@ -526,7 +492,7 @@ def snapshot(location: str | Path, revision: str | None = None, patience: Patien
     commit = model_facts(id, revision).revision
     if "/" not in id:  # those without an owner are older than run folders
         raise UserError(f"{id} was not published from a run folder; transformers may load it")
-    patterns = [*ALLOWED, card.FILE]
+    patterns = [*run_folder.PUBLISHED, run_folder.CARD]
     hub = _Repository(id, patience, warnings.warn)
 
     def get() -> Path:
@@ -539,7 +505,9 @@ def snapshot(location: str | Path, revision: str | None = None, patience: Patien
                 ) from error
             raise
         # Where the list of files cannot be had, the client is content with what is in its cache.
-        if not constants.HF_HUB_OFFLINE and not ((found / record.FILE).is_file() and any(found.glob("*.safetensors"))):
+        if not constants.HF_HUB_OFFLINE and not (
+            (found / run_folder.RECORD).is_file() and any(found.glob("*.safetensors"))
+        ):
             assert commit is not None
             missing = [
                 name for name in filter_repo_objects(hub.files(commit), allow_patterns=patterns)
@@ -755,7 +723,7 @@ class _Repository:
         if base := _base_on_hub(run):
             self.ask(
                 f"download the base {base.id}",
-                lambda: snapshot_download(base.id, revision=base.revision, allow_patterns=list(ALLOWED)),
+                lambda: snapshot_download(base.id, revision=base.revision, allow_patterns=list(run_folder.PUBLISHED)),
             )
 
     def exists(self) -> bool:
@@ -892,11 +860,11 @@ class _Repository:
         """How the repository at a commit differs from what it is to be."""
         there = self.files(parent) if parent else {}
         before = self._before(there, parent) if parent else set()
-        old = self.read(card.FILE, parent) if parent and card.FILE in there else None
+        old = self.read(run_folder.CARD, parent) if parent and run_folder.CARD in there else None
         text, notes = content.card, list[str]()
         if old is not None:
             text, notes = (old, notes) if content.keep_card else card.merge(content.card, old)
-        files = {**content.files, card.FILE: text.encode()}
+        files = {**content.files, run_folder.CARD: text.encode()}
         files[SENT] = (json.dumps({"files": sorted([*files, SENT])}, indent=2) + "\n").encode()
         sent = [name for name, data in files.items() if name not in there or not _same(data, there[name])]
         return _Plan(parent, parent, files, sent, sorted(before & set(there) - set(files)), notes, set(there))
@@ -1011,7 +979,7 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
         UserError: no weights in safetensors, a link, code, a secret or a local path.
     """
     files: dict[str, bytes | Path] = {}
-    for pattern in ALLOWED:
+    for pattern in run_folder.PUBLISHED:
         for path in sorted(folder.glob(pattern)):
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():
@@ -1019,16 +987,16 @@ def _files(folder: Path, run: RunRecord) -> dict[str, bytes | Path]:
             files[name] = path
     if run.kind == "merged" and run.base and run.base.source != "hub":
         # The adapter names its base by a path. The merged model stands alone.
-        files = {name: data for name, data in files.items() if not name.startswith("adapter/")}
+        files = {name: data for name, data in files.items() if not name.startswith(f"{run_folder.ADAPTER}/")}
     if not any(name.endswith(".safetensors") for name in files):
         raise UserError(f"{folder} holds no weights in safetensors (model.safetensors, adapter_model.safetensors ...)")
     whole = sorted(name for name in files if re.fullmatch(r"model.*\.safetensors", name))
-    if "adapter_model.safetensors" in files and (whole or run.kind != "adapter"):
+    if run_folder.ADAPTER_WEIGHTS in files and (whole or run.kind != "adapter"):
         raise UserError(
             f"{folder} holds an adapter beside {whole[0] if whole else f'a record of a {run.kind} model'}; loaders "
             "would take one for the other: keep what the record is of"
         )
-    if whole and "config.json" not in files:
+    if whole and run_folder.CONFIG not in files:
         raise UserError(f"{folder} holds {whole[0]} without its config.json, so nobody could load it")
     files |= _told(run)
     for name, data in files.items():
@@ -1042,7 +1010,9 @@ def _told(run: RunRecord) -> dict[str, bytes]:
     if run.kind == "merged" and run.base and run.base.source != "hub" and run.verification:
         by = [loader for loader in run.verification.get("loaded_by", []) if loader != "peft"]  # it is not published
         run.verification = run.verification | {"loaded_by": by}
-    return {record.FILE: run.text().encode()} | {name: text.encode() for name, text in card.results_files(run).items()}
+    return {run_folder.RECORD: run.text().encode()} | {
+        name: text.encode() for name, text in card.results_files(run).items()
+    }
 
 
 def _pinned(base: BaseModel, files: dict[str, bytes | Path]) -> dict[str, bytes | Path]:
@@ -1052,7 +1022,7 @@ def _pinned(base: BaseModel, files: dict[str, bytes | Path]) -> dict[str, bytes 
         UserError: it names another base, or another revision.
     """
     pinned: dict[str, bytes | Path] = {}
-    for name in sorted({"adapter_config.json", "adapter/adapter_config.json"} & set(files)):
+    for name in sorted({run_folder.ADAPTER_CONFIG, f"{run_folder.ADAPTER}/{run_folder.ADAPTER_CONFIG}"} & set(files)):
         config = json.loads(_bytes(files[name]))
         named, revision = config.get("base_model_name_or_path"), config.get("revision")
         if named != base.id:
@@ -1068,7 +1038,7 @@ def _pinned(base: BaseModel, files: dict[str, bytes | Path]) -> dict[str, bytes 
     return pinned
 
 
-_REWRITTEN = ("adapter_config.json", "config.json")
+_REWRITTEN = (run_folder.ADAPTER_CONFIG, run_folder.CONFIG)
 """Files that name a base by its path, where it is not on the Hub."""
 
 
@@ -1092,7 +1062,7 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
     if secret or (token and token in content):
         shown = f"{secret[0][:6].decode()}..." if secret else "your Hub token"
         raise UserError(f"{name} holds what looks like a secret ({shown}); remove it, and replace the secret")
-    vocabulary = name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
+    vocabulary = name in run_folder.VOCABULARY
     if not vocabulary and not name.endswith(".png"):
         path = sensitive.HOMES.search(content)
         here = (str(folder.resolve()), str(Path.home()), str(Path.cwd()))
@@ -1106,7 +1076,7 @@ def _scan(name: str, data: bytes | Path, folder: Path) -> None:
 
 def _named_by(run: RunRecord) -> str:
     """The file that says by which path or id the base is loaded."""
-    return "config.json" if run.auto_class == "FeatureModel" else "adapter_config.json"
+    return run_folder.CONFIG if run.auto_class == "FeatureModel" else run_folder.ADAPTER_CONFIG
 
 
 def _base_folder(folder: Path, run: RunRecord) -> Path:
@@ -1124,7 +1094,7 @@ def _base_folder(folder: Path, run: RunRecord) -> Path:
         return samples.checkpoint(run.base.id.removeprefix("tiny:"))
     named = config["base"].get("path") if run.auto_class == "FeatureModel" else config.get("base_model_name_or_path")
     place = Path(named or "")
-    if not (place / "config.json").is_file():
+    if not (place / run_folder.CONFIG).is_file():
         raise UserError(f"--push_base: the base {run.base.id} is not where the run found it; publish it by hand")
     if not any(place.glob("*.safetensors")):
         raise UserError(
@@ -1154,14 +1124,16 @@ def _with_base_published(
     license = known_license(run.base.license or run.license, None)
     copy_of = run.base.id if run.base.source == "embedded" else run.base.copy_of
     say(f"the base {run.base.id}:")
-    if (place / record.FILE).is_file():
+    if (place / run_folder.RECORD).is_file():
         options: dict[str, Any] = {"dry_run": dry_run, "load_back": load_back, "patience": patience, "say": say}
         done = publish(place, repo, private=private, license=license, **options)
     else:
         hub = _Repository(repo, patience, say)
         hub.check_rights(create_pr=False)
         files: dict[str, bytes | Path] = {
-            path.relative_to(place).as_posix(): path for pattern in ALLOWED for path in sorted(place.glob(pattern))
+            path.relative_to(place).as_posix(): path
+            for pattern in run_folder.PUBLISHED
+            for path in sorted(place.glob(pattern))
         }
         for file, data in files.items():
             _scan(file, data, place)
@@ -1189,7 +1161,7 @@ def _with_base_published(
     run.base = replace(run.base, id=repo, source="hub", revision=done.revision, license=license, copy_of=copy_of)
     name = _named_by(run)
     config = json.loads((folder / name).read_text(encoding="utf-8"))
-    if name == "config.json":
+    if name == run_folder.CONFIG:
         known = {key: value for key, value in config["base"].items() if key != "path"}
         config["base"] = known | {"id": repo, "source": "hub", "revision": done.revision}
     else:

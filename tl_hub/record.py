@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tl_hub import run_folder
 from tl_hub.errors import UserError
 
 VERSION = 1
-FILE = "run.json"
 
 
 @dataclass(kw_only=True)
@@ -154,7 +154,7 @@ class RunRecord:
 
     def save(self, folder: str | Path) -> Path:
         """Write `run.json` into `folder`; fields nobody knows are left out."""
-        path = Path(folder) / FILE
+        path = Path(folder) / run_folder.RECORD
         path.write_text(self.text(), encoding="utf-8")
         return path
 
@@ -193,9 +193,9 @@ class RunRecord:
         Raises:
             UserError: there is none, it does not fit the schema (names the field), or a newer tl_hub wrote it.
         """
-        path = Path(folder) / FILE
+        path = Path(folder) / run_folder.RECORD
         if not path.is_file():
-            raise UserError(f"{folder} holds no {FILE}; it is not a run folder")
+            raise UserError(f"{folder} holds no {run_folder.RECORD}; it is not a run folder")
         try:
             facts = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a byte-order mark
         except json.JSONDecodeError as error:
@@ -218,7 +218,7 @@ def license_in(folder: Path) -> str | None:
     Raises:
         UserError: the record cannot be read.
     """
-    if not (folder / FILE).is_file():
+    if not (folder / run_folder.RECORD).is_file():
         return None
     run = RunRecord.load(folder)
     return run.license or (run.base.license if run.base else None)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tl_hub import run_folder
 from tl_hub.tasks.base import Score
-
-FILE = "predictions.jsonl"
 
 
 def write(folder: Path, score: Score, rows: int) -> None:
@@ -18,7 +17,7 @@ def write(folder: Path, score: Score, rows: int) -> None:
     """
     every = len(score.predictions) == rows
     means = {name: values for name, values in score.metrics.items() if every and values.shape == (rows,)}
-    with open(folder / FILE, "w", encoding="utf-8") as file:
+    with open(folder / run_folder.PREDICTIONS, "w", encoding="utf-8") as file:
         for i, shown in enumerate(score.predictions):
             figures = {name: None if np.isnan(values[i]) else float(values[i]) for name, values in means.items()}
             file.write(json.dumps({**({"row": i} if every else {}), **shown, **figures}, ensure_ascii=False) + "\n")

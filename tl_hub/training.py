@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import card, cpu, hub, overview, publishing, row_predictions, samples, verification
+from tl_hub import cpu, hub, overview, publishing, run_folder, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of
 from tl_hub.base_model import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
@@ -58,13 +58,6 @@ _UNREADABLE = (
     StrictDataclassError,
 )
 """What transformers raises, as it comes, for files of a checkpoint that are broken or ask for what is not there."""
-STATE = "checkpoint"
-_NEW, _OLD = STATE + ".new", STATE + ".old"
-"""A state that is being written, and the one before it, which is deleted when the new one is in its place."""
-_HISTORY = "history.json"
-LOG = "log.jsonl"
-RESUMED = (*publishing.TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{_HISTORY}")
-"""The files of a run folder that another machine needs to go on with a run."""
 
 
 @dataclass
@@ -130,12 +123,13 @@ def start(run: RunConfig, method: Any) -> Accelerator:
             raise UserError(f"--output_dir {folder} holds a run; plain --resume goes on with that, or give another")
         with PartialState().local_main_process_first():
             if not folder.is_dir() or not any(folder.iterdir()):
-                publishing.fetch_state(run.resume.removeprefix("hub:"), folder, RESUMED)
+                publishing.fetch_state(run.resume.removeprefix("hub:"), folder, run_folder.RESUMED)
     if run.resume:
         with PartialState().local_main_process_first():
-            if (folder / _OLD).is_dir() and not (folder / STATE).exists():  # killed as `_Keeper.save` renamed
-                (folder / _NEW).rename(folder / STATE)
-    if run.resume and not (folder / STATE / _HISTORY).is_file():
+            # Killed as `_Keeper.save` renamed.
+            if (folder / run_folder.OLD_STATE).is_dir() and not (folder / run_folder.STATE).exists():
+                (folder / run_folder.NEW_STATE).rename(folder / run_folder.STATE)
+    if run.resume and not (folder / run_folder.STATE / run_folder.HISTORY).is_file():
         raise UserError(f"--resume: {folder} holds no interrupted run; omit --resume to start one")
     if folder.is_dir() and any(folder.iterdir()) and not (run.resume or run.check):
         _check_used(folder, run)
@@ -186,8 +180,10 @@ def _check_used(folder: Path, run: RunConfig) -> None:
     """
     if not run.overwrite:
         raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
-    if not (folder / LOG).exists():
-        raise UserError(f"--overwrite: {folder} holds files but no run ({LOG} is missing); give another --output_dir")
+    if not (folder / run_folder.LOG).exists():
+        raise UserError(
+            f"--overwrite: {folder} holds files but no run ({run_folder.LOG} is missing); give another --output_dir"
+        )
     for name in ("model", "dataset", "train_file", "validation_file", "test_file"):
         path = getattr(run, name)
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
@@ -196,12 +192,12 @@ def _check_used(folder: Path, run: RunConfig) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what another run left in a folder; the folder itself and files that no run writes stay."""
-    for name in (*publishing.ALLOWED, card.FILE, verification.PROBE, row_predictions.FILE, LOG):
+    for name in run_folder.WRITTEN:
         for path in folder.glob(name):
             path.unlink()
             if path.parent != folder and not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    for name in (STATE, _NEW, _OLD):
+    for name in (run_folder.STATE, run_folder.NEW_STATE, run_folder.OLD_STATE):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -292,7 +288,7 @@ def train(
         batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
         raise _checked(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
     give_advice(task, accelerator)
-    keeper = _Keeper(folder / STATE, model, optimizer, accelerator)
+    keeper = _Keeper(folder / run_folder.STATE, model, optimizer, accelerator)
     _check_space(folder, model)
     # Of these the order of the batches is made. Rates and their schedule may change.
     same: dict[str, Any] = {name: getattr(run, name) for name in ("batch_size", "accumulation", "seed")}
@@ -306,7 +302,7 @@ def train(
             tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
         accelerator.wait_for_everyone()
         history = History(same=same)
-    log = _Log(folder / LOG, history.step, accelerator.is_main_process)
+    log = _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process)
     bar = tqdm(
         total=steps,
         initial=history.step,
@@ -467,7 +463,7 @@ class _Keeper:
 
     def save(self, history: History) -> None:
         """Replace the saved state; the old one stays until the new one is whole and in its place."""
-        new, old = self.folder.with_name(_NEW), self.folder.with_name(_OLD)
+        new, old = self.folder.with_name(run_folder.NEW_STATE), self.folder.with_name(run_folder.OLD_STATE)
         rank = self.accelerator.process_index
         if self.accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
@@ -481,7 +477,7 @@ class _Keeper:
                 for name, tensor in state.items()
             }
             safetensors.torch.save_file(moments, new / "optimizer.safetensors")
-            (new / _HISTORY).write_text(json.dumps(vars(history)))
+            (new / run_folder.HISTORY).write_text(json.dumps(vars(history)))
         self.accelerator.wait_for_everyone()
         states = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
@@ -503,7 +499,7 @@ class _Keeper:
             UserError: the state was saved from another model or method, by a run that differs in what must be the
                 `same`, on fewer processes, or by another version.
         """
-        history = History(**json.loads((self.folder / _HISTORY).read_text()))
+        history = History(**json.loads((self.folder / run_folder.HISTORY).read_text()))
         for name, value in same.items():
             saved = history.same.get(name, value)  # there are none of another version
             if saved != value:
@@ -755,8 +751,8 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that transformers reads a model's weights from; a run folder holds other safetensors beside them."""
-    whole = folder / "model.safetensors"
-    return (whole,) if whole.is_file() else tuple(sorted(folder.glob("model-*-of-*.safetensors")))
+    whole = folder / run_folder.WEIGHTS
+    return (whole,) if whole.is_file() else tuple(sorted(folder.glob(run_folder.SHARDS)))
 
 
 def _source(model: str) -> Literal["hub", "embedded", "local"]:
@@ -772,7 +768,7 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         return str(folder), Base(run.model, source, weights=weight_files(folder))
     if source == "local":
         folder = Path(run.model).resolve()
-        if (folder / "adapter_config.json").exists():
+        if (folder / run_folder.ADAPTER_CONFIG).exists():
             raise UserError(
                 f"--model {run.model} holds an adapter, which cannot be trained further; train it with --merge, or "
                 "give a whole model"

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_hub import card
+from tl_hub import card, run_folder
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.record import RunRecord
 
-PROBE = "probe.safetensors"
 TOLERANCE = 1e-5
 """Largest difference of two logits, in float32, that different kernels or orders of addition may cause."""
 MERGED_TOLERANCE = 1e-4
@@ -53,14 +52,14 @@ def check_weights(folder: Path, record: RunRecord) -> None:
         UserError: it holds no weights of its kind in safetensors, asks for code of its own, or its record names a
             class that is not a model, or values that are not of its base's configuration.
     """
-    names = ["model.safetensors", "model.safetensors.index.json"]
+    names = [run_folder.WEIGHTS, run_folder.INDEX]
     if record.kind == "adapter":
-        names = ["adapter_model.safetensors"]
+        names = [run_folder.ADAPTER_WEIGHTS]
     elif record.auto_class == "FeatureModel":
-        names = ["head.safetensors"]
+        names = [run_folder.HEAD]
     if not any((folder / name).is_file() for name in names):
         raise UserError(f"{folder} holds no weights in safetensors ({names[0]}); pickles are not loaded")
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in (run_folder.CONFIG, run_folder.TOKENIZER_CONFIG):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             if not isinstance(content, dict):
@@ -70,11 +69,11 @@ def check_weights(folder: Path, record: RunRecord) -> None:
             kernels = [key for key, value in content.items() if "implementation" in key and "/" in json.dumps(value)]
             if kernels:
                 raise UserError(f"{folder / name} asks for code from the Hub ({kernels[0]}), which is not run")
-    if (folder / "modules.json").is_file():
-        for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
+    if (folder / run_folder.MODULES).is_file():
+        for module in json.loads((folder / run_folder.MODULES).read_text(encoding="utf-8")):
             kind = module.get("type") if isinstance(module, dict) else module
             if not str(kind).startswith("sentence_transformers."):
-                raise UserError(f"{folder / 'modules.json'} asks for code of its own ({kind}), which is not run")
+                raise UserError(f"{folder / run_folder.MODULES} asks for code of its own ({kind}), which is not run")
     _check_class(record)
 
 
@@ -111,7 +110,7 @@ def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
     with torch.no_grad():
         outputs = _outputs(model.eval(), inputs)
     tensors |= {f"output.{name}": tensor.float().cpu().contiguous() for name, tensor in _logits(outputs).items()}
-    save_file(tensors, folder / PROBE, metadata={"digests": json.dumps(digests(model))})
+    save_file(tensors, folder / run_folder.PROBE, metadata={"digests": json.dumps(digests(model))})
 
 
 def check(
@@ -223,8 +222,8 @@ def _load_back(
 
     torch.set_num_threads(cpu.cores())
     tensors, expected_digests = dict[str, Any](), dict[str, str]()
-    if Path(PROBE).is_file():  # it is not published
-        with safe_open(PROBE, "pt") as file:
+    if Path(run_folder.PROBE).is_file():  # it is not published
+        with safe_open(run_folder.PROBE, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             expected_digests = json.loads(file.metadata()["digests"])
     inputs = {name.removeprefix("input."): t for name, t in tensors.items() if name.startswith("input.")}
@@ -258,7 +257,7 @@ def _load_back(
     def by_peft() -> Any:
         from peft import PeftConfig, PeftModel
 
-        adapter = "." if record.kind == "adapter" else "adapter"
+        adapter = "." if record.kind == "adapter" else run_folder.ADAPTER
         base = PeftConfig.from_pretrained(adapter)
         plain = auto_class.from_pretrained(
             base.base_model_name_or_path, revision=base.revision, dtype=torch.float32, **safe, **record.config
@@ -276,7 +275,7 @@ def _load_back(
         loaders["peft"] = by_peft
         if record.method["name"] in PEFT_ONLY:
             del loaders["transformers"]
-    if record.kind == "merged" and Path("adapter").is_dir():  # not published where its base is not
+    if record.kind == "merged" and Path(run_folder.ADAPTER).is_dir():  # not published where its base is not
         loaders["peft"] = by_adapter_snippet if snippets else by_peft
 
     worst = 0.0

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, features, finish, heads, publishing, samples, training, verification
+from tl_hub import data, features, finish, heads, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
@@ -469,7 +469,7 @@ def test_no_row_stands_in_what_is_published_without_examples(features_run, tmp_p
         "document_classification", "bert", DOCUMENTS, SHORT, strong, examples=False, output_dir=str(tmp_path / "hidden")
     )
     assert len(shown.examples) == 8 and hidden.examples == []
-    published = [path for name in publishing.ALLOWED for path in (tmp_path / "hidden").glob(name)]
+    published = [path for name in run_folder.PUBLISHED for path in (tmp_path / "hidden").glob(name)]
     texts = [path.read_bytes() for path in (*published, tmp_path / "hidden" / "README.md")]
     for row in DOCUMENTS["test"]:
         assert not any(row["text"].split(".")[0].encode() in text for text in texts)

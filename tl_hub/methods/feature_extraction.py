@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from tl_hub import features, heads, overview, training
+from tl_hub import features, heads, overview, run_folder, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
@@ -242,7 +242,7 @@ class FeatureExtraction:
             folder.mkdir(parents=True, exist_ok=True)
             training.clear(folder)  # there is something only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
-            (folder / training.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
                 place = "+".join(map(str, chosen.layers))
                 _draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
@@ -718,7 +718,7 @@ def _draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, m
     axes.plot(layer, sweep[names.index(layer)][pooling], "k*", markersize=16, label="chosen", zorder=3)
     axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric}, %")
     axes.legend(frameon=False)
-    figure.savefig(folder / "layers.png", dpi=110)
+    figure.savefig(folder / run_folder.LAYERS, dpi=110)
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator):

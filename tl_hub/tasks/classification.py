@@ -12,6 +12,7 @@ from datasets import Dataset, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import DataCollatorWithPadding
 
+from tl_hub import run_folder
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -559,7 +560,7 @@ class Classification(Task):
                 for j in places:
                     axes.text(j, i, counts[i, j], ha="center", va="center", color="w" if share[i, j] > 0.5 else "k")
         figure.colorbar(image, label="share of the expected class")
-        figure.savefig(folder / "confusion.png", dpi=110)
+        figure.savefig(folder / run_folder.CONFUSION, dpi=110)
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,60 @@
+"""What the files of a run folder are called, in one place that needs nothing but Python."""
+
+RECORD = "run.json"
+CARD = "README.md"
+LOG = "log.jsonl"
+PROBE = "probe.safetensors"
+"""A few inputs with what the trained model gave for them. Never published: they are rows of the user's data."""
+PREDICTIONS = "predictions.jsonl"
+"""What the model made of each row it was measured on. Never published either."""
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+SHARDS = "model-*-of-*.safetensors"
+INDEX = "model.safetensors.index.json"
+HEAD = "head.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER = "adapter"
+"""The folder of an adapter whose merged weights stand in the run folder itself."""
+MODULES = "modules.json"
+"""Of sentence-transformers, whose layers above the encoder have folders of their own."""
+MODEL = (
+    CONFIG,
+    "generation_config.json",
+    WEIGHTS,
+    SHARDS,
+    INDEX,
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    HEAD,
+    MODULES,
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "[1-9]_*/config.json",
+    "[1-9]_*/model.safetensors",
+    f"{ADAPTER}/{ADAPTER_CONFIG}",
+    f"{ADAPTER}/{ADAPTER_WEIGHTS}",
+)
+VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER = (*VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+LAYERS = "layers.png"
+PICTURES = (CURVES, CONFUSION, LAYERS)
+
+PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES)
+"""Patterns of what a repository is made of, beside the card and `.eval_results/`, which are written anew."""
+WRITTEN = (*PUBLISHED, CARD, LOG, PROBE, PREDICTIONS)
+"""Patterns of all files that a run writes, but for its training state."""
+
+STATE = "checkpoint"
+"""The folder of the training state."""
+NEW_STATE, OLD_STATE = f"{STATE}.new", f"{STATE}.old"
+"""A state that is being written, and the one before it, which is deleted when the new one is in its place."""
+HISTORY = "history.json"
+"""In the training state: what happened so far."""
+RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}")
+"""Patterns of what another machine needs to go on with a run."""
