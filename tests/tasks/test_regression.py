@@ -113,6 +113,37 @@ def test_flags_decide_what_labels_are():
     assert learned(["0.5", "1.5", "0.5"], regression=False)[0].labels == ["0.5", "1.5"]
 
 
+COMMAS = ["2,5", "3", "-0,25", " 1,50 ", ",5", "1,2e1"]
+
+
+def test_decimal_commas_are_asked_about_and_read_where_labels_are_numbers():
+    with pytest.raises(
+        UserError, match=r"row 0: label is '2,5'; give --regression .*--no-regression .*--label_separator ,"
+    ):
+        learned(COMMAS)
+    assert learned(COMMAS, regression=True)[1]["label"][:] == [2.5, 3.0, -0.25, 1.5, 0.5, 12.0]
+    assert learned(["2,5", "3", "2,5"], regression=False)[0].labels == ["2,5", "3"]
+    assert learned(["1,2", "3", "2"], label_separator=",")[0].labels == ["1", "2", "3"]
+    assert learned(["soup, hot", "1,2", "tea"])[0].labels == ["1,2", "soup, hot", "tea"], "names, not numbers"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["900", "1,000", "2,500"], "row 1: label is '1,000', and no label tells whether commas divide thousands"),
+        (["2,5", "1.000", "3,5"], "row 0: label is '2,5'.*with a point"),
+        (["1,000,000", "2,5", "3,5"], "row 0: label is '1,000,000'"),
+    ],
+)
+def test_commas_that_may_be_something_else_are_refused(labels, message):
+    with pytest.raises(UserError, match=message):
+        learned(labels, regression=True)
+
+
+def test_thousandths_are_read_where_another_label_tells_that_commas_begin_fractions():
+    assert learned(["1,000", "0,125", "2,500"], regression=True)[1]["label"][:] == [1.0, 0.125, 2.5]
+
+
 def test_the_first_rows_decide_for_all():
     task = Classification()
     task.check(rows_of([0.5, 1.5]))

@@ -174,6 +174,8 @@ class Classification(Task):
             self.regression = regression.are_numbers(cells) or None
             if self.regression:
                 self._check_regression()
+            else:
+                regression.check_commas(cells, self.label_column)
         self._seen = True  # the first rows, which are those of training where there are some, decide for all
         several = False
         if self.regression:

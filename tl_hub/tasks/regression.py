@@ -24,6 +24,8 @@ PROBLEM = "regression"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NO_NUMBER = ("nan", "inf", "infinity")
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _RESAMPLES = 2000
 _LEARNED = 10.0
 """Mean and deviation of the labels up to which the recipes' learning rates reach them from an output around 0."""
@@ -39,23 +41,50 @@ def are_numbers(cells: Sequence[Any]) -> bool:
     return 2 * len(found) > len(cells) and any(math.isfinite(value) and not value.is_integer() for value in found)
 
 
+def check_commas(cells: Sequence[Any], name: str) -> None:
+    """Ask what labels such as `2,5` are: numbers with a decimal comma, or classes, of which there may be two.
+
+    Args:
+        name: of the column.
+
+    Raises:
+        UserError: most labels are numbers, and one at least has a comma (names the row).
+    """
+    commas = _with_comma(cells)
+    if commas and 2 * (len(commas) + sum(_number(cell) is not None for cell in cells)) > len(cells):
+        i = next(iter(commas))
+        raise UserError(
+            f"row {i}: {name} is {cells[i]!r}; give --regression where that is a number with a decimal comma, "
+            "--no-regression where it is the name of a class, or --label_separator , where it is two classes"
+        )
+
+
 def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[float | None]:
     """The label of each row in `kept`; None where a row has none.
 
     Args:
-        cells: of all rows: numbers, or texts of them.
+        cells: of all rows: numbers, or texts of them, with a point or, in the whole column, a comma before a fraction.
         name: of the column.
 
     Raises:
-        UserError: a label is not a finite number (names the row).
+        UserError: a label is not a finite number, or its comma may divide thousands (names the row).
     """
+    commas = _with_comma(cells)
+    if any("." in cell for cell in cells if isinstance(cell, str)):
+        commas = {}
+    if commas and all(_THOUSANDS.fullmatch(text) for text in commas.values()):
+        i = next(iter(commas))
+        raise UserError(
+            f"row {i}: {name} is {cells[i]!r}, and no label tells whether commas divide thousands or begin fractions; "
+            "write the labels without commas, and fractions with a point"
+        )
     labels: list[float | None] = []
     for i in kept:
         cell = cells[i]
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             labels.append(None)
             continue
-        value = _number(cell)
+        value = _number(cell.replace(",", ".") if i in commas else cell)
         if value is None or not math.isfinite(value):
             raise UserError(
                 f"row {i}: {name} is {cell!r}, and the labels are read as numbers; give a finite number, with a point "
@@ -63,6 +92,12 @@ def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[f
             )
         labels.append(value)
     return labels
+
+
+def _with_comma(cells: Sequence[Any]) -> dict[int, str]:
+    """Texts that are numbers with one comma, by the places of their rows."""
+    texts = {i: cell.strip() for i, cell in enumerate(cells) if isinstance(cell, str) and "," in cell}
+    return {i: text for i, text in texts.items() if _COMMA.fullmatch(text)}
 
 
 def _number(cell: Any) -> float | None:
