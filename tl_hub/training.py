@@ -422,7 +422,10 @@ def evaluate(
     accelerator: Accelerator,
     decision: dict[str, float] | None = None,
 ) -> Score:
-    """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices."""
+    """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices.
+
+    In mixed precision, as the run has it, unless the task wants its outputs as the saved model gives them.
+    """
     features = split.features
     assert features is not None
     read = "source_length" if "source_length" in features.column_names else "length"
@@ -440,7 +443,7 @@ def evaluate(
         disable=not accelerator.is_main_process,
     )
     for batch in bar:
-        with accelerator.autocast():
+        with _in_float32(model) if task.exact else accelerator.autocast():
             outputs = task.outputs(model, _inputs(batch, task))
         reduced = accelerator.gather({"index": batch["index"], **task.predict(outputs, batch)})
         index = reduced.pop("index").cpu().numpy()
@@ -450,6 +453,17 @@ def evaluate(
                 predictions[name] = np.zeros((len(features), *values.shape[1:]), values.dtype)
             predictions[name][index] = values
     return task.score(predictions, split.rows, features, decision)
+
+
+@contextmanager
+def _in_float32(model: Any) -> Iterator[None]:
+    """Within it, the model computes in float32, also in training, where Accelerate gives it a forward pass in bf16."""
+    mixed = vars(model).pop("forward") if "_original_forward" in vars(model) else None
+    try:
+        yield
+    finally:
+        if mixed is not None:
+            model.forward = mixed
 
 
 class _Keeper:

@@ -247,3 +247,30 @@ def test_a_run_gives_raw_scores_by_every_loader(family, method, tmp_path, checkp
     assert all(figure["holds"] for figure in evaluation.remeasure(folder, dataset=str(tmp_path))["metrics"])
     with pytest.raises(UserError, match="--label_map renames classes, and run is of regression"):
         evaluation.remeasure(folder, dataset=str(tmp_path), label_map={"1": "2"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_rounds_no_score(method, tmp_path, checkpoint_folders):
+    """Neither after training nor during it: the stock pipeline, which computes in float32, is the truth."""
+    for split in ("train", "validation"):
+        rows = [{"text": f"text {i} of {'many' * (i % 3)}", "label": i / 4} for i in range(12)]
+        Dataset.from_list(rows).to_parquet(tmp_path / f"{split}.parquet")
+    task, way = Classification(max_length=48, doc_stride=8), METHODS[method]()
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), epochs=1,
+        learning_rate=1e-2, precision="bf16",
+    )  # fmt: skip
+    accelerator = training.start(run, way)
+    loaded = data.load(run, task)
+    model, tokenizer, base = training.load_model(run, task)
+    model = way.wrap(model, base)
+    data.encode(loaded, task, tokenizer, model)
+    history = training.train(model, loaded, task, tokenizer, run, accelerator)
+    assert accelerator.mixed_precision == "bf16"
+    measured = loaded.splits["validation"]
+    score = training.evaluate(model, measured, task, tokenizer, run, accelerator)
+    stock = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
+    scores = [answer["score"] for answer in stock(measured.rows["text"][:])]
+    assert [shown["predicted"] for shown in score.predictions] == pytest.approx(scores, abs=1e-4)
+    expected = root_mean_squared_error(measured.rows["label"][:], scores)
+    assert history.epochs[0]["rmse"] == pytest.approx(expected, abs=1e-4)

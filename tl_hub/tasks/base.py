@@ -62,6 +62,11 @@ class Task(ABC):
     scoring_only: ClassVar[tuple[str, ...]] = ()
     refused: ClassVar[dict[str, str]] = {}
 
+    @property
+    def exact(self) -> bool:
+        """Whether outputs are figures in themselves, which bf16 would round to two or three digits, in evaluations."""
+        return False
+
     def class_for(self, model_type: str) -> str:
         """Name of the `transformers` class for a family: `auto_class`, unless families do the task in two ways."""
         return self.auto_class

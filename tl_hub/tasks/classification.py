@@ -138,6 +138,10 @@ class Classification(Task):
             raise UserError(f"--{name} is for classes, and the labels are numbers (regression); omit one of them")
         self.best = ("rmse", False)  # type: ignore[misc]
 
+    @property
+    def exact(self) -> bool:
+        return bool(self.regression)
+
     def config_for(self, model_type: str) -> dict[str, Any]:
         """Names of the classes and, where the checkpoint lacks a padding token, the one that was given to it."""
         config: dict[str, Any] = {
