@@ -18,7 +18,7 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, r2_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -501,6 +501,31 @@ def test_ridge_regression_is_that_of_sklearn(shape):
     x = StandardScaler().fit_transform(vectors)
     stock = Ridge(alpha=0.1 * len(vectors)).fit(x, 2.0 * targets - 1, weights * len(vectors) / 3)
     np.testing.assert_allclose(balanced(vectors), stock.predict(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(90, 12), (30, 40)], ids=["more examples", "more dimensions"])
+def test_the_head_of_regression_is_the_ridge_that_explains_most_in_cross_validation(shape):
+    random = np.random.default_rng(5)
+    vectors = random.normal(size=shape) * 3 + 1
+    numbers = 100 + vectors @ random.normal(size=shape[1]) + random.normal(size=len(vectors))
+    folds = heads.folds_of(numbers[:, None], 3, 0)
+    assert sorted(np.bincount(folds)) == [len(vectors) // 3] * 3
+
+    def stock(strength, kept):
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=strength * kept.sum()))
+        return ridge.fit(vectors[kept], numbers[kept])
+
+    guesses = np.empty((len(heads.STRENGTHS), len(vectors)))
+    for guess, strength in zip(guesses, heads.STRENGTHS, strict=True):
+        for fold in range(3):
+            guess[folds == fold] = stock(strength, folds != fold).predict(vectors[folds == fold])
+    explained = [r2_score(numbers, guess) for guess in guesses]
+    found = heads.cross_validate("ridge", vectors, numbers[:, None], folds)
+    np.testing.assert_allclose(found.quality, 100 * np.array(explained))
+    head, strength = heads.fit("ridge", vectors, numbers[:, None], folds)
+    assert strength == heads.STRENGTHS[int(np.argmax(explained))] != heads.STRENGTHS[0]
+    expected = stock(strength, np.ones(len(vectors), dtype=bool)).predict(vectors)
+    np.testing.assert_allclose(head(vectors)[:, 0], expected, atol=1e-8)
 
 
 def test_prototypes_are_the_nearest_centroids_and_scaled_to_the_lowest_loss():

@@ -21,6 +21,7 @@ from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha25
 from tl_hub.heads import Head
 from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
+from tl_hub.tasks.regression import PROBLEM
 
 _TANH_SCALE = 2.0**-14
 """Tanh changes values up to 30 times this small by a millionth at most, and a power of two costs no digit. Were it much
@@ -40,7 +41,8 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         config: `base` (`id`, `source`, `revision`, `path` of a local one, `sha256` of the weights), `layers`,
             `pooling`, `labels`, `multi_label`, `pairs` (of texts are read), `in_document` (sentences are read, see
             `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows; `threshold`, the
-            probability from which a label of a multi-label model is given (0.5 if there is none).
+            probability from which a label of a multi-label model is given (0.5 if there is none); `regression`, where
+            the one logit is a score as it is.
         tensors: `weight` and `bias` of the head, (classes, dimensions) and (classes,); of its hidden layer, if it has
             one, `hidden.weight` and `hidden.bias`; `mix`, (layers,), where the layers are summed up with these weights.
     """
@@ -58,6 +60,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         self.config = encoder.config
         self.config.id2label = dict(enumerate(config["labels"]))
         self.config.label2id = {label: i for i, label in enumerate(config["labels"])}
+        self.config.problem_type = PROBLEM if config.get("regression") else None
         self.to(encoder.device)  # where the vectors were read
 
     @property
@@ -87,18 +90,29 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         """Probability of each label, (texts, labels).
 
         Raises:
-            UserError: as `embed`; or the head is one for the sentences of a document.
+            UserError: as `embed`; or the head is one for the sentences of a document, or of regression.
         """
+        if self.settings.get("regression"):
+            raise UserError("this head gives texts a score, not probabilities of classes; predict(...) gives it")
+        logits = self._logits(texts, pairs, batch_size)
+        return expit(logits) if self.settings["multi_label"] else softmax(logits, axis=1)
+
+    def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None, batch_size: int) -> np.ndarray:
+        """The mean over the windows of each text, float64, (texts, labels)."""
         if self.settings["in_document"]:
             raise UserError("this head compares the sentences of a document; tl_hub.pipeline(...) summarizes with it")
         vectors, row = self._windows(texts, pairs, batch_size)
         own = {name: tensor.double().cpu().numpy() for name, tensor in self._tensors().items()}
         hidden = None if self.hidden is None else (own["hidden.weight"], own["hidden.bias"])
-        logits = row_means(Head(own["weight"], own["bias"], hidden)(vectors), row)
-        return expit(logits) if self.settings["multi_label"] else softmax(logits, axis=1)
+        return row_means(Head(own["weight"], own["bias"], hidden)(vectors), row)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32) -> list[Any]:
-        """The label of each text; of a multi-label model a list of those whose probability reaches the threshold."""
+        """The label of each text; of a multi-label model a list of those whose probability reaches the threshold.
+
+        In regression, its score.
+        """
+        if self.settings.get("regression"):
+            return self._logits(texts, pairs, batch_size)[:, 0].tolist()
         labels = self.settings["labels"]
         probabilities = self.predict_proba(texts, pairs, batch_size)
         if self.settings["multi_label"]:
@@ -124,7 +138,9 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         config = transformers.AutoConfig.for_model(**self.config.to_dict())
         config.num_hidden_layers = self.settings["layers"][0]
         several = self.settings["multi_label"]
-        config.problem_type = "multi_label_classification" if several else "single_label_classification"
+        config.problem_type = self.config.problem_type or (
+            "multi_label_classification" if several else "single_label_classification"
+        )
         if config.model_type == "xlnet":
             config.summary_use_proj, config.summary_activation = False, "linear"
         model = transformers.AutoModelForSequenceClassification.from_config(config)
@@ -143,7 +159,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
                 model.score.weight.copy_(weight)
                 shift = torch.linalg.pinv(weight.double()) @ bias.double()
                 missed = weight.double() @ shift - bias
-                if not several:
+                if not several and len(bias) > 1:
                     missed = missed - missed.mean()  # what all classes have in common changes no probability
                 if missed.abs().max() > 1e-5:
                     raise UserError(
@@ -204,9 +220,12 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             tags=["tl_hub", self.config.model_type],
         )
         texts = "sentences of a text" if settings["in_document"] else "pairs of texts" if settings["pairs"] else "texts"
+        kind, does = "classifier", f"assigns {texts} to {len(settings['labels'])} classes"
+        if settings.get("regression"):
+            kind, does = "regression", f"gives {texts} a score"
         return ModelCard(
-            f"---\n{head.to_yaml()}\n---\n\n# A classifier on frozen vectors\n\n"
-            f"It assigns {texts} to {len(settings['labels'])} classes by the vectors of `{base['id']}` (layers "
+            f"---\n{head.to_yaml()}\n---\n\n# A {kind} on frozen vectors\n\n"
+            f"It {does} by the vectors of `{base['id']}` (layers "
             f"{', '.join(map(str, settings['layers']))}, {settings['pooling']} pooling), which stays as it is. The "
             "files here hold the head; the base is fetched from where it is.\n\n"
             "```python\nimport tl_hub\n\n"

@@ -2,7 +2,8 @@
 
 A head is fitted on standardised vectors; mean and deviation are then folded into its weights, so that it takes the
 vectors as they are. Examples are rows of `vectors` (examples, dimensions), `targets` tells which classes each has, bool
-(examples, classes): exactly one, unless `multi_label`.
+(examples, classes): exactly one, unless `multi_label`. In regression `targets` are the numbers to predict, float
+(examples, 1), a logit is the prediction, and ridge regression is the only kind of head.
 """
 
 import warnings
@@ -19,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.neural_network import MLPClassifier
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from tl_hub.errors import UserError
 
@@ -54,8 +55,9 @@ class Validated:
     """What cross-validation found for each strength.
 
     Attributes:
-        quality: accuracy, or micro-averaged average precision of a multi-label task, in per cent, (strengths,).
-        loss: mean log loss, (strengths,).
+        quality: accuracy, micro-averaged average precision of a multi-label task, or the share of the variance that a
+            regression explains (R squared), in per cent, (strengths,).
+        loss: mean log loss, or mean squared error of a regression, (strengths,).
         logits: of each example by the head that was not fitted on it, (strengths, examples, classes).
     """
 
@@ -102,6 +104,10 @@ def cross_validate(
         x = vectors(~out) if callable(vectors) else vectors
         for i, head in enumerate(_fit(kind, x[~out], targets[~out], strengths, multi_label, balanced)):
             logits[i, out] = head(x[out])
+    if _numbers(targets):
+        loss = np.square(logits - targets).mean((1, 2))
+        quality = 1 - loss / targets.var()
+        return Validated(100 * quality, loss, logits)
     if multi_label:
         quality = np.array([average_precision_score(targets, each, average="micro") for each in logits])
     else:
@@ -123,8 +129,9 @@ def fit(
     """The head of the best strength, fitted on all examples, and that strength.
 
     Best is the lowest log loss in cross-validation for logistic regression, the highest quality for ridge regression.
-    The logits of ridge regression and of prototypes are then multiplied by the number that makes the log loss of the
-    cross-validation lowest (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2).
+    Of classes, the logits of ridge regression and of prototypes are then multiplied by the number that makes the log
+    loss of the cross-validation lowest (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+    section 4.2).
 
     A multi-layer perceptron is not cross-validated: the examples of fold 0 are held out, and training stops where they
     are no longer told better.
@@ -162,6 +169,8 @@ def fit(
     found = cross_validate(kind, vectors, targets, folds, strengths, multi_label, balanced)
     place = int(found.quality.argmax())
     (head,) = _fit(kind, vectors, targets, (strengths[place],), multi_label, balanced)
+    if _numbers(targets):
+        return head, strengths[place]
     log_scale = minimize_scalar(
         lambda log: _log_loss(np.exp(log) * found.logits[place], targets, multi_label), bounds=(-5, 5), method="bounded"
     ).x
@@ -192,11 +201,15 @@ def _fit(
         solved = [(centres, -(centres**2).sum(1) / 2)] * len(strengths)
     heads = []
     for weight, bias in solved:
-        if not multi_label:
+        if not multi_label and not _numbers(targets):
             bias = np.where(counts > 0, bias, bias.min() - 20.0)  # a class that these examples lack is not given
         folded = weight / deviation
         heads.append(Head(folded, bias - folded @ mean))
     return heads
+
+
+def _numbers(targets: np.ndarray) -> bool:
+    return targets.dtype.kind == "f"
 
 
 def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -300,8 +313,12 @@ def scalar_mix(layers: np.ndarray, targets: np.ndarray, multi_label: bool = Fals
     x = x - x.mean(1, keepdim=True)
     deviation = x.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
     x = x / deviation
-    y = torch.as_tensor(targets.astype(np.float32) if multi_label else targets.argmax(1))
-    loss_of = binary_cross_entropy_with_logits if multi_label else cross_entropy
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = cross_entropy
+    y = torch.as_tensor(targets.argmax(1))
+    if multi_label:
+        y, loss_of = torch.as_tensor(targets.astype(np.float32)), binary_cross_entropy_with_logits
+    elif _numbers(targets):
+        y, loss_of = torch.as_tensor((targets - targets.mean()) / targets.std(), dtype=torch.float32), mse_loss
     mix = torch.zeros(len(x), requires_grad=True)
     weight = torch.zeros(targets.shape[1], x.shape[2], requires_grad=True)
     bias = torch.zeros(targets.shape[1], requires_grad=True)
@@ -321,8 +338,8 @@ def scalar_mix(layers: np.ndarray, targets: np.ndarray, multi_label: bool = Fals
 def _ridge(
     x: np.ndarray, targets: np.ndarray, weights: np.ndarray, strengths: Sequence[float]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Regression on +1 and -1, by the smaller Gram matrix."""
-    y = 2.0 * targets - 1
+    """Regression on the numbers, or on +1 and -1 of classes, by the smaller Gram matrix."""
+    y = targets if _numbers(targets) else 2.0 * targets - 1
     share = (weights / weights.sum()).astype(x.dtype)
     x_mean, y_mean = share @ x, share @ y
     root = np.sqrt(weights).astype(x.dtype)[:, None]

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, features, finish, heads, run_folder, samples, training, verification
+from tl_hub import data, evaluation, features, finish, heads, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
@@ -413,6 +413,44 @@ DOCUMENTS = {
     split: [{"text": document(i), "label": CLASSES[i % 3]} for i in numbers]
     for split, numbers in (("train", range(18)), ("test", range(24, 33)))
 }
+
+
+@pytest.mark.parametrize("settings", [{}, {"layer": "mix"}, {"fold": True}], ids=["sweep", "mix", "fold"])
+def test_numbers_are_predicted_by_a_ridge_that_loads_back(settings, features_run, tmp_path):
+    rows = {
+        split: [{"text": row["text"], "label": len(row["text"].split()) / 8} for row in part]
+        for split, part in DOCUMENTS.items()
+    }
+    record, _ = features_run("document_classification", "bert", rows, SHORT, settings)
+    folder, texts = tmp_path / "run", [row["text"] for row in rows["test"]]
+    assert record.verification["max_difference"] <= 1e-5
+    assert record.method["settings"]["head"] == "ridge" and record.settings["regression"]
+    assert {metric.name for metric in record.metrics} == {"rmse", "pearsonr", "spearmanr"}
+    if not settings:
+        assert "gives texts a score" in (folder / "README.md").read_text()
+        model = tl_hub.FeatureModel.from_pretrained(folder)
+        scores = model.predict(texts)
+        with pytest.raises(UserError, match="a score, not probabilities"):
+            model.predict_proba(texts)
+        strength = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["strength"]
+        x = model.embed([row["text"] for row in rows["train"]]).astype(float)
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=strength * len(x)))
+        stock = ridge.fit(x, [row["label"] for row in rows["train"]]).predict(model.embed(texts))
+        assert scores == pytest.approx(stock, abs=0.05), "but for the half precision of kept vectors"
+    answers = tl_hub.pipeline(folder)(texts)
+    assert [answer["label"] for answer in answers] == ["score"] * len(texts)
+    if not settings:
+        assert [answer["score"] for answer in answers] == pytest.approx(scores, abs=1e-4)
+    shown = [json.loads(line)["predicted"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert shown == pytest.approx([answer["score"] for answer in answers], abs=0.02)
+    assert all(figure["holds"] for figure in evaluation.remeasure(folder, dataset=str(tmp_path))["metrics"])
+
+
+@pytest.mark.parametrize("head", ["prototypes", "mlp"])
+def test_heads_for_classes_are_refused_in_regression(head, features_run):
+    rows = {split: [{**row, "label": i / 4} for i, row in enumerate(part)] for split, part in DOCUMENTS.items()}
+    with pytest.raises(UserError, match=f"--head {head} is for classes.*--head ridge"):
+        features_run("document_classification", "bert", rows, SHORT, {"head": head})
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

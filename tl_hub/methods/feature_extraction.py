@@ -123,7 +123,9 @@ class FeatureExtraction:
     pooling: Pooling = flag(
         "sweep", "what is taken of the tokens' vectors; attention: a mean weighted by what each receives"
     )
-    head: heads.Kind = flag("logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many")
+    head: heads.Kind = flag(
+        "logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many; of numbers always ridge"
+    )
     strength: float | None = flag(
         None, "penalty on the head's squared weights, for each example", shown="chosen by cross-validation"
     )
@@ -197,10 +199,11 @@ class FeatureExtraction:
         if self.fold and isinstance(task, ExtractiveSummarization):
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
         if getattr(task, "regression", None):
-            raise UserError(
-                "the labels are numbers (regression), and heads on frozen vectors are for classes; use the recipe "
-                "*_finetune.py or *_adapter.py"
-            )
+            if self.head in ("prototypes", "mlp"):
+                raise UserError(
+                    f"--head {self.head} is for classes, and the labels are numbers (regression); use --head ridge"
+                )
+            self.head = "ridge"  # the default is for classes, and the record tells what was fitted
         if task.multi_label and self.head == "prototypes":
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
@@ -208,7 +211,7 @@ class FeatureExtraction:
         encoder = features.encoder_of(model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
-        bf16 = accelerator.mixed_precision == "bf16"
+        bf16 = accelerator.mixed_precision == "bf16" and not task.exact
         tokens = run.batch_size * task.max_length
         collate = task.collator(tokenizer, training=False)
         overview.show(data, task, accelerator)
@@ -277,6 +280,8 @@ class FeatureExtraction:
             "max_length": task.max_length,
             "doc_stride": 0 if sentences else task.doc_stride,
         }
+        if task.exact:
+            config["regression"] = True
         if "threshold" in chosen.decision:
             config["threshold"] = chosen.decision["threshold"]
         tensors = {"weight": chosen.head.weight, "bias": chosen.head.bias}
@@ -352,6 +357,7 @@ class FeatureExtraction:
             x = _examples(task, vectors, row, *best, mix)
         head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced, weights)
         metric = "average precision" if task.multi_label else "accuracy"
+        metric = "explained variance" if task.exact else metric
         return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
     def _score(

@@ -448,8 +448,8 @@ class Classification(Task):
         return row_means(vectors, row)
 
     def targets(self, rows: Dataset) -> np.ndarray:
-        """Which classes each row has, bool, (rows, classes)."""
-        return self._indicators(rows["label"])
+        """Which classes each row has, bool, (rows, classes), or its number in regression, float, (rows, 1)."""
+        return column(rows, "label")[:, None] if self.regression else self._indicators(rows["label"])
 
     def _indicators(self, labels: Any) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes)."""
