@@ -230,6 +230,63 @@ def test_names_that_do_not_fit_are_refused(given, labels, says):
         Classification(label_names=given).check(Dataset.from_list([{"text": "a", "label": label} for label in labels]))
 
 
+def named_by_rows(pairs, **settings):
+    task = Classification(label_name_column="label_text", **settings)
+    rows = [{"text": "a", "label": label, "label_text": name} for label, name in pairs]
+    return task, task.check(Dataset.from_list(rows))
+
+
+def test_another_column_names_the_numbers_in_their_order(tmp_path):
+    """A test split may lack some, and its own rows need not say all names."""
+    lines = [f"text {i}\t{number}\t{name}" for i, (number, name) in enumerate([(10, "ant"), (2, "zebra, old")] * 9)]
+    train, test = tmp_path / "train.tsv", tmp_path / "test.tsv"
+    train.write_text("\n".join(["text\tlabel\tlabel_text", *lines]))
+    test.write_text("text\tlabel\tlabel_text\nx\t10\t\ny\t10\tant\n")
+    task = Classification(label_name_column="label_text")
+    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
+    assert task.config_for("bert")["id2label"] == {0: "zebra, old", 1: "ant"}
+    assert rows.splits["test"].rows["label"][:] == ["ant", "ant"]
+    assert not any("are numbers" in remark for remark in task.remarks())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([(0, "no"), (1, "yes"), (0, "nein")], "row 2: label_text names 0 'nein', and 'no' in an earlier row"),
+        ([(0, "no"), (1, "yes"), (2, "no")], "row 2: label_text names 2 'no', as it does 0 in an earlier row"),
+        ([(0, "no"), (1, None)], "no row with label 1 has a name in label_text"),
+        ([("good", "no"), ("bad", "yes")], "row 0: --label_name_column is for .* whole numbers, and label is 'good'"),
+        (
+            [([0, 1], "no"), ([1], "yes")],
+            r"row 0: --label_name_column is for .* whole numbers, and label is \['0', '1'",
+        ),
+    ],
+)
+def test_a_column_of_names_that_contradicts_itself_is_refused(pairs, says):
+    with pytest.raises(UserError, match=says):
+        named_by_rows(pairs)
+
+
+def test_splits_agree_on_the_names_of_numbers():
+    task, _ = named_by_rows([(0, "no"), (1, "yes")])
+    with pytest.raises(UserError, match="row 0: label_text names 1 'ja'"):
+        task.check(Dataset.from_list([{"text": "a", "label": 1, "label_text": "ja"}]))
+
+
+@pytest.mark.parametrize("other", [{"label_names": "no,yes"}, {"label_separator": ";"}, {"regression": True}])
+def test_a_column_of_names_and_what_excludes_it(other):
+    with pytest.raises(UserError, match=rf"label_name_column.*{next(iter(other))}"):
+        Classification(label_name_column="label_text", **other)
+
+
+def test_rows_to_measure_on_need_no_column_of_names():
+    task = Classification(label_name_column="label_text")
+    task.measure(["no", "yes"], False, {})
+    assert task.check(Dataset.from_dict({"text": ["a"], "label": ["yes"]}))["label"][:] == ["yes"]
+    both = {"text": ["a", "b"], "label": [1, 0], "label_text": ["yes", "no"]}
+    assert task.check(Dataset.from_dict(both))["label"][:] == ["yes", "no"]
+
+
 def test_classes_without_names_are_announced(tmp_path):
     file = write(tmp_path / "rows.jsonl", [0, 1] * 4)
     for names, said in ((None, 1), ("no,yes", 0)):

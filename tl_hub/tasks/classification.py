@@ -35,6 +35,7 @@ from tl_hub.tasks.labels import (
     is_number,
     map_labels,
     most_frequent_spellings,
+    names_by_rows,
     names_of_numbers,
     parse_names,
     read_labels,
@@ -85,6 +86,9 @@ class Classification(Task):
     label_names: str | None = flag(
         None, "names of classes that are numbers: no,yes in the order of the numbers, or 0=no,1=yes", reads=True
     )
+    label_name_column: str | None = flag(
+        None, "column with the names of classes that are numbers, such as label_text", reads=True
+    )
     fold_labels: bool = flag(
         False,
         "make one class of those that differ by case, blanks or Unicode form alone: the most frequent spelling",
@@ -113,11 +117,15 @@ class Classification(Task):
         self.multi_label = False
         if self.label_names:
             parse_names(self.label_names)
+        for name, value in (("label_names", self.label_names), ("label_separator", self.label_separator)):
+            if self.label_name_column and value:
+                raise UserError(f"--label_name_column and --{name} exclude each other; omit one of them")
         self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
         self._folded: dict[str, str] = {}
         self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
         self._seen = False
         self._names: list[str] = []  # of a ClassLabel, in its order
+        self._table: dict[int, str] = {}  # with label_name_column: the names of the numbers seen so far
         self._train: Dataset | None = None
         self._pad_token_id: int | None = None
 
@@ -129,6 +137,7 @@ class Classification(Task):
         given = {
             "label_separator": self.label_separator,
             "label_names": self.label_names,
+            "label_name_column": self.label_name_column,
             "fold_labels": self.fold_labels,
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights != "none",
@@ -157,6 +166,8 @@ class Classification(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         given = {"text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column}
+        if self._label_map is None or self.label_name_column in rows.column_names:
+            given["label_name"] = self.label_name_column  # rows to measure a model on may have the names for labels
         columns = {name: column for name, column in given.items() if column}
         rows = select_columns(rows, columns)
         kind = rows.features["label"]
@@ -191,6 +202,12 @@ class Classification(Task):
             return rows.select([])
         if missing:
             raise UserError(f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]})")
+        if "label_name" in columns:
+            called, _ = read_labels(rows["label_name"][:], kept.tolist(), None, None, columns["label_name"])
+            both = self.label_column, columns["label_name"]
+            self._table = names_by_rows(labels, called, kept.tolist(), both, self._table)
+            labels = [self._table[int(label)] for label in labels]
+            names = list(self._table.values())
         if self._label_map:
             labels = map_labels(labels, self._label_map)
         if self.label_names:
@@ -310,7 +327,10 @@ class Classification(Task):
         counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
         found = [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
         if all(map(is_number, self.labels)):
-            found.append("the classes are numbers, which users get for an answer; --label_names no,yes names them")
+            found.append(
+                "the classes are numbers, which users get for an answer; --label_names no,yes, or --label_name_column, "
+                "names them"
+            )
         return found
 
     def advice(self, frozen: bool = False) -> str | None:

@@ -109,6 +109,45 @@ def count_labels(labels: Iterable[Any]) -> Counter[str]:
     return counts
 
 
+def names_by_rows(
+    labels: Sequence[Any], names: Sequence[Any], kept: Sequence[int], columns: tuple[str, str], table: dict[int, str]
+) -> dict[int, str]:
+    """`table`, names by number, with those that further rows add, in the order of the numbers.
+
+    Args:
+        labels, names: class and name of each row in `kept`, from `columns`; a row may lack the name.
+
+    Raises:
+        UserError: a label is no whole number, or has no name, two names, or that of another one (names the row).
+    """
+    label_column, name_column = columns
+    numbers = {name: number for number, name in table.items()}
+    table = dict(table)
+    for i, label, name in zip(kept, labels, names, strict=True):
+        if not (isinstance(label, str) and is_number(label)):
+            raise UserError(
+                f"row {i}: --label_name_column is for classes that are whole numbers, and {label_column} is {label!r}; "
+                "omit it"
+            )
+        if name is None:
+            continue
+        number = int(label)
+        if table.setdefault(number, name) != name:
+            raise UserError(
+                f"row {i}: {name_column} names {number} {name!r}, and {table[number]!r} in an earlier row; give each "
+                "number one name"
+            )
+        if numbers.setdefault(name, number) != number:
+            raise UserError(
+                f"row {i}: {name_column} names {number} {name!r}, as it does {numbers[name]} in an earlier row; give "
+                "each number a name of its own"
+            )
+    unnamed = sorted({int(label) for label in labels} - table.keys())
+    if unnamed:
+        raise UserError(f"no row with {label_column} {unnamed[0]} has a name in {name_column}; add it")
+    return dict(sorted(table.items()))
+
+
 def doubts(counts: Mapping[str, int]) -> list[str]:
     """Clauses on classes that are probably the same, and on those with too few training rows to be learned."""
     found = []
