@@ -675,6 +675,17 @@ def test_a_published_copy_of_an_embedded_base_stays_a_demonstration(hub, push, t
         assert "This is a demonstration" in text and "DialogSum (CC BY-NC-SA 4.0)" in text, name
     there = RunRecord.from_facts(json.loads(texts(hub.model("alice/demo"))["run.json"]))
     assert there.base.source == "hub" and "This is a demonstration" in card.render(there, "alice/demo")
+    # A card that is there stays, and says it, once, too.
+    theirs = "---\nlicense: other\n---\n\n# My base\n\nWords of its owner.\n"
+    repo = hub.model("alice/demo-base")
+    files = repo.at("main").files
+    files = files | {"README.md": type(files["README.md"])(theirs.encode())}
+    repo.commit("refs/heads/main", files, "edit", "", "alice")
+    assert "error" not in push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    text = texts(hub.model("alice/demo-base"))["README.md"].decode()
+    assert text.startswith(theirs) and text.count("This is a demonstration") == text.count("DialogSum") == 1
+    again = push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    assert "error" not in again and texts(hub.model("alice/demo-base"))["README.md"].decode() == text
     own = adapter_run(tmp_path / "own", write_run(tmp_path / "base"), "local")
     assert "error" not in push(own, "alice/own", push_base="alice/own-base", load_back=False)
     for name in ("own", "own-base"):

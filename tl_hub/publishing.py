@@ -560,13 +560,15 @@ class _Content:
     """What is to be in a repository: files, and the text of the card, which takes up what a person wrote there.
 
     Attributes:
-        keep_card: a card that is there stays as it is.
+        keep_card: a card that is there stays as it is, but for `terms`.
+        terms: a paragraph of `card` that a card which is kept must have, too.
     """
 
     title: str
     card: str
     files: dict[str, bytes | Path]
     keep_card: bool = False
+    terms: str = ""
 
 
 @dataclass
@@ -862,8 +864,13 @@ class _Repository:
         before = self._before(there, parent) if parent else set()
         old = self.read(run_folder.CARD, parent) if parent and run_folder.CARD in there else None
         text, notes = content.card, list[str]()
-        if old is not None:
-            text, notes = (old, notes) if content.keep_card else card.merge(content.card, old)
+        if old is not None and not content.keep_card:
+            text, notes = card.merge(content.card, old)
+        elif old is not None:
+            text = old
+            if content.terms not in old:
+                text = f"{old.rstrip()}\n\n{content.terms}\n"
+                notes.append(f"the card of {self.id} stays; what its weights were pretrained on, and the terms, follow")
         files = {**content.files, run_folder.CARD: text.encode()}
         files[SENT] = (json.dumps({"files": sorted([*files, SENT])}, indent=2) + "\n").encode()
         sent = [name for name, data in files.items() if name not in there or not _same(data, there[name])]
@@ -1140,12 +1147,14 @@ def _with_base_published(
         title = repo.split("/")[1]
         head = f"---\nlibrary_name: transformers\nlicense: {license}\n---\n\n"
         text = f"{head}# {title}\n\nA pretrained model, which adapters and heads on the Hub load as their base.\n"
+        terms = ""
         if copy_of:
-            text += (
-                "\nThis is a demonstration: a copy of a small checkpoint that comes with tl_hub. It was pretrained "
-                f"on {samples.TEXTS_OF_CHECKPOINTS}. Some of these terms forbid commercial use.\n"
+            terms = (
+                "This is a demonstration: a copy of a small checkpoint that comes with tl_hub. It was pretrained on "
+                f"{samples.TEXTS_OF_CHECKPOINTS}. Some of these terms forbid commercial use."
             )
-        content = _Content(title, text, files, keep_card=True)
+            text += f"\n{terms}\n"
+        content = _Content(title, text, files, keep_card=True, terms=terms)
         exists = hub.exists()
         if dry_run:
             plan = hub.plan(hub.refs()["main"] if exists else None, content)
@@ -1156,6 +1165,8 @@ def _with_base_published(
             if not exists:
                 hub.create(private)
             plan = hub.send("main", content)
+        for note in plan.notes:
+            say(f"note: {note}")
         revision = None if dry_run and plan.changed else plan.head
         done = Published(repo, hub.url, revision, plan.sent, plan.removed, [], plan.notes, plan.facts())
     run.base = replace(run.base, id=repo, source="hub", revision=done.revision, license=license, copy_of=copy_of)
