@@ -15,13 +15,13 @@ https://arxiv.org/abs/2106.09685.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.language_modeling import Pretraining
 
 # Added weights start from nothing and take a larger rate than fine-tuning does.
 RUN = RunConfig(output_dir="runs/continued_pretraining_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
 OBJECTIVE = Pretraining(max_length=256, random_length=False)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "imdb": {

@@ -16,13 +16,13 @@ AG News, Zhang et al. 2015, https://arxiv.org/abs/1509.01626.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.classification import DocumentClassification
 
 # Added weights start from nothing and take a larger rate than fine-tuning does.
 RUN = RunConfig(output_dir="runs/document_classification_adapter", epochs=3, batch_size=16, learning_rate=2e-3)
 TASK = DocumentClassification(max_length=256, doc_stride=64)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "ag_news": {

@@ -14,13 +14,13 @@ and 2018, https://arxiv.org/abs/1606.05250 and https://arxiv.org/abs/1806.03822.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 # Added weights start from nothing and take a larger rate than fine-tuning does.
 RUN = RunConfig(output_dir="runs/qa_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
 TASK = QuestionAnswering(max_length=384, doc_stride=128)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "squad": {

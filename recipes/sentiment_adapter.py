@@ -16,7 +16,7 @@ SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.classification import SentimentAnalysis
 
 # Added weights start from nothing and take a larger rate than fine-tuning does. The long warm-up is for tiny models:
@@ -24,7 +24,7 @@ from tl_hub.tasks.classification import SentimentAnalysis
 RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=14, batch_size=32, learning_rate=1e-3, warmup=0.3)
 TASK = SentimentAnalysis(max_length=128)
 # A tiny model must change much to learn what contrast does to a verdict: with rank 16 BERT came to 83 %.
-METHOD = Adapter(rank=64, alpha=64)
+METHOD = Lora(rank=64, alpha=64)
 
 PRESETS = {
     "sst2": {

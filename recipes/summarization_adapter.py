@@ -14,13 +14,13 @@ Narayan et al. 2018, https://arxiv.org/abs/1808.08745; ROUGE, Lin 2004, https://
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.sequence_to_sequence import Summarization
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/summarization_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Summarization(max_source_length=384, max_target_length=48)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "xsum": {

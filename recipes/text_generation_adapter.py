@@ -14,13 +14,13 @@ https://arxiv.org/abs/1904.09751.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.text_generation import TextGeneration
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/text_generation_adapter", model="tiny:gpt2", epochs=3, learning_rate=2e-3)
 TASK = TextGeneration(max_length=256)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "wikitext2": {

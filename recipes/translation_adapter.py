@@ -16,13 +16,13 @@ https://aclanthology.org/W18-6319.
 
 from tl_hub import cli, data, finish, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.sequence_to_sequence import Translation
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/translation_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Translation(source_language="en", target_language="de", max_source_length=128, max_target_length=64)
-METHOD = Adapter()  # LoRA of rank 16; --method takes others
+METHOD = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "wmt16": {

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from tl_hub import cli
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import RunStopped, UserError, first_line
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import METHODS, Dora, Ia3, Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.other_names import OTHER_NAMES
 from tl_hub.tasks.classification import DocumentClassification
@@ -58,26 +58,19 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, ...]]:
     return parsed
 
 
-@dataclass(kw_only=True)
-class Adding:
-    method: Literal["wide", "deep"] = flag("wide", "what is added")
-    rank: int | None = flag(None, "wide: rank")
-
-    def __post_init__(self) -> None:
-        if self.method == "deep" and self.rank:
-            raise UserError("--rank is not a setting of --method deep")
-
-
 def test_another_method_does_not_take_what_the_recipe_sets_for_its_own(monkeypatch):
     def parsed(*words: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["recipe.py", *words])
-        return cli.parse(Adding(rank=64), doc="What it does.", presets={"paper": {"rank": 16}})
+        presets = {"paper": {"rank": 8}, "other": {"method": "dora", "rank": 4}}
+        return cli.parse(Lora(rank=64), doc="What it does.", presets=presets)
 
-    assert parsed() == parsed("--method", "wide") == (Adding(rank=64),)
-    assert parsed("--method", "deep") == parsed("--preset", "paper", "--method", "deep") == (Adding(method="deep"),)
-    assert parsed("--preset", "paper", "--method", "wide") == (Adding(rank=16),)
-    with pytest.raises(UserError, match="--rank is not a setting"):
-        parsed("--method", "deep", "--rank", "8")
+    assert parsed() == parsed("--method", "lora") == (Lora(rank=64),)
+    assert parsed("--method", "dora") == parsed("--preset", "paper", "--method", "dora") == (Dora(),)
+    assert parsed("--preset", "paper") == parsed("--preset", "paper", "--method", "lora") == (Lora(rank=8),)
+    assert parsed("--preset", "other") == (Dora(rank=4),), "and nothing of the recipe's"
+    assert parsed("--preset", "other", "--method", "ia3") == (Ia3(),)
+    with pytest.raises(UserError, match="--rank is not a setting of --method ia3; its own are --rate_factor"):
+        parsed("--method", "ia3", "--rank", "8")
 
 
 def test_nothing_given_leaves_the_recipes_own_settings(parse):
@@ -276,13 +269,12 @@ def test_a_bug_keeps_its_traceback(error):
 
 def test_other_names_lead_to_flags_that_recipes_have():
     """And are none themselves, or nobody would ever see the hint."""
-    settings = [RunConfig, DocumentClassification, QuestionAnswering, Summarization, Translation, Adapter, FineTune]
-    flags = {field.name for cls in settings for field in dataclasses.fields(cls)}
+    settings = [RunConfig, DocumentClassification, QuestionAnswering, Summarization, Translation, FineTune]
+    of_adapters = {name for kind in METHODS.values() for name in kind.flags()} | {"method"}
+    flags = {field.name for cls in settings for field in dataclasses.fields(cls)} | of_adapters
     assert {ours for ours in OTHER_NAMES.values() if " " not in ours} <= flags
-    of_classification = {
-        field.name for cls in (RunConfig, DocumentClassification, Adapter) for field in dataclasses.fields(cls)
-    }
-    assert not of_classification & OTHER_NAMES.keys()
+    of_classification = {field.name for cls in (RunConfig, DocumentClassification) for field in dataclasses.fields(cls)}
+    assert not (of_classification | of_adapters) & OTHER_NAMES.keys()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import METHODS, Lora
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 from tl_hub.tasks.question_answering import QUESTION_TOKENS, QuestionAnswering
@@ -23,15 +23,16 @@ def refused(kind: type, **settings: object) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, Adapter, FromScratch])
+@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, FromScratch, *METHODS.values()])
 def test_the_defaults_are_within_their_own_ranges(kind):
     kind()
 
 
-@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, Adapter, FromScratch])
+@pytest.mark.parametrize("kind", [RunConfig, QuestionAnswering, MaskedLanguageModeling, FromScratch, *METHODS.values()])
 def test_every_setting_says_what_it_is(kind):
     """`--help` is made from these; a field without one would be a flag without an explanation."""
-    assert [field.name for field in dataclasses.fields(kind) if not field.metadata.get("help")] == []
+    flags = [field for field in dataclasses.fields(kind) if field.init]
+    assert flags and [field.name for field in flags if not field.metadata.get("help")] == []
 
 
 @pytest.mark.parametrize("name", AT_LEAST_1)
@@ -128,14 +129,14 @@ def test_language_modeling_ranges():
 @pytest.mark.parametrize("name", ["rank", "alpha"])
 def test_adapter_counts_start_at_1(name):
     for value in (0, -8):
-        assert refused(Adapter, **{name: value}) == f"--{name} is {value}; it must be at least 1"
-    assert getattr(Adapter(**{name: 1}), name) == 1
+        assert refused(Lora, **{name: value}) == f"--{name} is {value}; it must be at least 1"
+    assert getattr(Lora(**{name: 1}), name) == 1
 
 
 def test_adapter_dropout():
     for value in (-0.1, 1.0, math.nan):
-        assert refused(Adapter, dropout=value) == f"--dropout is {value}; it must lie in [0, 1)"
-    assert Adapter(dropout=0.0).dropout == 0.0 and Adapter(dropout=0.9).dropout == 0.9
+        assert refused(Lora, dropout=value) == f"--dropout is {value}; it must lie in [0, 1)"
+    assert Lora(dropout=0.0).dropout == 0.0 and Lora(dropout=0.9).dropout == 0.9
 
 
 def test_heads_divide_the_width():

@@ -90,7 +90,7 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
     for method in ("dora", "ia3", "prompt", "prefix", "bottleneck"):
         run, _, chosen, _ = settings(adapter, "bert", 110, "--method", method)
         assert run.epochs == 3 and run.learning_rate in (5e-4, 3e-4, 1e-3)
-        assert chosen.rank == (16 if method == "dora" else None)
+        assert getattr(chosen, "rank", None) == (16 if method == "dora" else None)
     run, _, chosen, _ = settings(adapter, "bert", 110, "--rank", "4")
     assert (chosen.rank, chosen.alpha) == (4, 32)
 

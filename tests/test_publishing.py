@@ -24,7 +24,7 @@ from tests.hub_server import FINE, READ, WRITE, HubServer, Repo
 from tl_hub import card, publishing, run_folder, samples, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.record import RunRecord
@@ -577,7 +577,7 @@ def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path)
 
 def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, checkpoint_folders):
     run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), push_to="alice/head")
-    for method in (FeatureExtraction(), Adapter()):
+    for method in (FeatureExtraction(), Lora()):
         with pytest.raises(UserError, match="--push_base"):
             training.start(run, method)
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tl_hub import data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.question_answering import QuestionAnswering
 
@@ -66,7 +66,7 @@ def interrupt_after(run: RunConfig, step: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@pytest.mark.parametrize("method", [FineTune(), Adapter(rank=4)])
+@pytest.mark.parametrize("method", [FineTune(), Lora(rank=4)])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one_bit_for_bit(run, tmp_path, method, accumulation):
     run = replace(run, accumulation=accumulation)
@@ -281,7 +281,7 @@ def test_a_state_of_another_method_is_refused(run):
     with pytest.raises(RunStopped):
         go(run)
     with pytest.raises(UserError, match="another model or method"):
-        go(replace(run, resume=True), Adapter(rank=4))
+        go(replace(run, resume=True), Lora(rank=4))
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
@@ -289,7 +289,7 @@ def test_every_fresh_parameter_of_an_adapter_is_trained_and_the_base_is_not(run,
     run = replace(run, model=str(checkpoint_folders(family)))
     model, _, base = training.load_model(run, TASK)
     assert base.fresh == ("qa_outputs.bias", "qa_outputs.weight")
-    model = Adapter(rank=4).wrap(model, base)
+    model = Lora(rank=4).wrap(model, base)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert {name.replace("modules_to_save.default.", "") for name in trained if "lora" not in name} == {
         f"base_model.model.{name}" for name in base.fresh

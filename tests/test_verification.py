@@ -19,7 +19,7 @@ import tl_hub
 from tl_hub import data, finish, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -53,7 +53,7 @@ def folders(tmp_path_factory, checkpoint_folders):
     return folder
 
 
-@pytest.mark.parametrize("method", [Adapter(rank=4), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [Lora(rank=4), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
 def test_every_family_and_method_loads_back_and_answers(folders, family, method):
     folder = folders(family, method)
@@ -118,7 +118,7 @@ def test_scores_of_a_short_context_equal_brute_force(folders):
 @pytest.mark.parametrize("kind", ["adapter", "fine-tuned"])
 def test_a_changed_parameter_is_found_and_named(folders, tmp_path, kind):
     folder = tmp_path / "broken"
-    shutil.copytree(folders("bert", Adapter(rank=4) if kind == "adapter" else FineTune()), folder)
+    shutil.copytree(folders("bert", Lora(rank=4) if kind == "adapter" else FineTune()), folder)
     file = folder / ("adapter_model.safetensors" if kind == "adapter" else "model.safetensors")
     tensors = load_file(file)
     name = next(name for name in tensors if name.endswith("qa_outputs.weight"))
@@ -156,7 +156,7 @@ def test_logits_that_are_no_numbers_are_no_match(folders, tmp_path, load_back_he
 def test_a_lost_head_is_found(folders, tmp_path):
     """What PEFT does silently with a head it does not know: the file lacks it, and loading makes a random one."""
     folder = tmp_path / "headless"
-    shutil.copytree(folders("xlnet", Adapter(rank=4)), folder)
+    shutil.copytree(folders("xlnet", Lora(rank=4)), folder)
     file = folder / "adapter_model.safetensors"
     save_file({n: t for n, t in load_file(file).items() if "qa_outputs" not in n}, file, metadata={"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -178,7 +178,7 @@ def test_a_folder_that_does_not_load_is_a_failure_with_the_reason(folders, tmp_p
 def test_neither_pickles_nor_foreign_code_are_loaded(folders, tmp_path, kind, load):
     """What a pickle does on loading, and code that a folder brings, would leave a file behind."""
     spoilt, mark = tmp_path / "run", tmp_path / "mark"
-    shutil.copytree(folders("bert", Adapter(rank=4) if kind == "adapter" else FineTune()), spoilt)
+    shutil.copytree(folders("bert", Lora(rank=4) if kind == "adapter" else FineTune()), spoilt)
     weights = spoilt / ("adapter_model.safetensors" if kind == "adapter" else "model.safetensors")
     weights.rename(tmp_path / "kept")
     pickled = {"adapter": "adapter_model.bin", "fine-tuned": "pytorch_model.bin"}[kind]
@@ -200,7 +200,7 @@ def test_neither_pickles_nor_foreign_code_are_loaded(folders, tmp_path, kind, lo
 def test_a_record_cannot_change_how_its_model_is_loaded(folders, tmp_path, name):
     """A line break at the end passes Python's `$`, and such a key was written into code that verification executed."""
     spoilt = tmp_path / "run"
-    shutil.copytree(folders("bert", Adapter(rank=4)), spoilt)
+    shutil.copytree(folders("bert", Lora(rank=4)), spoilt)
     facts = json.loads((spoilt / "run.json").read_text())
     (spoilt / "run.json").write_text(json.dumps(facts | {"config": {name: True}}))
     for load in (tl_hub.pipeline, tl_hub.verify):
@@ -260,7 +260,7 @@ class _Writes:
 
 def test_an_adapters_base_is_loaded_from_safetensors_only(folders, tmp_path):
     spoilt, base = tmp_path / "run", tmp_path / "base"
-    shutil.copytree(folders("bert", Adapter(rank=4)), spoilt)
+    shutil.copytree(folders("bert", Lora(rank=4)), spoilt)
     config = json.loads((spoilt / "adapter_config.json").read_text())
     shutil.copytree(config["base_model_name_or_path"], base)
     (spoilt / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))

@@ -12,7 +12,8 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 __all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish", "verify"]
 
-after_import("peft", "tl_hub.methods.bottleneck")  # so that PEFT can load what this package adds to its methods
+# So that PEFT can load what this package adds to its methods.
+after_import("peft", "tl_hub.methods.adapters.peft_bottleneck")
 
 
 def __getattr__(name: str) -> Any:

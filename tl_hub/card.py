@@ -18,6 +18,7 @@ import yaml
 from tl_hub import run_folder, samples
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
+from tl_hub.methods.adapters import named
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ _LABELS = {
     "pearsonr": "Pearson correlation",
     "spearmanr": "Spearman correlation",
 }
-_METHODS = {"lora": "LoRA", "dora": "DoRA", "ia3": "IA3"}
 _PAPERS = {
     "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
     "gpt2": (
@@ -67,12 +67,6 @@ _PAPERS = {
     ),
     "t5": ("T5: Raffel et al. 2020", "https://arxiv.org/abs/1910.10683"),
     "xlnet": ("XLNet: Yang et al. 2019", "https://arxiv.org/abs/1906.08237"),
-    "lora": ("LoRA: Hu et al. 2021", "https://arxiv.org/abs/2106.09685"),
-    "dora": ("DoRA: Liu et al. 2024", "https://arxiv.org/abs/2402.09353"),
-    "ia3": ("IA3: Liu et al. 2022", "https://arxiv.org/abs/2205.05638"),
-    "prompt-tuning": ("Prompt tuning: Lester et al. 2021", "https://arxiv.org/abs/2104.08691"),
-    "prefix-tuning": ("Prefix tuning: Li and Liang 2021", "https://arxiv.org/abs/2101.00190"),
-    "bottleneck-adapters": ("Bottleneck adapters: Houlsby et al. 2019", "https://arxiv.org/abs/1902.00751"),
     "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
     "summarization": ("ROUGE: Lin 2004", "https://aclanthology.org/W04-1013"),
     "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
@@ -165,6 +159,7 @@ def render(
         curves, confusion, layers: the folder holds the picture of that name.
     """
     record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
+    adapter = named(record.method["name"])
     body = _template("card.md").render(
         record=record,
         curves=curves,
@@ -173,7 +168,7 @@ def render(
         does="gives texts a score"
         if record.settings.get("regression")
         else _DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
-        method=_METHODS.get(record.method["name"], record.method["name"]),
+        method=adapter.title if adapter else record.method["name"],
         base=_base(record.base),
         pretraining_texts=samples.TEXTS_OF_CHECKPOINTS,
         data=_data(record.data),
@@ -387,8 +382,9 @@ def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = 
     base, auto_class, place = record.base, record.auto_class, _place(repo, revision)
     adapter = place + (', subfolder="adapter"' if record.kind == "merged" else "")
     imports = ["from peft import PeftModel", f"from transformers import {auto_class}, AutoTokenizer"]
-    if record.method["name"] == "bottleneck adapters":
-        imports.append("import tl_hub  # tells PEFT of the method")
+    kind = named(record.method["name"])
+    if kind and kind.snippet_import:
+        imports.append(kind.snippet_import)
     lines = []
     if base is not None and base.source == "hub":
         where = _literal(base.id) + (f", revision={_literal(base.revision)}" if base.revision else "")
@@ -632,9 +628,14 @@ def _cost(record: RunRecord) -> str:
 
 
 def _papers(record: RunRecord) -> list[str]:
-    names = [_model_type(record), _method_tag(record), record.pipeline_tag]
-    names += [metric.name for metric in record.metrics]
-    return [f"[{_PAPERS[name][0]}]({_PAPERS[name][1]})" for name in names if name in _PAPERS]
+    adapter = named(record.method["name"])
+    names = [record.pipeline_tag, *(metric.name for metric in record.metrics)]
+    papers = [
+        _PAPERS.get(_model_type(record) or ""),
+        adapter.paper if adapter else None,
+        *(_PAPERS.get(name) for name in names),
+    ]
+    return [f"[{paper[0]}]({paper[1]})" for paper in papers if paper]
 
 
 def _model_type(record: RunRecord) -> str | None:

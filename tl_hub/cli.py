@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from tl_hub import published_settings
 from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.methods.adapters import Adapter
 from tl_hub.other_names import OTHER_NAMES
 
 _GROUPS = ("run", "task", "method")
@@ -31,12 +32,13 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
 
     They are those of the run, the task and the method, in this order.
 
-    A flag given by hand wins over the preset, the preset over the recipe's own default. Where `--method` names another
-    method, what the recipe and the preset set for theirs falls away. `--a-b` and `--a_b` are one. What a flag or the
-    preset gave is named in `given` of the first copy.
+    A flag given by hand wins over the preset, the preset over the recipe's own default. An adapter may be replaced by
+    another by `--method`; what the recipe and the preset set for theirs falls away then. `--a-b` and `--a_b` are one.
+    What a flag or the preset gave is named in `given` of the first copy.
 
     Raises:
-        UserError: unknown flag (names the nearest), a value of the wrong type, or one that a settings class refuses.
+        UserError: unknown flag (names the nearest), a value of the wrong type, one that a settings class refuses, or a
+            setting of another method.
     """
     presets = presets or {}
     # argparse's own usage is one of all flags, 27 lines that push the description off the screen.
@@ -52,12 +54,19 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
             choices=list(presets),
             help="a public model and data set with settings for them; flags still win",
         )
+
+    def larger(name: str) -> str:
+        return published_settings.shown(name, *settings[1:]) if len(settings) == len(_GROUPS) else ""
+
     for place, instance in enumerate(settings):
         group = parser.add_argument_group(_GROUPS[place])
+        if isinstance(instance, Adapter):
+            _add_adapter_flags(group, instance, larger)
+            continue
         hints = typing.get_type_hints(type(instance))
         for field in dataclasses.fields(instance):
-            larger = published_settings.shown(field.name, *settings[1:]) if len(settings) == len(_GROUPS) else ""
-            add_flag(group, field, hints[field.name], getattr(instance, field.name), larger)
+            shown = _shown(field, getattr(instance, field.name))
+            add_flag(group, field, hints[field.name], f"{field.metadata['help']} [{shown}{larger(field.name)}]")
 
     flags = [option for action in parser._actions for option in action.option_strings]
     known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
@@ -75,18 +84,35 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
 
 
 def _replaced(settings: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    names = [field.name for field in dataclasses.fields(settings)]
+    if isinstance(settings, Adapter):
+        settings, preset = _picked(settings, preset, given)
+    names = [field.name for field in dataclasses.fields(settings) if field.init]
     flags = {name: given[name] for name in names if name in given}
     chosen = {name: preset[name] for name in names if name in preset}
     # A window given alone takes a fitting overlap with it.
-    for field in dataclasses.fields(settings):
+    for field in (field for field in dataclasses.fields(settings) if field.init):
         follows = field.metadata["follows"]
         if follows in flags and field.name not in flags:
             usual = chosen.get(field.name, getattr(settings, field.name))
             chosen[field.name] = max(1, min(usual, flags[follows] // 4))
-    if "method" in flags and flags["method"] != chosen.get("method", settings.method):
-        settings, chosen = type(settings)(), {}
     return dataclasses.replace(settings, **chosen | flags)
+
+
+def _picked(usual: Adapter, preset: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Adapter, Mapping[str, Any]]:
+    """The adapter that `--method`, the preset or else the recipe names, and the preset unless it is for another one.
+
+    Raises:
+        UserError: a flag is given that is a setting of others only.
+    """
+    of_preset = preset.get("method", usual.method)
+    method = given.get("method", of_preset)
+    kind = usual.methods[method]
+    settings = {field.name for field in dataclasses.fields(kind)}
+    for name in given:
+        if name not in settings and any(name in other.flags() for other in usual.methods.values()):
+            own = ", --".join(name for name in kind.flags() if name != "merge")
+            raise UserError(f"--{name} is not a setting of --method {method}; its own are --{own}")
+    return usual if method == usual.method else kind(), preset if method == of_preset else {}
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -139,21 +165,54 @@ def _hint(token: str, flags: Sequence[str]) -> str:
     return f"; did you mean --{ours}?" if f"--{ours}" in flags else f"; it is --{ours} in the recipes that have it"
 
 
-def add_flag(group: Any, field: dataclasses.Field, hint: Any, default: Any, larger: str = "") -> None:
-    """Add the flag of a settings field, whose help ends with the default.
+def _add_adapter_flags(group: Any, usual: Adapter, larger: Callable[[str], str]) -> None:
+    """Add `--method` and the flags of all adapters, each with the methods it is for and its default with each.
+
+    Args:
+        group: of a parser.
+        usual: the adapter that the recipe uses, whose values are its defaults.
+        larger: what the help of a flag adds for larger models.
+    """
+    group.add_argument("--method", choices=list(usual.methods), help=f"what is added and trained [{usual.method}]")
+    adapters = [usual if name == usual.method else kind() for name, kind in usual.methods.items()]
+    common = [field.name for field in dataclasses.fields(Adapter) if field.init]
+    own = dict.fromkeys(name for adapter in adapters for name in adapter.flags() if name not in common)
+    for name in [*own, *common]:
+        those = [adapter for adapter in adapters if name in adapter.flags()]
+        says = {adapter.method: adapter.flags()[name].metadata["help"] for adapter in those}
+        defaults = {adapter.method: _shown(adapter.flags()[name], getattr(adapter, name)) for adapter in those}
+        text = _by_method(says, always=len(those) < len(adapters))
+        field, hint = those[0].flags()[name], typing.get_type_hints(type(those[0]))[name]
+        add_flag(group, field, hint, f"{text} [{_by_method(defaults)}{larger(name)}]")
+
+
+def _by_method(texts: Mapping[str, str], always: bool = False) -> str:
+    """Texts with the methods they are for; one that all share stands alone, unless its methods are `always` named."""
+    methods: dict[str, list[str]] = {}
+    for method, text in texts.items():
+        methods.setdefault(text, []).append(method)
+    if len(methods) == 1 and not always:
+        return next(iter(methods))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in methods.items())
+
+
+def _shown(field: dataclasses.Field, default: Any) -> str:
+    """What the help says of a flag that is not given."""
+    if default is None:
+        return field.metadata["shown"] or "none"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def add_flag(group: Any, field: dataclasses.Field, hint: Any, text: str) -> None:
+    """Add the flag of a settings field.
 
     Args:
         group: of a parser.
         hint: type of the field.
-        default: what the help shows as such.
-        larger: what it adds for larger models.
+        text: its help, with the default.
     """
     # None as argparse's default tells "not given" from "given the default": a preset must not beat a flag.
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
-    if default is None:
-        shown = field.metadata["shown"] or "none"
-    text = f"{field.metadata['help']} [{shown}{larger}]".replace("%", "%%")
-    options: dict[str, Any] = {"default": None, "help": text}
+    options: dict[str, Any] = {"default": None, "help": text.replace("%", "%%")}
     if hint == bool | str:
         options |= {"nargs": "?", "const": True}
         hint = str

@@ -88,7 +88,8 @@ tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=posit
         settings += TASKS
     fields = _row_settings(settings)
     for name, (field, hint) in fields.items():
-        cli.add_flag(rows, field, hint, field.metadata["shown"] if name in ("encoding", "delimiter") else "the run's")
+        shown = field.metadata["shown"] if name in ("encoding", "delimiter") else "the run's"
+        cli.add_flag(rows, field, hint, f"{field.metadata['help']} [{shown}]")
     verify.set_defaults(row_settings=fields.keys())
     rows.add_argument(
         "--label_map",

@@ -29,6 +29,7 @@ from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
+from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Score, Task
@@ -43,7 +44,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokeniz
 def finish(
     run: RunConfig,
     task: Task,
-    method: Any,
+    method: Method,
     base: Base | None,
     rows: Data,
     history: History,
@@ -81,7 +82,7 @@ def finish(
         _push(run, folder)
 
 
-def save(folder: Path, method: Any, model: Any, tokenizer: Any) -> None:
+def save(folder: Path, method: Method, model: Any, tokenizer: Any) -> None:
     """Write what was trained: a model, or an adapter (in `adapter/` where merged weights are to stand beside it)."""
     if method.kind in ("adapter", "merged"):
         place = folder / run_folder.ADAPTER if method.kind == "merged" else folder
@@ -98,7 +99,7 @@ def save(folder: Path, method: Any, model: Any, tokenizer: Any) -> None:
 def pusher(
     run: RunConfig,
     task: Task,
-    method: Any,
+    method: Method,
     base: Base | None,
     rows: Data,
     model: Any,
@@ -168,7 +169,7 @@ def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]
 def record_of(
     run: RunConfig,
     task: Task,
-    method: Any,
+    method: Method,
     base: Base | None,
     rows: Data,
     history: History,

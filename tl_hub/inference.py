@@ -18,7 +18,7 @@ from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.errors import UserError, first_line
 from tl_hub.feature_model import FeatureModel, read_windows
 from tl_hub.features import POOLINGS, depth_of, encoder_of, pooled
-from tl_hub.methods import adapter
+from tl_hub.methods.adapters.virtual_tokens import reserve
 from tl_hub.record import DataFacts, RunRecord
 from tl_hub.tasks import regression
 from tl_hub.tasks.classification import Classification, row_means
@@ -113,7 +113,7 @@ def _model(folder: Path, record: RunRecord) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for an attribute that transformers has renamed
         model = PeftModel.from_pretrained(base, folder)
-    adapter.reserve(model)
+    reserve(model)
     return model
 
 

@@ -38,12 +38,11 @@ from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split, fingerprint
 from tl_hub.errors import Checked, RunStopped, UserError, first_line
 from tl_hub.licenses import license_of
+from tl_hub.methods.base import Method
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Score, Task
 from tl_hub.tokenizer import load_tokenizer
 
-SOURCES = ("hub", "embedded", "local")
-"""Where a base may be looked for."""
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -103,7 +102,7 @@ class History:
     same: dict[str, Any] = field(default_factory=dict)
 
 
-def start(run: RunConfig, method: Any) -> Accelerator:
+def start(run: RunConfig, method: Method) -> Accelerator:
     """Check the run folder and the right to publish, quiet the libraries, use every core, seed everything.
 
     Writes nothing, but for the state of a run to be resumed from the Hub. `method` tells where the base
@@ -687,15 +686,16 @@ def _inputs(batch: dict[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases, norms and factors are not decayed.
+    """Parameter groups for AdamW: biases and norms are not decayed.
 
-    A parameter that a method gave an attribute `rate` learns at that multiple of the learning rate.
+    A parameter that a method gave an attribute `rate` learns at that multiple of the learning rate, and one whose
+    attribute `decayed` is False is not decayed either.
     """
     trained: dict[float, tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            # Some biases of XLNet and T5 have two dimensions, and so have IA3's factors, whose neutral value is 1.
-            matrix = p.ndim > 1 and "bias" not in name and "ia3_" not in name
+            # Some biases of XLNet and T5 have two dimensions.
+            matrix = p.ndim > 1 and "bias" not in name and getattr(p, "decayed", True)
             trained.setdefault(getattr(p, "rate", 1.0), ([], []))[0 if matrix else 1].append(p)
     groups = []
     for rate, (matrices, others) in trained.items():

@@ -16,6 +16,7 @@ from typing import Any
 
 from tl_hub import card, run_folder
 from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.methods import adapters
 from tl_hub.record import RunRecord
 
 TOLERANCE = 1e-5
@@ -24,8 +25,6 @@ MERGED_TOLERANCE = 1e-4
 """The same where the adapter is merged, in parts of the largest logit: the update is rounded in another place."""
 OUTPUT_TOLERANCE = 1e-3
 """The same of the figures that a pipeline gives, such as a probability."""
-PEFT_ONLY = ("dora", "prompt tuning", "prefix tuning")
-"""Methods whose adapters transformers' own loader refuses or, with DoRA, loads without the magnitudes, silently."""
 
 _WRAPPING = re.compile(r"base_model\.model\.|modules_to_save\.|base_layer\.|\bdefault\.|\.default\b")
 
@@ -273,7 +272,8 @@ def _load_back(
         loaders.pop("the card's snippet", None)
     if record.kind == "adapter":
         loaders["peft"] = by_peft
-        if record.method["name"] in PEFT_ONLY:
+        adapter = adapters.named(record.method["name"])
+        if adapter and not adapter.transformers_loads:
             del loaders["transformers"]
     if record.kind == "merged" and Path(run_folder.ADAPTER).is_dir():  # not published where its base is not
         loaders["peft"] = by_adapter_snippet if snippets else by_peft

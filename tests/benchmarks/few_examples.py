@@ -26,12 +26,12 @@ from scipy import stats
 
 from tl_hub import cli, data, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.classification import Classification
 
-METHODS = {"features": FeatureExtraction(), "adapter": Adapter(), "fine-tuning": FineTune()}
+METHODS = {"features": FeatureExtraction(), "adapter": Lora(), "fine-tuning": FineTune()}
 RATES = {"adapter": 1e-3, "fine-tuning": 1e-4}
 
 

@@ -18,7 +18,7 @@ from tl_hub import data, evaluation, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.inference import MaskFillingPipeline, SpanFillingPipeline
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.language_modeling import (
@@ -445,7 +445,7 @@ def test_texts_that_hold_a_gap_are_no_examples(family: str, gap: str, checkpoint
     assert found and all(row["text"].count(gap) == 1 and "as it was" not in row["text"] for row in found)
 
 
-@pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", OBJECTIVES)
 def test_every_cell_trains_and_loads_back(
     family: str, method: Any, checkpoints: Any, tmp_path: Path, load_back_here: None

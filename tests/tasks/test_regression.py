@@ -15,13 +15,13 @@ import tl_hub
 from tl_hub import card, data, evaluation, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import RunRecord
 from tl_hub.tasks import regression
 from tl_hub.tasks.classification import Classification
 
-METHODS = {"finetune": FineTune, "adapter": Adapter}
+METHODS = {"finetune": FineTune, "adapter": Lora}
 
 
 def rows_of(labels, **columns):

@@ -17,7 +17,7 @@ import tl_hub
 from tl_hub import data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.record import RunRecord
@@ -395,7 +395,7 @@ def test_families_that_cannot_are_refused_with_the_reason(
         training.load_model(run, task)
 
 
-@pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", CLASSES)
 @pytest.mark.parametrize("task_class", [Summarization, Translation], ids=lambda task: task.name)
 def test_every_cell_trains_and_loads_back(

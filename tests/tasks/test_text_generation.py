@@ -14,7 +14,7 @@ import tl_hub
 from tl_hub import data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
+from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import distinct, repetition
 from tl_hub.record import RunRecord
@@ -235,7 +235,7 @@ def test_blank_rows_are_left_out_and_others_refused() -> None:
         TASK.check(Dataset.from_dict({"text": [3]}))
 
 
-@pytest.mark.parametrize("method", [Adapter(rank=2), FineTune()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_cell_trains_and_loads_back(
     family: str, method: Any, checkpoints: Any, tmp_path: Path, load_back_here: None

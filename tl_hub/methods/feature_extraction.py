@@ -32,6 +32,8 @@ from tl_hub.errors import Checked, UserError
 from tl_hub.feature_model import FeatureModel, check_foldable, without_report
 from tl_hub.features import Vectors
 from tl_hub.heads import STRENGTHS, Head
+from tl_hub.methods.base import SOURCES
+from tl_hub.published_settings import Row
 from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
@@ -114,6 +116,7 @@ class FeatureExtraction:
         "label_smoothing",
     )
     """Settings of runs and tasks that only training by gradient reads."""
+    published: ClassVar[tuple[Row, ...]] = ()
 
     layer: str = flag(
         "auto",
@@ -148,7 +151,7 @@ class FeatureExtraction:
     @property
     def base_sources(self) -> tuple[str, ...]:
         """Where the base may be for others to load the result; an embedded one is there for all who have tl_hub."""
-        return training.SOURCES if self.fold else ("hub", "embedded")
+        return SOURCES if self.fold else ("hub", "embedded")
 
     def candidates(self, encoder: Any, texts: int) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
         """The layers (or several of them together) and the poolings to choose from by so many training texts.
@@ -433,7 +436,8 @@ class HeadOnly:
     name: ClassVar[str] = "feature extraction"
     kind: ClassVar[str] = "feature-extraction"
     unused: ClassVar[tuple[str, ...]] = ()
-    base_sources: ClassVar[tuple[str, ...]] = training.SOURCES
+    base_sources: ClassVar[tuple[str, ...]] = SOURCES
+    published: ClassVar[tuple[Row, ...]] = ()
 
     layer: str = flag(
         "auto", "layer whose vectors the head reads, from 1 on, those above it are cut off; auto: the best of all"

@@ -12,8 +12,9 @@ import transformers
 
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError
+from tl_hub.methods.base import SOURCES
+from tl_hub.published_settings import Row
 from tl_hub.tasks.language_modeling import OBJECTIVES
-from tl_hub.training import SOURCES
 
 _TOKENIZER_CHARACTERS = 20_000_000
 """A vocabulary of some thousand pieces hardly changes with more text, and T5's and XLNet's take minutes to train."""
@@ -35,6 +36,7 @@ class FromScratch:
     kind: ClassVar[str] = "pretrained"
     unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
+    published: ClassVar[tuple[Row, ...]] = ()
 
     model_type: Literal["bert", "gpt2", "t5", "xlnet"] = flag("bert", "family of the new model")
     vocab_size: int = flag(4096, "entries in the new tokenizer's vocabulary")

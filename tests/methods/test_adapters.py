@@ -18,8 +18,8 @@ import tl_hub
 from tl_hub import cli, data, finish, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapter import Adapter
-from tl_hub.methods.bottleneck import BottleneckLayer
+from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, named
+from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base
@@ -32,12 +32,12 @@ LANGUAGE = {
     "xlnet": "AutoModelForCausalLM",
 }
 HEADS = [(family, head) for family in LANGUAGE for head in (CLASSIFICATION, ANSWERS, LANGUAGE[family])]
-ANYWHERE = {
-    "lora": {"rank": 2},
-    "dora": {"rank": 2},
-    "ia3": {},
-    "houlsby": {"method": "bottleneck", "width": 4},
-    "pfeiffer": {"method": "bottleneck", "width": 4, "placement": "pfeiffer"},
+ANYWHERE: dict[str, Adapter] = {
+    "lora": Lora(rank=2),
+    "dora": Dora(rank=2),
+    "ia3": Ia3(),
+    "houlsby": Bottleneck(width=4),
+    "pfeiffer": Bottleneck(width=4, placement="pfeiffer"),
 }
 SOMEWHERE = {
     "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
@@ -51,8 +51,8 @@ SOMEWHERE = {
     ],
 }
 CELLS = [
-    *((name, {"method": name, **settings}, *cell) for name, settings in ANYWHERE.items() for cell in HEADS),
-    *((name, {"method": name, "virtual_tokens": 3}, *cell) for name, cells in SOMEWHERE.items() for cell in cells),
+    *((name, adapter, *cell) for name, adapter in ANYWHERE.items() for cell in HEADS),
+    *((name, METHODS[name](virtual_tokens=3), *cell) for name, cells in SOMEWHERE.items() for cell in cells),
 ]
 TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer")
 LOAD = """
@@ -156,11 +156,11 @@ def cells(tmp_path_factory, load):
     """Every accepted cell trained for three steps and saved, with what became of it when loaded again."""
     root = tmp_path_factory.mktemp("cells")
     facts: dict[str, dict[str, Any]] = {}
-    for name, settings, family, auto_class in CELLS:
+    for name, adapter, family, auto_class in CELLS:
         model, base = load(family, auto_class)
         inputs, labels = batch_for(model, auto_class)
         before = logits_of(model, inputs)
-        wrapped = Adapter(**settings).wrap(model, base)
+        wrapped = adapter.wrap(model, base)
         start = {n: p.detach().clone() for n, p in wrapped.named_parameters()}
         initial = logits_of(wrapped, inputs)
         optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.01, weight_decay=0.0)
@@ -224,7 +224,7 @@ def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, fami
 def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
     model, base = load("xlnet", ANSWERS)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    wrapped = Adapter(rank=2).wrap(model, base)
+    wrapped = Lora(rank=2).wrap(model, base)
     added = {name: p for name, p in wrapped.named_parameters() if "lora_B" in name}
     with torch.no_grad():
         for parameter in added.values():
@@ -237,11 +237,11 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
     trained = sum(p.numel() for n, p in wrapped.named_parameters() if "layer.0.rel_attn.lora" in n)
     assert trained <= wide.numel(), "an update is smaller than what it updates"
     # DoRA is not to be had there: the feed-forward layers alone. Nor is dropout, which would leave the attention out.
-    wrapped = Adapter(method="dora", rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    wrapped = Dora(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
     assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
     with pytest.raises(UserError, match=r"--dropout is 0\.1; PEFT .* attention of xlnet.*; omit --dropout"):
-        Adapter(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
-    Adapter(rank=2, dropout=0.1).wrap(*load("bert", ANSWERS))
+        Lora(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
+    Lora(rank=2, dropout=0.1).wrap(*load("bert", ANSWERS))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
 )
 def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, tmp_path, imports):
     model, base = load("bert", CLASSIFICATION)
-    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    wrapped = Bottleneck(width=4).wrap(model, base)
     with torch.no_grad():
         wrapped.base_model.model.bert.encoder.layer[0].output.dense.bottleneck_up["default"].bias.fill_(0.5)
     wrapped.save_pretrained(tmp_path)
@@ -283,33 +283,62 @@ def test_other_cells_are_refused_by_name(load, method):
         if (family, auto_class) not in SOMEWHERE[method]:
             model, base = load(family, auto_class)
             with pytest.raises(UserError, match=f"--method {method} is not for {type(model).__name__}; use lora, dora"):
-                Adapter(method=method).wrap(model, base)
+                METHODS[method]().wrap(model, base)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("words", "message"),
     [
-        ({"method": "ia3", "rank": 4}, "--rank is not a setting of --method ia3; its own are --rate_factor"),
-        ({"width": 4}, "--width is not a setting of --method lora; its own are --rank, --alpha, --dropout"),
-        ({"method": "bottleneck", "merge": True}, "--merge: bottleneck adapters cannot be .*; use --method lora, dora"),
-        ({"method": "prefix", "merge": True}, "--merge: prefix tuning cannot be merged"),
-        ({"method": "bottleneck", "width": 0}, "--width is 0"),
-        ({"rate_factor": 0.0}, "--rate_factor is 0.0; it must be a number greater than 0"),
-        ({"method": "prompt", "virtual_tokens": 0}, "--virtual_tokens is 0"),
+        ("--method ia3 --rank 4", "--rank is not a setting of --method ia3; its own are --rate_factor"),
+        (
+            "--width 4",
+            "--width is not a setting of --method lora; its own are --rank, --alpha, --dropout, --rate_factor",
+        ),
+        (
+            "--method bottleneck --merge",
+            "--merge: bottleneck adapters cannot be merged into the weights; use --method lora, dora, ia3",
+        ),
+        ("--method prefix --merge", "--merge: prefix tuning cannot be merged into the weights; use --method lora, "),
+        ("--method bottleneck --width 0", "--width is 0; it must be at least 1"),
+        ("--rate_factor 0.0", "--rate_factor is 0.0; it must be a number greater than 0"),
+        ("--method prompt --virtual_tokens 0", "--virtual_tokens is 0; it must be at least 1"),
+        ("--method bottleneck --placement above", "argument --placement: invalid choice: 'above'"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
-        Adapter(**settings)
+def test_settings_that_do_not_fit_are_refused(monkeypatch, words, message):
+    monkeypatch.setattr(sys, "argv", ["x", *words.split()])
+    with pytest.raises(UserError) as raised:
+        cli.parse(Lora(), doc=None)
+    assert str(raised.value).startswith(message)
 
 
 def test_settings_are_flags(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--method", "bottleneck", "--placement", "pfeiffer", "--width", "8"])
-    (method,) = cli.parse(Adapter(), doc=None)
-    assert method == Adapter(method="bottleneck", placement="pfeiffer", width=8)
-    monkeypatch.setattr(sys, "argv", ["x", "--method", "bottleneck", "--placement", "above"])
-    with pytest.raises(UserError, match="--placement: invalid choice: 'above'"):
-        cli.parse(Adapter(), doc=None)
+    assert cli.parse(Lora(), doc=None) == (Bottleneck(placement="pfeiffer", width=8),)
+    monkeypatch.setattr(sys, "argv", ["x", "--method", "ia3", "--no_merge"])
+    assert cli.parse(Lora(), doc=None) == (Ia3(),)
+
+
+def test_help_says_which_method_a_setting_is_of_and_its_default_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--help"])
+    with pytest.raises(SystemExit):
+        cli.parse(Lora(rank=64), doc=None)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--method {lora,dora,ia3,prompt,prefix,bottleneck} what is added and trained [lora]" in shown
+    assert "--rank INT lora, dora: rank r of the update B A [lora: 64; dora: 16]" in shown
+    assert "--alpha INT lora, dora: the update is scaled by alpha / rank [32]" in shown
+    assert (
+        "--rate_factor FLOAT added weights learn at this multiple of --learning_rate "
+        "[lora, dora, bottleneck: 1; ia3, prefix: 10; prompt: 30]" in shown
+    )
+    assert "--merge, --no-merge lora, dora, ia3: also write the whole model" in shown
+
+
+def test_a_record_names_its_adapter():
+    """As a run wrote it, as a person would, and as a loop of one's own takes it from PEFT's type."""
+    names = ("lora", "DoRA", "ia3", "prompt tuning", "Prefix tuning", "bottleneck adapters", "bottleneck")
+    assert [named(name) for name in names] == [Lora, Dora, Ia3, Prompt, Prefix, Bottleneck, Bottleneck]
+    assert named("fine-tuning") is None
 
 
 @pytest.mark.parametrize(("family", "method"), [("bert", "prompt"), ("bert", "prefix"), ("gpt2", "prefix")])
@@ -317,14 +346,14 @@ def test_virtual_tokens_are_taken_off_the_window(load, family, method):
     """An input as long as the window that is told just fits into the model's learned positions."""
     model, base = load(family, CLASSIFICATION)
     learned = model.config.max_position_embeddings
-    wrapped = Adapter(method=method, virtual_tokens=7).wrap(model, base)
+    wrapped = METHODS[method](virtual_tokens=7).wrap(model, base)
     told = wrapped.config.max_position_embeddings
     logits_of(wrapped, batch_for(model, CLASSIFICATION, length=told)[0])
     assert told == learned - 7
     with pytest.raises((IndexError, RuntimeError)):
         logits_of(wrapped, batch_for(model, CLASSIFICATION, length=told + 1)[0])
     with pytest.raises(UserError, match=f"--virtual_tokens is {learned // 2}; the model reads {learned} tokens"):
-        Adapter(method=method, virtual_tokens=learned // 2).wrap(*load(family, CLASSIFICATION))
+        METHODS[method](virtual_tokens=learned // 2).wrap(*load(family, CLASSIFICATION))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +362,7 @@ def test_virtual_tokens_are_taken_off_the_window(load, family, method):
 )
 def test_added_weights_learn_at_a_multiple_of_the_rate_of_the_head(load, method, settings, factor):
     model, base = load("bert", CLASSIFICATION)
-    method = Adapter(method=method, **settings)
+    method = METHODS[method](**settings)
     wrapped = method.wrap(model, base)
     rates = {p: group["rate"] for group in training._groups(wrapped, 0.1) for p in group["params"]}
     head = {p for p in wrapped.get_base_model().classifier.parameters() if p.requires_grad}
@@ -343,7 +372,7 @@ def test_added_weights_learn_at_a_multiple_of_the_rate_of_the_head(load, method,
 
 
 def test_factors_of_ia3_are_not_pulled_to_zero(load):
-    wrapped = Adapter(method="ia3").wrap(*load("bert", ANSWERS))
+    wrapped = Ia3().wrap(*load("bert", ANSWERS))
     decayed = {p for group in training._groups(wrapped, 0.1) if group["weight_decay"] for p in group["params"]}
     factors = {p for name, p in wrapped.named_parameters() if "ia3_l" in name}
     assert factors and not factors & decayed and decayed, "the head is decayed"
@@ -361,7 +390,7 @@ def test_factors_of_ia3_are_not_pulled_to_zero(load):
 def test_a_prefix_or_prompt_generates_the_same_beside_padding(load, family, auto_class, method, beams):
     """As the rows alone, and greedily as the whole sequence at once says."""
     model, base = load(family, auto_class)
-    wrapped = Adapter(method=method, virtual_tokens=3).wrap(model, base).eval()
+    wrapped = METHODS[method](virtual_tokens=3).wrap(model, base).eval()
     ids = torch.randint(10, 200, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     options = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
@@ -383,7 +412,7 @@ def test_a_prefix_or_prompt_generates_the_same_beside_padding(load, family, auto
 )
 def test_a_row_behind_a_prefix_or_prompt_gives_the_same_beside_padding(load, method, family, auto_class):
     model, base = load(family, auto_class)
-    wrapped = Adapter(method=method, virtual_tokens=3).wrap(model, base)
+    wrapped = METHODS[method](virtual_tokens=3).wrap(model, base)
     before = wrapped.prompt_encoder["default"].embedding.weight.data.normal_()
     inputs, _ = batch_for(model, auto_class)
     together = logits_of(wrapped, inputs)
@@ -412,7 +441,7 @@ ADAPTERS = {"bert": (2, 1), "gpt2": (2, 1), "t5": (5, 2), "xlnet": (2, 1)}
 def test_bottlenecks_have_the_size_of_the_formula(load, family):
     for placement, each in zip(("houlsby", "pfeiffer"), ADAPTERS[family], strict=True):
         model, base = load(family, LANGUAGE[family])
-        wrapped = Adapter(method="bottleneck", width=5, placement=placement).wrap(model, base)
+        wrapped = Bottleneck(width=5, placement=placement).wrap(model, base)
         d, m, layers = 32, 5, 2
         added = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
         assert added == each * layers * (2 * d * m + d + m)
@@ -422,7 +451,7 @@ def test_a_bottleneck_computes_the_formula_and_can_be_switched_off(load):
     model, base = load("bert", CLASSIFICATION)
     inputs, _ = batch_for(model, CLASSIFICATION)
     before = logits_of(model, inputs)
-    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    wrapped = Bottleneck(width=4).wrap(model, base)
     layers = [module for module in wrapped.modules() if isinstance(module, BottleneckLayer)]
     for layer in layers:
         torch.nn.init.normal_(layer.bottleneck_up["default"].weight)
@@ -447,7 +476,7 @@ def test_xlnet_is_adapted_between_attention_and_residual(load):
     """By the layer's own arithmetic written out, with the adapters of a wrapped model."""
     model, base = load("xlnet", CLASSIFICATION)
     inputs, _ = batch_for(model, CLASSIFICATION)
-    wrapped = Adapter(method="bottleneck", width=4).wrap(model, base)
+    wrapped = Bottleneck(width=4).wrap(model, base)
     for layer in (module for module in wrapped.modules() if isinstance(module, BottleneckLayer)):
         torch.nn.init.normal_(layer.bottleneck_up["default"].weight)
     adapted = logits_of(wrapped, inputs)
@@ -471,9 +500,9 @@ TASK = QuestionAnswering(max_length=128, doc_stride=32)
 @pytest.mark.parametrize(
     ("family", "method"),
     [
-        ("bert", Adapter(method="prefix", virtual_tokens=4)),
-        ("xlnet", Adapter(method="bottleneck", width=4)),
-        ("gpt2", Adapter(method="dora", rank=2, merge=True)),
+        ("bert", Prefix(virtual_tokens=4)),
+        ("xlnet", Bottleneck(width=4)),
+        ("gpt2", Dora(rank=2, merge=True)),
     ],
     ids=lambda value: getattr(value, "method", value),
 )

@@ -1,0 +1,140 @@
+"""What all adapters have in common: the pretrained weights stay as they are, small added ones are trained.
+
+Neither this module nor one of an adapter needs torch, transformers or peft to be imported: cards read their facts.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tl_hub.architectures import ARCHITECTURES, Architecture
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.methods.base import SOURCES
+from tl_hub.published_settings import Row
+
+if TYPE_CHECKING:
+    from tl_hub.training import Base
+
+
+def rate_factor(default: float) -> Any:
+    """The flag of how fast added weights learn. Prompts, prefixes and factors want more than updates of matrices."""
+    return flag(default, "added weights learn at this multiple of --learning_rate")
+
+
+@dataclass(kw_only=True)
+class Adapter:
+    """Facts and settings of an adapter. Each kind is a subclass in a module of its own, and nothing else knows it.
+
+    Attributes:
+        method: what `--method` calls it.
+        name: what the run record calls it.
+        title: what a card calls it.
+        paper: title and address.
+        mergeable: it can become part of the weights, without a layer of its own.
+        transformers_loads: `from_pretrained` of transformers loads it as it was trained, not PEFT alone.
+        snippet_import: what a script must import so that PEFT knows it, besides PEFT.
+        decayed: weight decay applies to its matrices.
+        published: settings of others for models larger than the embedded ones, the first that fits first.
+        methods: all kinds by `method`, from which the command line chooses.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[tuple[str, str]]
+    mergeable: ClassVar[bool] = False
+    transformers_loads: ClassVar[bool] = True
+    snippet_import: ClassVar[str | None] = None
+    decayed: ClassVar[bool] = True
+    published: ClassVar[tuple[Row, ...]] = ()
+    methods: ClassVar[Mapping[str, type["Adapter"]]] = {}
+    unused: ClassVar[tuple[str, ...]] = ()
+
+    method: str = field(default="", init=False)
+    rate_factor: float = rate_factor(1.0)
+    merge: bool = flag(False, "also write the whole model, with the adapter merged into its weights")
+
+    def __post_init__(self) -> None:
+        for name in self.flags():
+            value = getattr(self, name)
+            if name == "dropout":
+                if not 0 <= value < 1:
+                    raise UserError(f"--dropout is {value}; it must lie in [0, 1)")
+            elif isinstance(value, float) and not 0 < value < math.inf:
+                raise UserError(f"--{name} is {value}; it must be a number greater than 0")
+            elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise UserError(f"--{name} is {value}; it must be at least 1")
+        if self.merge and not self.mergeable:
+            others = [name for name, kind in self.methods.items() if kind.mergeable]
+            raise UserError(f"--merge: {self.name} cannot be merged into the weights; use --method {', '.join(others)}")
+
+    @classmethod
+    def flags(cls) -> dict[str, dataclasses.Field]:
+        """Its settings that are flags, by name: first its own, then those that all adapters have."""
+        common = {setting.name for setting in dataclasses.fields(Adapter)}
+        settings = sorted(dataclasses.fields(cls), key=lambda setting: setting.name in common)
+        return {
+            setting.name: setting for setting in settings if setting.init and (cls.mergeable or setting.name != "merge")
+        }
+
+    @property
+    def kind(self) -> str:
+        """What the run folder will hold."""
+        return "merged" if self.merge else "adapter"
+
+    @property
+    def base_sources(self) -> tuple[str, ...]:
+        """Where the base may be for others to load the result; PEFT looks for it on the Hub."""
+        return SOURCES if self.merge else ("hub",)
+
+    @classmethod
+    def fits(cls, model: Any, architecture: Architecture) -> bool:
+        """Whether models of this class can be adapted so."""
+        return True
+
+    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+        """PEFT's configuration of this adapter for `model`, which it `fits`.
+
+        Raises:
+            UserError: a setting does not suit the model.
+        """
+        raise NotImplementedError
+
+    def wrap(self, model: Any, base: "Base") -> Any:
+        """Freeze `model`, add the adapter, and make its new parts (the head) trainable and part of what is saved.
+
+        What was initialised, not loaded (`base.fresh`), must be trained *and* saved, or the adapter loads with a
+        head of random numbers and no error.
+
+        Raises:
+            UserError: the method is not for this model and task, or what is new is a head that shares the embeddings'
+                weights, which an adapter cannot carry.
+        """
+        from peft import get_peft_model  # takes seconds to import
+
+        output = model.get_output_embeddings()
+        if any(
+            name.rpartition(".")[0] == head for name in base.fresh for head, m in model.named_modules() if m is output
+        ):
+            raise UserError(f"--model {base.id} has no language-modelling head to adapt; give a model that has one")
+        architecture = ARCHITECTURES[model.config.model_type]
+        if not self.fits(model, architecture):
+            others = [name for name, kind in self.methods.items() if kind.fits(model, architecture)]
+            raise UserError(f"--method {self.method} is not for {type(model).__name__}; use {', '.join(others)}")
+        config = self.peft_config(model, architecture)
+        config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.fresh}) or None
+        wrapped = get_peft_model(model, config, revision=base.revision)
+        for name, parameter in wrapped.named_parameters():
+            if parameter.requires_grad and ".modules_to_save." not in name:
+                parameter.rate, parameter.decayed = self.rate_factor, self.decayed
+        return wrapped
+
+
+def any_of(*ends: str | None) -> str:
+    """Regular expression for the names of modules that end in one of `ends`, which are such expressions."""
+    return rf".*\.({'|'.join(filter(None, ends))})"

@@ -1,0 +1,88 @@
+"""What the rest of the package asks of a method: how a model is to learn its task.
+
+A class is a method by having these attributes; it need not inherit from anything.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:  # importing them takes seconds, and facts of methods are read without
+    from accelerate import Accelerator
+
+    from tl_hub.config import RunConfig
+    from tl_hub.data import Data
+    from tl_hub.published_settings import Row
+    from tl_hub.tasks.base import Score
+    from tl_hub.training import Base, History
+
+SOURCES = ("hub", "embedded", "local")
+"""Where a base may be looked for."""
+
+
+class Method(Protocol):
+    """What starting, recording and publishing a run read of its method: a dataclass, whose fields are settings.
+
+    Attributes:
+        name: what the run record calls it.
+        kind: what the run folder will hold, as the record's `kind`.
+        unused: settings of runs and tasks that have no effect with it, and are therefore not recorded.
+        base_sources: where the base may be for others to load the result.
+        published: settings of others for models larger than the embedded ones, the first that fits first.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Any: ...
+
+    @property
+    def unused(self) -> tuple[str, ...]: ...
+
+    @property
+    def base_sources(self) -> tuple[str, ...]: ...
+
+    @property
+    def published(self) -> "tuple[Row, ...]": ...
+
+
+class TrainedMethod(Method, Protocol):
+    """One that says what of a model is trained, which `training.train` does then."""
+
+    def wrap(self, model: Any, base: "Base") -> Any:
+        """The model to train and to save: `model` itself, or another one around it.
+
+        A parameter may be given `rate`, a multiple of the learning rate, and `decayed`, False for no weight decay.
+        """
+        ...
+
+
+class FittedMethod(Method, Protocol):
+    """One that fits a head on the vectors of a frozen model, in place of training."""
+
+    def extract(
+        self, model: Any, data: "Data", task: Any, tokenizer: Any, run: "RunConfig", accelerator: "Accelerator"
+    ) -> dict[str, Any]:
+        """Vectors of every split, by its name."""
+        ...
+
+    def fit(
+        self,
+        model: Any,
+        vectors: dict[str, Any],
+        data: "Data",
+        task: Any,
+        run: "RunConfig",
+        accelerator: "Accelerator",
+    ) -> tuple[Any, "History"]:
+        """What was chosen and fitted on the training rows, and how long it took."""
+        ...
+
+    def score(self, chosen: Any, vectors: dict[str, Any], data: "Data", task: Any, history: "History") -> "Score":
+        """Figures of the rows that the reported ones come from."""
+        ...
+
+    def assemble(self, chosen: Any, model: Any, tokenizer: Any, task: Any, base: "Base", run: "RunConfig") -> Any:
+        """The model to save."""
+        ...
