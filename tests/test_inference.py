@@ -112,13 +112,17 @@ def test_vectors_of_an_encoder_are_the_means_that_stock_classes_give(
     assert ask([]).shape == (0, model.config.hidden_size)
     with pytest.raises(UserError, match="vectors gives vectors, of which tl_hub has no figure"):
         evaluation.remeasure(tmp_path, test_file="rows.jsonl")
-    cut = {"truncation": True, "max_length": 16, "stride": 4, "return_overflowing_tokens": True}
-    with torch.no_grad():
-        read = [model(input_ids=torch.tensor([ids])) for ids in tokenizer(SENTENCE * 5, **cut)["input_ids"]]
-    windows = np.stack([outputs.last_hidden_state[0].mean(0).numpy() for outputs in read])
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    short = VectorsPipeline(transformers.AutoModel.from_pretrained(tmp_path).eval(), tokenizer, max_length=16)
-    assert len(windows) > 2 and short(SENTENCE * 5) == pytest.approx(windows.mean(0), abs=1e-5)
+    # A window longer than the model's own is none.
+    for asked, size in ((16, 16), (9999, {"bert": 512, "gpt2": 1024}.get(family, 9999))):
+        text = SENTENCE * (5 if asked == 16 else 100)
+        cut = {"truncation": True, "max_length": size, "stride": size // 4, "return_overflowing_tokens": True}
+        with torch.no_grad():
+            read = [model(input_ids=torch.tensor([ids])) for ids in tokenizer(text, **cut)["input_ids"]]
+        windows = np.stack([outputs.last_hidden_state[0].mean(0).numpy() for outputs in read])
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+        vectors = VectorsPipeline(transformers.AutoModel.from_pretrained(tmp_path).eval(), tokenizer, max_length=asked)
+        assert (len(windows) > 2) == (size < 9999)
+        assert vectors(text) == pytest.approx(windows.mean(0), abs=1e-5)
     for wrong in ({"layer": 99}, {"pooling": "sum"}):
         with pytest.raises(UserError, match="give a layer from 0 to 2, and mean, first"):
             ask("A text.", **wrong)

@@ -398,8 +398,9 @@ class VectorsPipeline:
             if model.active_peft_config.is_prompt_learning:
                 raise UserError("tl_hub.pipeline gives no vectors of a model with a prompt or prefix adapter")
             model = model.get_base_model()
-        longest = longest_input(config) or 512
-        self.model, self.tokenizer, self.max_length = encoder_of(model), tokenizer, min(max_length or longest, longest)
+        longest = longest_input(config)
+        asked = max_length or longest or 512
+        self.model, self.tokenizer, self.max_length = encoder_of(model), tokenizer, min(asked, longest or asked)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the attention mask leaves padding out
 
     def __call__(
