@@ -208,6 +208,7 @@ def test_help_shows_each_field_with_its_text_and_the_recipes_default(parse, caps
         (ValueError(), "ValueError"),
         (OSError(" \n"), "OSError"),
         (ValueError("x" * 1000), "x" * 300),
+        (ValueError("wrong:\n  this\nand more"), "wrong: this"),
     ],
 )
 def test_the_first_line_of_an_error_is_never_empty(error, line):

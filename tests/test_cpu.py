@@ -25,6 +25,8 @@ def test_dropout_keeps_the_expectation_and_drops_the_right_share(p, dtype):
     assert dropped == pytest.approx(round(256 * p) / 256, abs=0.002)  # five standard deviations
     assert y.double().mean().item() == pytest.approx(1, abs=0.005)
     assert len(y.unique()) == 2
+    if dtype == torch.float32:  # what is left times its share is what was there, exactly
+        assert y.max().item() * (1 - round(256 * p) / 256) == pytest.approx(1, rel=1e-6)
 
 
 def test_dropout_is_independent_between_elements_and_follows_the_seed():

@@ -128,6 +128,8 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
         ("Ring 0181 945 8719 after six", "a phone number"),
         ("Ring +821012345678", "a phone number"),
         ("IBAN DE89 3704 0044 0532 0130 00", "an IBAN"),
+        ("Pay to BE68 5390 0754 7034 by Friday", "an IBAN"),
+        ("Pay to MT84MALT011000012345MTLCAST001S", "an IBAN"),
         ("See /home/pi/app.log", "a path"),
         ("The token is hf_" + "a" * 34, "a secret"),
     ],
@@ -142,6 +144,15 @@ def test_rows_that_name_somebody_or_hold_a_path_are_not_shown(text, kind):
     assert sorted(row["text"] for row in shown) == sorted(row["text"] for row in clean)
     assert note == f"When the examples were chosen, 20 rows were passed over: 20 with {kind}."
     assert shown_rows.choose(clean, RunConfig())[1] == []
+
+
+def test_rows_are_drawn_from_all_and_as_many_as_are_asked_for():
+    rows = [{"text": f"Row {i}.", "expected": "a"} for i in range(200)]
+    drawn = [[rows.index(row) for row in shown_rows.choose(rows, RunConfig(seed=seed))[0]] for seed in range(20)]
+    assert all(len(set(each)) == 8 for each in drawn) and len(set(map(tuple, drawn))) == 20
+    assert 60 < np.mean(drawn) < 140, "not the first, not the last: of 160 draws the mean is 99.5, give or take 4.6"
+    asked = ",".join(map(str, range(0, 24, 2)))
+    assert shown_rows.choose(rows, RunConfig(example_rows=asked))[0] == rows[:24:2]
 
 
 def test_rows_to_be_shown_are_chosen_by_number(tmp_path):

@@ -25,6 +25,7 @@ from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering, windows
 from tl_hub.tasks.text_generation import TextGeneration
+from tl_hub.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [
@@ -171,6 +172,29 @@ def test_a_cased_bert_whose_configuration_does_not_say_so_reads_hangul(korean, t
     _, tokenizer = loaded(tmp_path)
     assert tokenizer(TEXTS[0])["input_ids"] == own.encode(TEXTS[0]).ids
     assert (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token) == ("[CLS]", "[SEP]", "[PAD]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("kogpt2", {"eos_token": "<sys>", "pad_token": "<usr>"}),
+        ("klue_bert", {"tokenizer_class": "BertTokenizer", "do_lower_case": True}),
+    ],
+)
+def test_what_a_tokenizers_configuration_says_is_kept(kind, written, korean, tmp_path):
+    """As stock classes read it, also where the vocabulary or the model's configuration would tell otherwise."""
+    place, own = korean(kind)
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((place / name).read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), None, config)
+    if kind == "kogpt2":
+        assert {name: getattr(tokenizer, name) for name in written} == written
+        assert tokenizer(TEXTS[0])["input_ids"] == own.encode(TEXTS[0]).ids
+    else:
+        stock = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        assert tokenizer(TEXTS[0])["input_ids"] == stock(TEXTS[0])["input_ids"] != own.encode(TEXTS[0]).ids
 
 
 def reviews() -> list[dict]:

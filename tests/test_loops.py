@@ -338,7 +338,10 @@ def test_an_accelerate_loop_in_half_precision(tmp_path, checkpoint_folders):
     with torch.no_grad():
         before = model(**batch).logits
     metrics = [Metric(name="chrf", value=12.5, low=11.0, high=14.0, split="test", rows=8)]
+    model.train()
     record = folder.write(accelerator.unwrap_model(model), tokenizer, batch, metrics, log=log)
+    assert all(module.training for module in model.modules()), "a loop may go on"
+    model.eval()
 
     assert record.verification["max_difference"] <= 1e-5
     assert record.metrics == metrics and record.kind == "fine-tuned"

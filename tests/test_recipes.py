@@ -285,6 +285,19 @@ def test_a_preset_sets_what_there_is_to_set(path):
         assert set(preset) <= known, name
 
 
+def test_recipes_of_a_task_read_the_same_of_each_row():
+    """The figures of their methods stand side by side in model_cards/README.md."""
+    found: dict[str, list[tuple[str, object]]] = {}
+    for path in RECIPES:
+        parts = runpy.run_path(str(path))
+        found.setdefault(path.stem.rpartition("_")[0], []).append((path.stem, parts.get("TASK") or parts["OBJECTIVE"]))
+    for recipes in found.values():
+        first, *others = ((name, task) for name, task in recipes if name != "summarization_features")  # of sentences
+        for name, task in others:
+            assert task == first[1], f"{name}, {first[0]}"
+    assert len(found) == 8
+
+
 def is_setting(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 

@@ -546,6 +546,9 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     model = tl_hub.FeatureModel.from_pretrained(tmp_path / "run")
     assert model.predict_proba(["text 1"], ["other 1"])[0] == pytest.approx(list(answer["scores"].values()), abs=1e-5)
     texts, others = [row["text"] for row in rows], [row["text_pair"] for row in rows]
+    told = np.sort(model.predict_proba(texts[:8], others[:8]), axis=None)
+    middles = (told[1:] + told[:-1]) / 2
+    assert np.abs(middles - record.decision["threshold"]).min() < 1e-5, "between two answers of the validation rows"
     given = model.predict(texts, others)
     assert given == [each["label"] for each in tl_hub.pipeline(tmp_path / "run")(texts, others)]
     assert given != [["good", "new"]] * len(rows) and given != [[]] * len(rows)
@@ -723,6 +726,8 @@ def test_few_texts_do_not_choose_a_layer(checkpoints):
         FeatureExtraction(fold=True).candidates(encoder, 8)
     encoder = features.encoder_of(checkpoints("bert", AUTO)[0])
     assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(1,), (2,)], ("first",))
+    recipe = runpy.run_path(str(ROOT / "recipes" / "document_classification_features.py"))
+    assert recipe["METHOD"].candidates(encoder, 900) == ([(0, 1, 2)], ("mean",)), "as its text says"
 
 
 STORIES = {

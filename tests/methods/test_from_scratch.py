@@ -2,6 +2,8 @@
 
 import json
 import math
+import runpy
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +118,19 @@ def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     assert pieces[0] == pieces[1]
     saved = AutoTokenizer.from_pretrained(run.output_dir)
     assert saved.convert_ids_to_tokens(range(len(saved))) == pieces[0]
+
+
+def test_the_recipe_takes_its_tokenizer_from_the_training_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load_back_here: None
+) -> None:
+    for name, word in (("train", "aardvark"), ("validation", "zyzzyva")):
+        (tmp_path / f"{name}.jsonl").write_text((json.dumps({"text": f"{word} and {word}"}) + "\n") * 20)
+    flags = ["--layers", "1", "--hidden_size", "32", "--heads", "2", "--intermediate_size", "32", "--vocab_size", "300"]
+    flags += ["--dataset", str(tmp_path), "--max_steps", "1", "--output_dir", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["pretraining.py", *flags])
+    runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "pretraining.py"))["main"]()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert tokenizer.tokenize("aardvark") == ["aardvark"] and tokenizer.unk_token in tokenizer.tokenize("zyzzyva")
 
 
 @pytest.mark.parametrize("given", [{"model": "tiny:gpt2"}, {"revision": "v1"}])

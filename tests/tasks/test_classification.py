@@ -189,6 +189,15 @@ def test_the_interval_is_that_of_resampled_rows():
             drawn = random.integers(80, size=80)
             found.append(sklearn.metrics.f1_score(expected[drawn], predicted[drawn], average=average))
         assert f1_interval(expected, predicted, average) == pytest.approx(np.quantile(found, [0.025, 0.975]), abs=0.03)
+    # Of a class with one row, a third of the draws have none. scikit-learn leaves it out of their mean, too.
+    classes = np.array([0] * 40 + [1] * 39 + [2])
+    answers = np.where(np.arange(80) % 7, classes, 0)
+    found = []
+    for _ in range(400):
+        drawn = random.integers(80, size=80)
+        found.append(sklearn.metrics.f1_score(classes[drawn], answers[drawn], average="macro"))
+    interval = f1_interval(np.eye(3, dtype=bool)[classes], np.eye(3, dtype=bool)[answers], "macro")
+    assert interval == pytest.approx(np.quantile(found, [0.025, 0.975]), abs=0.03)
 
 
 def test_words_alone_solve_what_words_tell():

@@ -70,12 +70,12 @@ def test_a_correlation_with_a_constant_is_left_out():
 
 
 def test_baselines_are_the_mean_of_the_training_labels_and_a_ridge():
-    texts = ["good film", "bad film", "good plot", "bad plot"] * 5
-    labels = np.array([4.5, 0.5, 4.5, 0.5] * 5)
+    texts = ["good film", "bad film", "good plot", "bad plot"] * 5 + ["bad plot"] * 10
+    labels = np.array([4.5, 0.5, 4.5, 0.5] * 5 + [0.5] * 10)
     mine, mean, ridge = regression.baselines(
         texts, labels, ["good", "bad", "film"], np.array([5.0, 0.0, 1.0]), np.ones(3)
     )
-    assert mean["rmse"] == pytest.approx(root_mean_squared_error([5.0, 0.0, 1.0], [2.5] * 3))
+    assert mean["rmse"] == pytest.approx(root_mean_squared_error([5.0, 0.0, 1.0], [55 / 30] * 3))
     assert mean["pearsonr"] == mean["spearmanr"] == mine["pearsonr"] == "undefined"
     assert ridge["rmse"] < mean["rmse"] and ridge["pearsonr"] > 0.8
 

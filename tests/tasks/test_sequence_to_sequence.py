@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.record import RunRecord
+from tl_hub.tasks import sequence_to_sequence
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences
 from tl_hub.tasks.sequence_to_sequence import Summarization, Translation
 
@@ -332,6 +334,17 @@ def test_baselines_are_the_texts_own_sentences() -> None:
     ]  # fmt: skip
     assert table[1]["rougeL"] == pytest.approx(expected)
     assert table[3]["rouge1"] == pytest.approx(rouge_scores(TEXTS, ROWS["references"][:])["rouge1"].mean())
+
+
+def test_baselines_of_some_rows_stand_beside_the_model_on_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that copies its source is the whole text."""
+    rows = Dataset.from_dict({"source": ["snow " * (i + 1) for i in range(20)], "references": [["snow and rain"]] * 20})
+    monkeypatch.setattr(sequence_to_sequence, "_BASELINE_ROWS", 3)
+    task = Summarization()
+    task._tokenizer = SimpleNamespace(batch_decode=lambda ids, **_: ["snow " * int(i + 1) for i in ids[:, 0]])
+    score = task.score({"generated": np.arange(20)[:, None]}, rows, rows, None)
+    table = {row.pop("system"): row for row in task.baselines(rows, score, seed=0)["Baselines, on 3 rows"]}
+    assert table["this model"] == pytest.approx(table["the whole text"])
 
 
 class SilentTokenizer:
