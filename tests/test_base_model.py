@@ -12,7 +12,7 @@ from tl_hub import training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 
@@ -43,7 +43,7 @@ FAMILIES = ("bert", "gpt2", "t5", "xlnet")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_whole_checkpoint_passes_with_a_new_head(family, altered):
-    for task in (Classification(), QuestionAnswering(), OBJECTIVES[family]()):
+    for task in (Classification(), QuestionAnswering(), objective_of(family)()):
         model, _, base = load(altered(family), task)
         assert not [name for name in base.fresh if "layer" in name or "embed" in name]
 
@@ -69,7 +69,7 @@ def test_half_a_model_is_refused(altered):
         load(upper)
     encoder = altered("t5", lambda weights: {n: w for n, w in weights.items() if not n.startswith("decoder")})
     with pytest.raises(UserError, match=r"lack \d+ of the \d+ parameters of a t5 model \(decoder\."):
-        load(encoder, OBJECTIVES["t5"]())
+        load(encoder, objective_of("t5")())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -15,7 +15,7 @@ import tl_hub
 from tests.hub_server import WRITE, HubServer
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.record import RunRecord
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import objective_of
 
 ROOT = Path(__file__).parent.parent
 TEXT = "The rooms were clean, and we did not want to leave."
@@ -143,7 +143,7 @@ def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, checkp
         folder = checkpoint_folders(family)
         if recipe.startswith(("continued_pretraining", "text_generation")):  # they go on with a head that is there
             folder = tmp_path / f"{family}-with-head"
-            for part in checkpoints(family, OBJECTIVES[family].auto_class):
+            for part in checkpoints(family, objective_of(family).auto_class):
                 part.save_pretrained(folder)
         base = ["--model_type", family] if recipe == "pretraining" else ["--model", str(folder)]
         given = [*base, *rows, *flags, "--output_dir", str(tmp_path / name)]

@@ -16,7 +16,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import objective_of
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -234,11 +234,11 @@ def test_t5_without_a_first_token_or_with_a_longer_decoder_is_one_line(checkpoin
     place = checkpoint("t5")
     edit(place / "config.json", decoder_start_token_id=None)
     with pytest.raises(UserError, match="decoder_start_token_id"):
-        load(place, OBJECTIVES["t5"]())
+        load(place, objective_of("t5")())
     shutil.rmtree(place)
     place = checkpoint("t5", num_decoder_layers=3)
     with pytest.raises(UserError, match="its decoder has 3 layers, its encoder 2"):
-        load(place, OBJECTIVES["t5"]())
+        load(place, objective_of("t5")())
     load(place)  # a classifier generates nothing
 
 
@@ -256,5 +256,5 @@ def test_a_tied_output_layer_may_be_missing(checkpoint):
     place = checkpoint("t5")
     weights = load_file(place / "model.safetensors")
     assert not any(name.startswith("lm_head") for name in weights)
-    model, _, base = load(place, OBJECTIVES["t5"]())
+    model, _, base = load(place, objective_of("t5")())
     assert base.fresh == () and model.lm_head.weight is model.shared.weight

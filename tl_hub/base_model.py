@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tl_hub.architectures import ARCHITECTURES, base_parameters, layer_groups, longest_input
+from tl_hub.architectures import ARCHITECTURES, base_parameters, layer_groups, longest_input, usable_positions
 from tl_hub.errors import UserError, first_line
 
 LEAST_WINDOW = 48
@@ -45,10 +45,17 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
         raise UserError(f"--model {model_name}: its config.json says that it has no layers; give a whole checkpoint")
     if not model.config.return_dict:
         raise UserError(f"--model {model_name}: its config.json has return_dict false; remove that line")
+    architecture = ARCHITECTURES[model.config.model_type]
+    if architecture.positions_after_padding and model.config.pad_token_id != tokenizer.pad_token_id:
+        raise UserError(
+            f"--model {model_name}: its config.json has pad_token_id {model.config.pad_token_id}, after which "
+            f"positions are counted, its tokenizer pads with {tokenizer.pad_token_id} ({tokenizer.pad_token}); give a "
+            "checkpoint with the tokenizer it was pretrained with"
+        )
     window = longest_input(model.config)
     if window is not None and window < LEAST_WINDOW:
         raise UserError(
-            f"--model {model_name} reads {model.config.max_position_embeddings} tokens at most; it must be at least "
+            f"--model {model_name} reads {usable_positions(model.config)} tokens at most; it must be at least "
             f"{LEAST_WINDOW}"
         )
     known, rows = len(tokenizer), model.get_input_embeddings().weight.size(0)
@@ -65,7 +72,6 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
             f"--model {model_name}: {len(beyond)} token{'s' * (len(beyond) > 1)} of its tokenizer have no embedding "
             f"({_some(beyond)}); {fix}"
         )
-    architecture = ARCHITECTURES[model.config.model_type]
     needed = ["cls_token", "sep_token", "pad_token"] if architecture.null_token == "cls" else ["eos_token"]
     if architecture.encoder_decoder:
         needed.append("pad_token")  # classification counts the ends of text, which stand in for GPT-2's

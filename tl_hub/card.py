@@ -60,13 +60,7 @@ _LABELS = {
     "spearmanr": "Spearman correlation",
 }
 _PAPERS = {
-    "bert": ("BERT: Devlin et al. 2019", "https://arxiv.org/abs/1810.04805"),
-    "gpt2": (
-        "GPT-2: Radford et al. 2019",
-        "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
-    ),
-    "t5": ("T5: Raffel et al. 2020", "https://arxiv.org/abs/1910.10683"),
-    "xlnet": ("XLNet: Yang et al. 2019", "https://arxiv.org/abs/1906.08237"),
+    **{name: (f"{entry.title}: {entry.paper[0]}", entry.paper[1]) for name, entry in ARCHITECTURES.items()},
     "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
     "summarization": ("ROUGE: Lin 2004", "https://aclanthology.org/W04-1013"),
     "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
@@ -434,7 +428,8 @@ def call_snippet(record: RunRecord) -> str | None:
     stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
     stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
     stock |= record.auto_class == "AutoModelForMaskedLM" or _fills(record) is not None
-    stock |= record.pipeline_tag == "text-generation" and _model_type(record) == "gpt2"
+    family = ARCHITECTURES.get(_model_type(record) or "")
+    stock |= record.pipeline_tag == "text-generation" and family is not None and family.pretrained_by == "causal"
     head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
     if shown is None or not (stock or (head and len(shown) == 1)):
         return None
@@ -443,13 +438,12 @@ def call_snippet(record: RunRecord) -> str | None:
         shown["question"] = shown["question"].strip()  # as it is read in training
     texts = [_wrapped(prefix + text) for text in shown.values()]
     longest = record.settings.get("max_length") or record.settings.get("max_source_length")
-    family = ARCHITECTURES.get(_model_type(record) or "")
     return _template("call.txt").render(
         record=record,
         texts=texts,
         longest=longest,
         fills=_fills(record),
-        null=0 if family and "first" in family.poolings else -1,  # where the family has its special token
+        null=0 if family and family.summary == "first" else -1,  # where the family has its special token
     )
 
 

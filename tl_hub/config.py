@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from tl_hub import samples
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 
 
@@ -238,10 +240,13 @@ class RunConfig:
 
     def _check_paths(self) -> None:
         """Values that are something else than the flag takes: a family, a file for a folder, a folder for a file."""
-        if self.model in ("bert", "t5", "xlnet") and not Path(self.model).is_dir():
+        family = ARCHITECTURES.get(self.model)
+        checkpoint = family is not None and family.example.endswith(f"/{self.model}")  # gpt2 is the name of one too
+        if family is not None and not checkpoint and not Path(self.model).is_dir():
+            embedded = f"tiny:{self.model} (embedded), " if self.model in samples.checkpoints() else ""
             raise UserError(
-                f"--model {self.model} is a family, not a checkpoint; give tiny:{self.model} (embedded), a Hub id such "
-                "as google-bert/bert-base-uncased, or a folder"
+                f"--model {self.model} is a family, not a checkpoint; give {embedded}a Hub id such as "
+                f"{family.example}, or a folder"
             )
         if self.dataset and Path(self.dataset).is_file():
             raise UserError(f"--dataset {self.dataset} is a file; give it as --train_file {self.dataset}")

@@ -15,6 +15,8 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from tl_hub.architectures import ARCHITECTURES
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
@@ -93,7 +95,7 @@ def faster_training(model: Any) -> Iterator[None]:
     """Within it, the model's dropout and attention are those above; afterwards they are its own again."""
     dropouts = [module for module in model.modules() if type(module) is torch.nn.Dropout]
     own = model.config._attn_implementation
-    replaceable = model.config.model_type in ("bert", "gpt2")  # T5 adds a position bias, XLNet has only its own
+    replaceable = ARCHITECTURES[model.config.model_type].plain_attention
     AttentionInterface.register(_ATTENTION, attention)
     AttentionMaskInterface.register(_ATTENTION, eager_mask)
     try:

@@ -23,9 +23,6 @@ from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
 from tl_hub.tasks.regression import PROBLEM
 
-_TANH_SCALE = 2.0**-14
-"""Tanh changes values up to 30 times this small by a millionth at most, and a power of two costs no digit. Were it much
-smaller, float16 would lose digits of the vectors, and the weights that are divided by it would be too large for it."""
 _CHUNK = 1000
 """Texts whose token ids are in memory at once."""
 
@@ -121,10 +118,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         return [labels[i] for i in probabilities.argmax(1)]
 
     def folded(self) -> Any:
-        """A model of transformers' own class with the same logits, with all weights.
-
-        BERT's head has a tanh between two linear maps: the first one shrinks the vector so far that tanh leaves it as
-        it is. GPT-2's head has no bias: the one of the last norm is moved to give it. XLNet's has what it needs.
+        """A model of transformers' own class with the same logits, with all weights. The family's entry says how.
 
         Raises:
             UserError: no class of transformers computes this.
@@ -141,35 +135,15 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         config.problem_type = self.config.problem_type or (
             "multi_label_classification" if several else "single_label_classification"
         )
-        if config.model_type == "xlnet":
-            config.summary_use_proj, config.summary_activation = False, "linear"
+        architecture = ARCHITECTURES[config.model_type]
+        config.update(architecture.fold_config)
         model = transformers.AutoModelForSequenceClassification.from_config(config)
         own = self.encoder.state_dict()
         base = model.base_model
         base.load_state_dict({n: own[n] for n in base.state_dict() if n in own}, strict=False)
         with torch.no_grad():
-            if config.model_type == "bert":
-                largest = weight.abs().amax(0) / torch.finfo(torch.float16).max
-                scale = largest.log2().ceil().exp2().clamp(min=_TANH_SCALE)
-                base.pooler.dense.weight.copy_(scale.diag())
-                base.pooler.dense.bias.zero_()
-                model.classifier.weight.copy_(weight / scale)
-                model.classifier.bias.copy_(bias)
-            elif config.model_type == "gpt2":
-                model.score.weight.copy_(weight)
-                shift = torch.linalg.pinv(weight.double()) @ bias.double()
-                missed = weight.double() @ shift - bias
-                if not several and len(bias) > 1:
-                    missed = missed - missed.mean()  # what all classes have in common changes no probability
-                if missed.abs().max() > 1e-5:
-                    raise UserError(
-                        "--fold: GPT-2's head has no bias, and these weights cannot give the one that this head needs, "
-                        "as where every row has a label; omit --fold"
-                    )
-                base.ln_f.bias += shift.float()
-            else:
-                model.logits_proj.weight.copy_(weight)
-                model.logits_proj.bias.copy_(bias)
+            assert architecture.fold is not None  # check_foldable has asked
+            architecture.fold(model, weight, bias, several)
         return model.eval()
 
     def _windows(
@@ -337,10 +311,10 @@ def check_foldable(model_type: str, layers: Sequence[int], pooling: str, depth: 
     Raises:
         UserError: none has; says what the family's class reads.
     """
-    reads = {"bert": "first", "gpt2": "last", "xlnet": "last"}.get(model_type)
-    if reads is None:
+    architecture = ARCHITECTURES[model_type]
+    if architecture.fold is None:
         raise UserError(f"--fold is not for {model_type}, whose classifier of transformers reads its decoder")
-    top = model_type == "gpt2"  # whose final norm stands before the head
+    reads, top = architecture.summary, architecture.final_norm is not None  # which stands before the head
     if pooling != reads or len(layers) > 1 or layers[0] == 0 or (top and layers[0] != depth):
         layer = f"--layer {depth}" if top else "one --layer from 1 on"
         raise UserError(f"--fold: transformers' classifier for {model_type} reads --pooling {reads} and {layer}")

@@ -99,11 +99,11 @@ class CacheEntry:
 
 
 def encoder_of(model: Any) -> Any:
-    """The part of a model that reads texts: without its head, without BERT's pooler (taken off), T5's encoder alone."""
+    """The part of a model that reads texts: without head and pooler (taken off), and without a decoder."""
     base = model.base_model
-    if base.config.model_type == "bert":
+    if getattr(base, "pooler", None) is not None:
         base.pooler = None
-    return (base.encoder if base.config.model_type == "t5" else base).eval()
+    return (base.encoder if ARCHITECTURES[base.config.model_type].encoder_decoder else base).eval()
 
 
 def depth_of(encoder: Any) -> int:
@@ -231,8 +231,9 @@ def extract(
 
 
 def stack_of(model: Any) -> Any:
-    """The part of a model that gives its head the vectors of all tokens: T5's decoder, else the base model."""
-    return model.base_model.decoder if model.config.model_type == "t5" else model.base_model
+    """The part of a model that gives its head the vectors of all tokens: the decoder, or the whole base model."""
+    base = model.base_model
+    return base.decoder if ARCHITECTURES[base.config.model_type].encoder_decoder else base
 
 
 @torch.no_grad()

@@ -27,10 +27,10 @@ from tl_hub.tasks.language_modeling import (
     BEAMS,
     FILLED_TOKENS,
     GAP,
-    OBJECTIVES,
     MaskedLanguageModeling,
     PermutationLanguageModeling,
     SpanCorruption,
+    objective_of,
 )
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
 from tl_hub.tasks.sequence_to_sequence import SequenceToSequence, Summarization, Translation
@@ -84,7 +84,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
 
 def _embedded(family: str) -> RunRecord:
     """What is to be known of an embedded checkpoint to use it for what it was pretrained to do."""
-    task = OBJECTIVES[family]
+    task = objective_of(family)
     return RunRecord(
         name=family,
         kind="pretrained",

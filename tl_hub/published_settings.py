@@ -9,6 +9,7 @@ ones as well.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tl_hub.architectures import ARCHITECTURES, Objective
 from tl_hub.config import RunConfig
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ class Row:
     Attributes:
         values: names of flags and their values.
         source: where the values were published.
-        families: `model_type` of the models it is for; none: all four.
+        pretrained_by: objectives of pretraining of the models it is for; none: all.
         below: upper limit of the model's size, in millions of parameters.
         task: name of the class of the task's settings; None: any.
     """
 
     values: dict[str, Any]
     source: str
-    families: tuple[str, ...] = ()
+    pretrained_by: tuple[Objective, ...] = ()
     below: float = float("inf")
     task: str | None = field(default=None, kw_only=True)
 
@@ -46,8 +47,9 @@ def row_for(family: str, parameters: int, task: Any, method: "Method") -> Row | 
     """The first row that fits, or None: for small models, and for methods that train no pretrained weights."""
     if parameters < EMBEDDED * 1e6:
         return None
+    objective = ARCHITECTURES[family].pretrained_by
     for row in method.published:
-        fits = (not row.families or family in row.families) and parameters < row.below * 1e6
+        fits = (not row.pretrained_by or objective in row.pretrained_by) and parameters < row.below * 1e6
         if fits and row.task in (None, type(task).__name__):
             return row
     return None
@@ -79,7 +81,7 @@ def apply(run: RunConfig, task: Any, method: "Method", model: Any, main_process:
 def shown(name: str, task: Any, method: "Method") -> str:
     """What `--help` says of published values of a flag; empty where there are none for this task and method."""
     rows = [row for row in method.published if row.task in (None, type(task).__name__)]
-    last = next((i for i, row in enumerate(rows) if not row.families and row.below == float("inf")), len(rows))
+    last = next((i for i, row in enumerate(rows) if not row.pretrained_by and row.below == float("inf")), len(rows))
     values = sorted({row.values[name] for row in rows[: last + 1] if name in row.values})
     if not values:
         return ""

@@ -8,6 +8,8 @@ import transformers
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import cached_file, is_protobuf_available, is_sentencepiece_available
 
+from tl_hub.architectures import ARCHITECTURES
+
 _OWN = {
     "bos_token": ("<s>", "</s>"),
     "eos_token": ("</s>",),
@@ -21,7 +23,7 @@ _OWN = {
 
 
 def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
-    """The tokenizer of a model.
+    """The tokenizer of a model. It gives segment ids only to a family that was pretrained with them.
 
     transformers 5 takes the vocabulary out of `tokenizer.json` and builds all else anew, as the family's first model
     had it. A GPT-2 whose words start with U+2581, a T5 that reads bytes, as Korean ones are, would lose the text, and
@@ -31,6 +33,29 @@ def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
         OSError, ValueError, TypeError: the files are not there, or are broken.
         ImportError: a package that reads them is not installed.
     """
+    tokenizer = _loaded(path, revision, config)
+    names = tokenizer.model_input_names
+    if "token_type_ids" in names and not ARCHITECTURES[config.model_type].token_type_ids:  # as of a BERT's tokenizer
+        kept = [name for name in names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = kept
+    return tokenizer
+
+
+def word_starts(tokenizer: Any) -> list[bool]:
+    """Of each token, by its number, whether a word may begin with it and never goes on with it.
+
+    WordPiece marks the pieces that go on; sentencepiece and BPE of bytes mark the blank before those that begin.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    goes_on = content["model"].get("continuing_subword_prefix")
+    if goes_on:
+        return [not piece.startswith(goes_on) for piece in pieces]
+    blank = "\u0120" if "ByteLevel" in json.dumps(content["pre_tokenizer"]) else "\u2581"
+    return [piece.startswith(blank) for piece in pieces]
+
+
+def _loaded(path: str, revision: str | None, config: Any) -> Any:
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     file = cached_file(path, "tokenizer.json", revision=revision, **quiet)
@@ -71,12 +96,13 @@ def _rebuilt(tokenizer: Any, written: dict[str, Any], config: Any, says_case: bo
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     lower = {bool((content["normalizer"] or {}).get("lowercase")) for content in (written, made)}
     vocabulary = written["model"]["vocab"]
-    known = {*(vocabulary if isinstance(vocabulary, dict) else ()), *(t["content"] for t in written["added_tokens"])}
+    pieces = vocabulary if isinstance(vocabulary, dict) else (piece for piece, _ in vocabulary)
+    known = {*pieces, *(token["content"] for token in written["added_tokens"])}
     numbers = tokenizer.get_vocab()
     beyond = [token for token in numbers if numbers[token] >= config.vocab_size and token not in known]
     if _facts(made) != _facts(written) or (len(lower) > 1 and not says_case):
         return True
-    return bool(beyond) and config.model_type == "gpt2"
+    return bool(beyond)
 
 
 def _facts(content: dict[str, Any]) -> list[Any]:

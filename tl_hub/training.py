@@ -32,7 +32,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
 from tl_hub import cpu, hub, overview, publishing, run_folder, samples
-from tl_hub.architectures import ARCHITECTURES, architecture_of
+from tl_hub.architectures import ARCHITECTURES, architecture_of, pretrained_by
 from tl_hub.base_model import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, LengthBuckets, Split, fingerprint
@@ -204,7 +204,7 @@ def family_of(run: RunConfig) -> str:
     """The family (`config.model_type`) of the model a run starts from, for tasks that differ between families.
 
     Raises:
-        UserError: not there, out of reach, or of none of the four families.
+        UserError: not there, out of reach, or of none of the families.
     """
     return _configuration(run)[2].model_type
 
@@ -216,11 +216,12 @@ def load_model(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
         UserError: not there, out of reach, without safetensors weights, or of a family this task cannot use.
     """
     path, base, config = _configuration(run)
-    if config.model_type not in task.model_types:
-        reason = f" ({task.refused[config.model_type]})" if config.model_type in task.refused else ""
+    objective = ARCHITECTURES[config.model_type].pretrained_by
+    if objective not in task.pretrained_by:
+        reason = f" ({task.refused[objective]})" if objective in task.refused else ""
         raise UserError(
             f"--model {run.model}: {task.name} is not for {config.model_type}{reason}; "
-            f"use {', '.join(task.model_types)}"
+            f"use {', '.join(pretrained_by(task.pretrained_by))}"
         )
     try:
         tokenizer = load_tokenizer(path, base.revision, config)

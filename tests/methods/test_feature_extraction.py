@@ -34,7 +34,7 @@ from tl_hub.metrics import sentences
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training import Base
 
@@ -321,7 +321,7 @@ def test_rates_fall_from_the_head_to_the_embeddings(family, checkpoints):
 @pytest.mark.parametrize("family", HEADS)
 def test_a_head_that_the_checkpoint_has_learns_at_the_full_rate(family, auto_class, checkpoint_folders):
     if auto_class == "LM":
-        auto_class = OBJECTIVES[family].auto_class
+        auto_class = objective_of(family).auto_class
     config = transformers.AutoConfig.from_pretrained(checkpoint_folders(family), tie_word_embeddings=False)
     model = getattr(transformers, auto_class).from_config(config)
     model = FineTune(layer_decay=0.5).wrap(model, base_of(family, set()))

@@ -15,10 +15,11 @@ import torch
 from transformers import AutoTokenizer, BertTokenizer
 
 from tl_hub import data, samples, training
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.from_scratch import FromScratch, cooccurrences, factorised, sinusoids
-from tl_hub.tasks.language_modeling import OBJECTIVES, Pretraining
+from tl_hub.tasks.language_modeling import Pretraining
 
 TEXTS = [row["context"] for row in samples.load("qa")["train"][::8]]
 
@@ -69,7 +70,7 @@ def test_sinusoids_are_the_published_ones() -> None:
             assert found[place, 3 + i].item() == pytest.approx(math.cos(angle), abs=1e-5)
 
 
-@pytest.mark.parametrize("family", OBJECTIVES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_new_model_fits_its_tokenizer(family: str) -> None:
     method = FromScratch(
         model_type=family,  # type: ignore[arg-type]

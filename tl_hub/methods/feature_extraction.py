@@ -160,7 +160,8 @@ class FeatureExtraction:
             UserError: the model has no such layer, or `fold` and a choice exclude each other.
         """
         model_type, depth = encoder.config.model_type, features.depth_of(encoder)
-        poolings = ARCHITECTURES[model_type].poolings if self.pooling == "sweep" else (self.pooling,)
+        architecture = ARCHITECTURES[model_type]
+        poolings = architecture.poolings if self.pooling == "sweep" else (self.pooling,)
         layers: list[tuple[int, ...]] = [(layer,) for layer in range(depth + 1)]
         few = self.layer == "auto" and texts < _FEWEST_TO_CHOOSE and not self.fold
         if few:
@@ -174,15 +175,15 @@ class FeatureExtraction:
                 raise UserError(f"--layer is {self.layer}; the model has {depth} layers")
             layers = [(int(self.layer),)]
         if self.fold:
-            if self.pooling == "sweep" and model_type in ("gpt2", "xlnet"):
+            if self.pooling == "sweep" and architecture.fold is not None and architecture.summary == "last":
                 raise UserError(
                     f"--fold: transformers' classifier for {model_type} reads the last token, of which frozen vectors "
                     "tell little; omit --fold, whose default takes the mean of all tokens, or give --pooling last"
                 )
             if self.pooling == "sweep":
-                poolings = ("first",)  # all that BERT's head reads
+                poolings = (architecture.summary,)  # all that the head reads
             if self.layer in ("auto", "sweep"):
-                layers = layers[-1:] if model_type == "gpt2" else layers[1:]
+                layers = layers[1:] if architecture.final_norm is None else layers[-1:]  # the norm follows the top one
             check_foldable(model_type, layers[0], poolings[0], depth)
         return layers, poolings
 
@@ -696,13 +697,14 @@ def _cut(model: Any, layer: int) -> None:
     Raises:
         UserError: there are fewer.
     """
-    holder, _, name = ARCHITECTURES[model.config.model_type].blocks.rpartition(".")
+    architecture = ARCHITECTURES[model.config.model_type]
+    holder, _, name = architecture.blocks.rpartition(".")
     parent = features.stack_of(model).get_submodule(holder)
     blocks = getattr(parent, name)
     if layer > len(blocks):
         raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
     setattr(parent, name, blocks[:layer])
-    setattr(model.config, "num_decoder_layers" if model.config.model_type == "t5" else "num_hidden_layers", layer)
+    setattr(model.config, architecture.depth, layer)
 
 
 def _digest(columns: Iterable[Any]) -> bytes:

@@ -39,25 +39,25 @@ class FineTune:
         Row(
             values(2e-4),
             "Turc et al. 2019, https://arxiv.org/abs/1908.08962: 3e-5 to 3e-4, by the task",
-            ("bert",),
+            ("masked",),
             60,
             task="QuestionAnswering",
         ),
-        Row(values(1e-4), "Turc et al. 2019, https://arxiv.org/abs/1908.08962: 3e-5 to 3e-4", ("bert",), 60),
+        Row(values(1e-4), "Turc et al. 2019, https://arxiv.org/abs/1908.08962: 3e-5 to 3e-4", ("masked",), 60),
         Row(
             values(3e-5),
             "Devlin et al. 2019, https://arxiv.org/abs/1810.04805, appendix A.3: 2e-5 to 5e-5, 2 to 4 epochs",
-            ("bert",),
+            ("masked",),
             200,
         ),
-        Row(values(2e-5), "Devlin et al. 2019, https://arxiv.org/abs/1810.04805, appendix A.3", ("bert",)),
-        Row(values(2e-5), "Yang et al. 2019, https://arxiv.org/abs/1906.08237, appendix A.4", ("xlnet",)),
+        Row(values(2e-5), "Devlin et al. 2019, https://arxiv.org/abs/1810.04805, appendix A.3", ("masked",)),
+        Row(values(2e-5), "Yang et al. 2019, https://arxiv.org/abs/1906.08237, appendix A.4", ("permutation",)),
         Row(
             values(6.25e-5, warmup=0.002),
             "Radford et al. 2018, Improving Language Understanding by Generative Pre-Training, section 4.1",
-            ("gpt2",),
+            ("causal",),
         ),
-        Row(values(3e-4), "T5 in the documentation of transformers: 1e-4 to 3e-4 with AdamW", ("t5",)),
+        Row(values(3e-4), "T5 in the documentation of transformers: 1e-4 to 3e-4 with AdamW", ("span",)),
     )
 
     top_layers: int | None = flag(None, "train the top N layers and the head only", shown="all layers")

@@ -1,20 +1,26 @@
 """Pretraining from scratch: a new tokenizer and a new model of one of the families."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse
 import torch
 import transformers
 
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES
 from tl_hub.published_settings import Row
-from tl_hub.tasks.language_modeling import OBJECTIVES
+from tl_hub.tasks.language_modeling import objective_of
+
+if TYPE_CHECKING:
+    Family = str  # a type checker wants the names written out
+else:
+    Family = Literal[tuple(ARCHITECTURES)]
 
 _TOKENIZER_CHARACTERS = 20_000_000
 """A vocabulary of some thousand pieces hardly changes with more text, and T5's and XLNet's take minutes to train."""
@@ -38,13 +44,13 @@ class FromScratch:
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = ()
 
-    model_type: Literal["bert", "gpt2", "t5", "xlnet"] = flag("bert", "family of the new model")
+    model_type: Family = flag("bert", "family of the new model")
     vocab_size: int = flag(4096, "entries in the new tokenizer's vocabulary")
     layers: int = flag(4, "transformer layers; of T5, in the encoder and again in the decoder")
     hidden_size: int = flag(256, "width of the hidden states")
     heads: int = flag(4, "attention heads")
     intermediate_size: int = flag(768, "width of the feed-forward layers")
-    window: int = flag(384, "longest input in tokens, of BERT and GPT-2; the others have no limit")
+    window: int = flag(384, "longest input in tokens; T5 and XLNet have no limit")
     cooccurrence: bool = flag(True, "embeddings start from the texts' co-occurrence counts, not from random numbers")
 
     def __post_init__(self) -> None:
@@ -68,87 +74,22 @@ class FromScratch:
         if run.revision or run.model != RunConfig.model:
             given = f"--revision {run.revision}" if run.revision else f"--model {run.model}"
             raise UserError(
-                f"{given}: a new model starts from no other; give its family by --model_type {'|'.join(_FAMILIES)}, or "
-                "go on with a pretrained one by the recipes continued_pretraining_*.py"
+                f"{given}: a new model starts from no other; give its family by --model_type "
+                f"{'|'.join(ARCHITECTURES)}, or go on with a pretrained one by the recipes continued_pretraining_*.py"
             )
-        empty, configure = _FAMILIES[self.model_type]
+        architecture = ARCHITECTURES[self.model_type]
+        empty = architecture.new_tokenizer()
         if run.resume:
             tokenizer = type(empty).from_pretrained(run.output_dir)
         else:
             step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
             tokenizer = empty.train_new_from_iterator(texts[::step], self.vocab_size)
         tokenizer.model_max_length = self.window
-        config = configure(self, tokenizer)
-        model = getattr(transformers, OBJECTIVES[self.model_type].auto_class).from_config(config)
+        config = architecture.new_config(tokenizer, self)
+        model = getattr(transformers, objective_of(self.model_type).auto_class).from_config(config)
         if self.cooccurrence:
             start_from_counts(model, tokenizer, texts)
         return model, tokenizer, None
-
-    def bert(self, tokenizer: Any) -> Any:
-        return transformers.BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=self.intermediate_size,
-            max_position_embeddings=self.window,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-
-    def gpt2(self, tokenizer: Any) -> Any:
-        return transformers.GPT2Config(
-            vocab_size=len(tokenizer),
-            n_embd=self.hidden_size,
-            n_layer=self.layers,
-            n_head=self.heads,
-            n_inner=self.intermediate_size,
-            n_positions=self.window,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            resid_pdrop=0.0,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-
-    def t5(self, tokenizer: Any) -> Any:
-        config = transformers.T5Config(
-            vocab_size=len(tokenizer),
-            d_model=self.hidden_size,
-            d_kv=self.hidden_size // self.heads,
-            d_ff=self.intermediate_size,
-            num_layers=self.layers,
-            num_heads=self.heads,
-            dropout_rate=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        config.decoder_start_token_id = tokenizer.pad_token_id
-        return config
-
-    def xlnet(self, tokenizer: Any) -> Any:
-        return transformers.XLNetConfig(
-            vocab_size=len(tokenizer),
-            d_model=self.hidden_size,
-            n_layer=self.layers,
-            n_head=self.heads,
-            d_inner=self.intermediate_size,
-            dropout=0.0,
-            summary_last_dropout=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-
-
-_FAMILIES: dict[str, tuple[Any, Callable[[FromScratch, Any], Any]]] = {
-    "bert": (transformers.BertTokenizer(do_lower_case=True), FromScratch.bert),
-    "gpt2": (transformers.GPT2Tokenizer(), FromScratch.gpt2),
-    "t5": (transformers.T5Tokenizer(), FromScratch.t5),
-    "xlnet": (transformers.XLNetTokenizer(), FromScratch.xlnet),
-}
-"""A family's empty tokenizer, and the configuration of a model that fits a trained one."""
 
 
 @torch.no_grad()
@@ -167,8 +108,9 @@ def start_from_counts(model: Any, tokenizer: Any, texts: Sequence[str]) -> None:
     known = vectors.norm(dim=1) > 0
     scale = max(embeddings.std().item(), _LEAST_SCALE)  # T5's own is 1
     embeddings[known] = vectors[known] * (scale / vectors[known].std())
+    table = ARCHITECTURES[model.config.model_type].position_table
     for name, weight in model.named_parameters():
-        if name.endswith(("position_embeddings.weight", "wpe.weight")):
+        if table and name.endswith(table):
             weight.copy_(0.03 * sinusoids(*weight.shape))
     bias = getattr(model.get_output_embeddings(), "bias", None)
     if bias is not None:

@@ -20,17 +20,21 @@ _HERE = Path(__file__).parent
 _MAIN_DOMAIN = "world"
 
 
+def checkpoints() -> list[str]:
+    """The families of which there is an embedded checkpoint."""
+    return sorted(path.parent.name for path in _HERE.glob("*/config.json"))
+
+
 def checkpoint(family: str) -> Path:
     """Folder of the embedded checkpoint of a family.
 
     Raises:
         UserError: there is none.
     """
-    folder = _HERE / family
-    if not (folder / "config.json").is_file():
-        there = ", ".join(f"tiny:{path.parent.name}" for path in sorted(_HERE.glob("*/config.json")))
+    if family not in checkpoints():
+        there = ", ".join(f"tiny:{name}" for name in checkpoints())
         raise UserError(f"tiny:{family} is not embedded; there are {there}")
-    return folder
+    return _HERE / family
 
 
 def load(name: str) -> dict[str, list[dict[str, Any]]]:

@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import processors
 
-from tl_hub.architectures import ARCHITECTURES
+from tl_hub.architectures import ARCHITECTURES, Objective
 from tl_hub.errors import UserError
 
 
@@ -50,17 +50,18 @@ class Task(ABC):
         best: the metric that chooses the best epoch, and whether higher is better.
         batched: feature columns that make up a batch, for those families that have them.
         scoring_only: the ones among them that `predict` reads and the model does not.
-        refused: family -> why the task is not for it, where that needs a word.
+        pretrained_by: objectives of pretraining after which a model can be trained to do the task.
+        refused: other objective -> why the task is not for such models, where that needs a word.
     """
 
     name: ClassVar[str]
     sample: ClassVar[str]
     auto_class: ClassVar[str]
     best: ClassVar[tuple[str, bool]]
-    model_types: ClassVar[tuple[str, ...]]
     batched: ClassVar[tuple[str, ...]]
     scoring_only: ClassVar[tuple[str, ...]] = ()
-    refused: ClassVar[dict[str, str]] = {}
+    pretrained_by: ClassVar[tuple[Objective, ...]] = get_args(Objective)
+    refused: ClassVar[dict[Objective, str]] = {}
 
     @property
     def exact(self) -> bool:
@@ -246,12 +247,13 @@ def check_fast(tokenizer: Any) -> None:
 
 
 def check_pairs(model: Any) -> None:
-    """Refuse two texts for a model that was pretrained with one segment.
+    """Refuse two texts for a model of a family that tells them apart by segments, where it has one only.
 
     Raises:
         UserError: `type_vocab_size` of its configuration is 1.
     """
-    if getattr(model.config, "type_vocab_size", None) == 1:
+    segments = ARCHITECTURES[model.config.model_type].token_type_ids
+    if segments and getattr(model.config, "type_vocab_size", None) == 1:
         raise UserError(
             "the model has one segment (type_vocab_size 1) and cannot tell two texts apart; give one that has two"
         )

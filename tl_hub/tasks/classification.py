@@ -72,7 +72,6 @@ class Classification(Task):
     sample: ClassVar[str] = "sentiment"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     best: ClassVar[tuple[str, bool]] = ("accuracy", True)
-    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
 
     text_column: str = flag("text", "column with the text", reads=True)

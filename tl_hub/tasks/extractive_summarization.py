@@ -38,7 +38,6 @@ class ExtractiveSummarization(Task):
     sample: ClassVar[str] = "summarization"
     auto_class: ClassVar[str] = "AutoModel"
     best: ClassVar[tuple[str, bool]] = ("rougeL", True)
-    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "document")
     labels: ClassVar[list[str]] = ["in the summary"]
     multi_label: ClassVar[bool] = True

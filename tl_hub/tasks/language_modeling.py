@@ -1,4 +1,4 @@
-"""Language modelling, by which the four families were pretrained: one objective each."""
+"""Language modelling, by which models are pretrained: four objectives, of which each family has one."""
 
 import math
 import re
@@ -14,16 +14,18 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForPermutationLanguageModeling
 from transformers.modeling_outputs import MaskedLMOutput
 
-from tl_hub.architectures import longest_input
+from tl_hub.architectures import ARCHITECTURES, Objective, longest_input, titles
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.tasks.base import Score, Task, check_fast, select_columns
+from tl_hub.tokenizer import word_starts
 
 _SHOWN_ROWS, _SHOWN_WORDS = 8, 30
 """Of a card's examples, and words of each."""
 _CONTINUED_TOKENS = 30
 """Of what GPT-2 is shown to go on with; as many as templates/call.txt asks for."""
+_SENTINELS = [f"<extra_id_{i}>" for i in range(100)]
 GAP = re.compile(r"<extra_id_\d+>")
 FILLED_TOKENS, BEAMS = 48, 4
 """Of what T5 writes for the gaps of a text; templates/call.txt has the same."""
@@ -105,7 +107,7 @@ class MaskedLanguageModeling(LanguageModeling):
 
     name: ClassVar[str] = "fill-mask"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
-    model_types: ClassVar[tuple[str, ...]] = ("bert",)
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("masked",)
 
     mask_probability: float = flag(0.15, "share of the tokens that are predicted, of masked and corrupted texts")
     whole_word: bool = flag(False, "mask all pieces of a word or none")
@@ -132,8 +134,7 @@ class MaskedLanguageModeling(LanguageModeling):
     def collator(self, tokenizer: Any, training: bool) -> Any:
         special = torch.zeros(len(tokenizer), dtype=torch.bool)
         special[tokenizer.all_special_ids] = True
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        starts_word = torch.tensor([not piece.startswith("##") for piece in pieces])
+        starts_word = torch.tensor(word_starts(tokenizer)) | special
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             rows = [torch.tensor(feature["input_ids"]) for feature in features]
@@ -194,7 +195,7 @@ class CausalLanguageModeling(LanguageModeling):
 
     name: ClassVar[str] = "text-generation"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
-    model_types: ClassVar[tuple[str, ...]] = ("gpt2",)
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal",)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
@@ -249,7 +250,7 @@ class SpanCorruption(LanguageModeling):
 
     name: ClassVar[str] = "text2text-generation"
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    model_types: ClassVar[tuple[str, ...]] = ("t5",)
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("span",)
 
     noise_density: float = flag(0.15, "share of the tokens that are taken out")
     mean_span: float = flag(3.0, "tokens in a span, on average")
@@ -262,12 +263,15 @@ class SpanCorruption(LanguageModeling):
             raise UserError(f"--mean_span is {self.mean_span}; it must be at least 1")
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        if not set(_SENTINELS) <= tokenizer.get_vocab().keys():
+            raise UserError(
+                f"the model's tokenizer lacks {_SENTINELS[0]} to {_SENTINELS[-1]}, which stand for the gaps"
+            )
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         return blocks(ids, row_of, range(0, len(ids), self.window(model) - 1), least=2)
 
     def collator(self, tokenizer: Any, training: bool) -> Any:
-        names = [f"<extra_id_{i}>" for i in range(100)]
-        sentinels = np.array(tokenizer.convert_tokens_to_ids(names))
+        sentinels = np.array(tokenizer.convert_tokens_to_ids(_SENTINELS))
         end = [tokenizer.eos_token_id]
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -347,7 +351,7 @@ class PermutationLanguageModeling(LanguageModeling):
     # Not text generation: what was trained to see both sides of a token continues a text badly.
     name: ClassVar[str] = "feature-extraction"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
-    model_types: ClassVar[tuple[str, ...]] = ("xlnet",)
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("permutation",)
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         _check_mask(tokenizer, "permutation")
@@ -423,28 +427,38 @@ class Pretraining:
 
     text_column: str = flag("text", "column with the text", reads=True)
     max_length: int = flag(256, "tokens in a window")
-    mask_probability: float = flag(0.15, "BERT: share of the tokens that are predicted")
-    whole_word: bool = flag(False, "BERT: mask all pieces of a word or none")
-    random_length: bool = flag(True, "BERT: cut the windows of each batch into pieces of a random length, 32 to 256")
-    noise_density: float = flag(0.15, "T5: share of the tokens that are taken out")
-    mean_span: float = flag(3.0, "T5: tokens in a span, on average")
-    whole_target: bool = flag(False, "T5: predict the whole text, not the spans alone")
+    mask_probability: float = flag(0.15, f"{titles('masked')}: share of the tokens that are predicted")
+    whole_word: bool = flag(False, f"{titles('masked')}: mask all pieces of a word or none")
+    random_length: bool = flag(
+        True, f"{titles('masked')}: cut the windows of each batch into pieces of a random length, 32 to 256"
+    )
+    noise_density: float = flag(0.15, f"{titles('span')}: share of the tokens that are taken out")
+    mean_span: float = flag(3.0, f"{titles('span')}: tokens in a span, on average")
+    whole_target: bool = flag(False, f"{titles('span')}: predict the whole text, not the spans alone")
 
     def __post_init__(self) -> None:
-        for family in OBJECTIVES:
-            self.objective(family)
+        for task in OBJECTIVES.values():
+            self._of(task)
 
     def objective(self, model_type: str) -> LanguageModeling:
         """The task by which the family `model_type` is pretrained, with those settings that it has."""
-        task = OBJECTIVES[model_type]
+        return self._of(objective_of(model_type))
+
+    def _of(self, task: type[LanguageModeling]) -> LanguageModeling:
         return task(**{field.name: getattr(self, field.name) for field in fields(task)})
 
 
-OBJECTIVES: dict[str, type[LanguageModeling]] = {
-    family: task
-    for task in (MaskedLanguageModeling, CausalLanguageModeling, SpanCorruption, PermutationLanguageModeling)
-    for family in task.model_types
+OBJECTIVES: dict[Objective, type[LanguageModeling]] = {
+    "masked": MaskedLanguageModeling,
+    "causal": CausalLanguageModeling,
+    "span": SpanCorruption,
+    "permutation": PermutationLanguageModeling,
 }
+
+
+def objective_of(model_type: str) -> type[LanguageModeling]:
+    """The task by which a family is pretrained."""
+    return OBJECTIVES[ARCHITECTURES[model_type].pretrained_by]
 
 
 def _one_token(tokenizer: Any) -> Callable[[str], bool]:
@@ -568,7 +582,7 @@ def _check_share(name: str, value: float) -> None:
 
 
 class _MaskedPositions(torch.nn.Module):
-    """BertForMaskedLM whose vocabulary scores are computed only where a token is predicted: a seventh of the places."""
+    """A model whose vocabulary scores are computed only where a token is predicted: a seventh of the places."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -578,6 +592,8 @@ class _MaskedPositions(torch.nn.Module):
         masked = labels != -100
         # Under an adapter the model stands two wrappers deeper.
         model = getattr(self.model, "get_base_model", lambda: self.model)()
-        hidden = model.bert(**inputs).last_hidden_state
-        logits = model.cls(hidden[masked]).float()
+        scores = ARCHITECTURES[model.config.model_type].vocabulary_scores
+        assert scores is not None, "a family that is pretrained by masked tokens has it"
+        hidden = model.base_model(**inputs).last_hidden_state
+        logits = scores(model, hidden[masked]).float()
         return MaskedLMOutput(loss=cross_entropy(logits, labels[masked]), logits=logits)

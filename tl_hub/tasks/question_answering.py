@@ -55,7 +55,6 @@ class QuestionAnswering(Task):
     sample: ClassVar[str] = "qa"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     best: ClassVar[tuple[str, bool]] = ("f1", True)
-    model_types: ClassVar[tuple[str, ...]] = tuple(ARCHITECTURES)
     scoring_only: ClassVar[tuple[str, ...]] = ("context_start", "context_end", "null_position")
     batched: ClassVar[tuple[str, ...]] = (
         "input_ids",

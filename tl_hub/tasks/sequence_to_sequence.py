@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from tl_hub import cells
-from tl_hub.architectures import ARCHITECTURES, longest_input
+from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
@@ -41,10 +41,11 @@ class SequenceToSequence(Task):
         UserError: a setting is out of its range.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ("t5", "gpt2")
-    refused: ClassVar[dict[str, str]] = {
-        "bert": "it reads texts and writes none",
-        "xlnet": "its generate() asks for a token in another way than it can be trained to answer without seeing it",
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("span", "causal")
+    refused: ClassVar[dict[Objective, str]] = {
+        "masked": "it reads texts and writes none",
+        "permutation": "its generate() asks for a token in another way than it can be trained to answer without "
+        "seeing it",
     }
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "prompt", "target")

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import TopPLogitsWarper
 from transformers.modeling_outputs import CausalLMOutput
 
-from tl_hub.architectures import ARCHITECTURES, longest_input
+from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
@@ -41,10 +41,10 @@ class TextGeneration(CausalLanguageModeling):
         UserError: a setting is out of its range.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ("gpt2", "xlnet")
-    refused: ClassVar[dict[str, str]] = {
-        "bert": "it predicts a word from both sides",
-        "t5": "its decoder answers an encoded text and does not go on with one",
+    pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal", "permutation")
+    refused: ClassVar[dict[Objective, str]] = {
+        "masked": "it predicts a word from both sides",
+        "span": "its decoder answers an encoded text and does not go on with one",
     }
 
     max_new_tokens: int = flag(48, "tokens of a continuation")

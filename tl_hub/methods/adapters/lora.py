@@ -31,27 +31,27 @@ class Lora(Adapter):
         Row(
             values(1.5e-3, warmup=0.06, **_RANK),
             "Schulman et al. 2025, https://thinkingmachines.ai/blog/lora/: about ten times that of fine-tuning",
-            ("bert",),
+            ("masked",),
             60,
             task="QuestionAnswering",
         ),
         Row(
             values(5e-4, warmup=0.06, **_RANK),
             "Hu et al. 2021, https://arxiv.org/abs/2106.09685, table 9, RoBERTa base",
-            ("bert", "xlnet"),
+            ("masked", "permutation"),
             200,
         ),
         Row(
             values(3e-4, warmup=0.06, **_RANK),
             "Hu et al. 2021, https://arxiv.org/abs/2106.09685, table 9, RoBERTa large",
-            ("bert", "xlnet"),
+            ("masked", "permutation"),
         ),
         Row(
             values(2e-4, epochs=5, **_RANK),
             "Hu et al. 2021, https://arxiv.org/abs/2106.09685, table 11",
-            ("gpt2",),
+            ("causal",),
         ),
-        Row(values(1e-3, **_RANK), "PEFT's example of LoRA with a text-to-text model", ("t5",)),
+        Row(values(1e-3, **_RANK), "PEFT's example of LoRA with a text-to-text model", ("span",)),
     )
 
     method: str = field(default="lora", init=False)
