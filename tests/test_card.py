@@ -165,6 +165,8 @@ def test_metadata_names_only_hub_ids(kind: str, base: str) -> None:
     assert data.get("license") == {"hub": "apache-2.0", "embedded": "cc-by-sa-4.0"}.get(base)
     assert "datasets" not in data
     assert data["tags"] == ["tl_hub", "lora", "bert"]
+    own = dataclasses.replace(sample(kind, base, "local"), license="mit")
+    assert data_of(card.render(own)).to_dict()["license"] == "mit", "the result's own, not the base's"
 
 
 def test_metadata_round_trip(tmp_path: Path) -> None:

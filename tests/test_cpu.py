@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModel, AutoModelForQuestionAnswering
 
 from tl_hub import cpu
 
@@ -76,6 +76,29 @@ def test_attention_equals_the_models_own_and_is_taken_back(family, checkpoints):
     assert not any(type(module) is cpu.Dropout for module in model.modules())
     torch.testing.assert_close(ours[0], stock[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ours[1], stock[1], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("bert", "attention_probs_dropout_prob"), ("gpt2", "attn_pdrop"), ("t5", "dropout_rate"), ("xlnet", "dropout")],
+)
+def test_half_of_what_attention_gives_is_dropped_in_training_and_none_in_evaluation(family, name, checkpoint_folders):
+    """Of a model that drops nothing else, so that the first layer's weights are nothing or twice what they were."""
+    model = AutoModel.from_pretrained(checkpoint_folders(family), attn_implementation="eager", **{name: 0.5})
+    model = model.encoder if family == "t5" else model
+    of_attention = ("self.dropout", "attn_dropout", "rel_attn.dropout")
+    for place, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and not place.endswith(of_attention):
+            module.p = 0.0
+    torch.manual_seed(0)
+    inputs = {"input_ids": torch.randint(5, 500, (4, 32)), "output_attentions": True}
+    with cpu.faster_training(model), torch.no_grad():
+        whole = model.eval()(**inputs).attentions[0]
+        drawn = model.train()(**inputs).attentions[0]
+    torch.testing.assert_close(whole.sum(3), torch.ones(4, 2, 32))
+    seen, kept = whole > 0, drawn > 0  # GPT-2 sees nothing that comes later
+    torch.testing.assert_close(drawn[kept], 2 * whole[kept])
+    assert (kept & seen).sum() / seen.sum() == pytest.approx(0.5, abs=0.05)
 
 
 def test_nothing_of_it_is_saved(checkpoints, tmp_path):

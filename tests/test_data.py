@@ -500,6 +500,12 @@ def test_the_nested_form_of_squad_is_read(tmp_path):
                 "plausible_answers": [{"text": "Ann", "answer_start": 0}],
                 "is_impossible": True,
             },
+            {
+                "id": "4",  # some tools write what is plausible here, too
+                "question": "Who fell?",
+                "answers": [{"text": "Ann", "answer_start": 0}],
+                "is_impossible": True,
+            },
         )
     )
     loaded = load(path, validation_file=str(path))
@@ -509,6 +515,7 @@ def test_the_nested_form_of_squad_is_read(tmp_path):
             {"question": "Who won?", "context": context, "answers": {"text": ["Ann"], "answer_start": [0]}},
             {"question": "When?", "context": context, "answers": {"text": ["1810", "1810."], "answer_start": [11, 11]}},
             {"question": "Who lost?", "context": context, "answers": {"text": [], "answer_start": []}},
+            {"question": "Who fell?", "context": context, "answers": {"text": [], "answer_start": []}},
         ]
 
 

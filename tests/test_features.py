@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import log_loss, r2_score
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -212,6 +214,15 @@ def test_two_token_ids_in_one_row_are_not_one_in_each_of_two(encoders):
     rows = [{"input_ids": [[5, 6], [7]], "length": [2, 1]}, {"input_ids": [[5], [6, 7]], "length": [1, 2]}]
     keys = {features._key(encoder, encoder.named_parameters(), Dataset.from_dict(row), False) for row in rows}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize("setting", [{"hidden_act": "relu"}, {"num_attention_heads": 4}, {"layer_norm_eps": 1e-2}])
+def test_encoders_of_the_same_weights_that_compute_otherwise_share_no_entry(setting, encoders, checkpoint_folders):
+    encoder, tokenizer, encoded = encoders("bert")
+    other = features.encoder_of(transformers.AutoModel.from_pretrained(checkpoint_folders("bert"), **setting))
+    assert features.weights_sha256(other) == features.weights_sha256(encoder)
+    first, second = (extracted(each, tokenizer, encoded, layers=(2,)) for each in (encoder, other))
+    assert not np.array_equal(first.values, second.values) and len(features.cache_entries()) == 2
 
 
 def test_a_writer_that_dies_leaves_no_entry_and_of_two_one_wins(encoders, cache):
@@ -638,6 +649,47 @@ def test_cross_validation_never_fits_on_what_it_looks_at():
     assert found.quality[heads.STRENGTHS.index(0.1)] == pytest.approx(100 * by_hand / 200)
 
 
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "several"])
+def test_the_strength_is_the_one_that_a_stock_search_finds_best(kind):
+    """With the same folds: the lowest log loss of logistic regression, the highest accuracy of ridge regression."""
+    found = []
+    for examples, dimensions in ((60, 12), (90, 40)):
+        vectors, labels, targets = classes(examples, dimensions)
+        folds = heads.folds_of(targets, 5, 0)
+        fitted = examples * 4 // 5
+        split = PredefinedSplit(folds)
+        if kind == "ridge":
+            stock = make_pipeline(StandardScaler(), RidgeClassifier())
+            grid = {"ridgeclassifier__alpha": [strength * fitted for strength in heads.STRENGTHS]}
+            search = GridSearchCV(stock, grid, scoring="accuracy", cv=split).fit(vectors, labels)
+            best = int(np.argmax(search.cv_results_["mean_test_score"].round(9)))  # of equal ones the first
+        else:
+            y = targets if kind == "several" else labels
+            losses = []
+            for strength in heads.STRENGTHS:
+                solver = LogisticRegression(C=1 / (strength * fitted), max_iter=300)
+                stock = make_pipeline(StandardScaler(), OneVsRestClassifier(solver) if kind == "several" else solver)
+                shares = cross_val_predict(stock, vectors, y, cv=split, method="predict_proba")
+                losses.append(log_loss(targets.ravel(), shares.ravel()) if kind == "several" else log_loss(y, shares))
+            best = int(np.argmin(losses))
+        name = "ridge" if kind == "ridge" else "logistic"
+        _, strength = heads.fit(name, vectors, targets, folds, multi_label=kind == "several")
+        assert strength == heads.STRENGTHS[best], (examples, dimensions)
+        found.append(best)
+    assert len(set(found)) > 1, "not always the same one"
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "prototypes"])
+def test_a_class_that_no_example_has_is_never_given(kind):
+    """Nor does it change what is said of the others: all is as if it were not there."""
+    vectors, _, targets = classes(count=2)
+    lacking = np.c_[targets, np.zeros(len(targets), dtype=bool)]
+    (head,), (without,) = (heads._fit(kind, vectors, each, [0.1], False, False) for each in (lacking, targets))
+    shares = softmax(head(vectors), axis=1)
+    assert shares[:, 2].max() < 1e-6
+    np.testing.assert_allclose(shares[:, :2], softmax(without(vectors), axis=1), atol=1e-6)
+
+
 def test_several_labels_and_classes_that_a_fold_lacks():
     vectors, _, targets = classes()
     several = np.c_[targets[:, 0], targets[:, 1] | targets[:, 0], np.ones(len(targets), bool)]
@@ -710,6 +762,8 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_model, "_CHUNK", 4)
         np.testing.assert_allclose(one_by_one, model.embed(texts), atol=1e-5)
+        counts = [len(model._windows([text], None, 32)[1]) for text in texts]
+        assert model._windows(texts, None, 32)[1].tolist() == np.repeat(np.arange(len(texts)), counts).tolist()
     stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family)).eval()
     inputs = loaded.tokenizer(texts[0], return_tensors="pt", return_token_type_ids=family in ("bert", "xlnet"))
     with torch.no_grad():

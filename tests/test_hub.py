@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.hub_server import File, HubServer, Repo
 from tl_hub import hub, samples
 from tl_hub.errors import UserError
 
@@ -113,6 +114,22 @@ def test_an_ill_formed_id_is_refused_without_a_question_to_the_hub(name):
     with pytest.raises(UserError, match="neither a folder here nor a Hub id") as raised:
         hub.model_facts(name)
     assert f"--model {name}:" in str(raised.value)
+
+
+def test_a_hub_that_says_no_is_not_one_out_of_reach_and_gated_files_are_asked_for_before(tmp_path):
+    with HubServer() as server:
+        for name in ("open", "gated", "blocked"):
+            repo = server.repos["model", f"alice/{name}"] = Repo(f"alice/{name}", "model", False, name == "gated")
+            repo.commit("refs/heads/main", {"config.json": File(b"{}")}, "initial commit", "", "alice")
+        server.fail("GET /api/models/alice/blocked", 403)
+        names = [["model", f"alice/{name}"] for name in ("open", "gated", "blocked")]
+        place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        (facts, _), (gated, _), (blocked, _) = ask(*names, **place)
+        assert facts["revision"] == server.model("alice/open").at("main").id
+        assert gated.startswith("--model alice/gated: access must be asked for on its Hub page")
+        assert blocked.startswith("--model alice/blocked: the Hub refuses to show it (") and "hf auth login" in blocked
+        asked = [line for line in server.log if "auth-check" in line]
+        assert asked == ["GET /api/models/alice/gated/auth-check"], "of no other"
 
 
 # From here on: a Hub of our own on the loopback.

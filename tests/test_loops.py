@@ -227,11 +227,20 @@ def test_a_trainer_of_trl_writes_the_folder_too(tmp_path, checkpoint_folders):
     assert not any(TOKEN in path.read_text(errors="ignore") for path in (tmp_path / "river").glob("*.*"))
 
 
+OF_BASE = {
+    "name": "base", "kind": "pretrained", "pipeline_tag": "fill-mask", "auto_class": "AutoModelForMaskedLM",
+    "method": {"name": "from scratch"}, "data": {"id": "texts.txt", "source": "local"}, "metrics": [],
+    "license": "apache-2.0",
+}  # fmt: skip
+
+
 def test_what_a_loop_of_ones_own_states_is_measured_anew(tmp_path, checkpoint_folders):
     """A share, and classes in an order of their own."""
     names = ["new", "good"]
     config = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-    base = checkpoint_folders("bert")
+    base = tmp_path / "base"
+    shutil.copytree(checkpoint_folders("bert"), base)
+    (base / "run.json").write_text(json.dumps(OF_BASE))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **config).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     texts = [f"The {word} is {i}" for i in range(6) for word in ("river", "road", "sea")]
@@ -243,9 +252,10 @@ def test_what_a_loop_of_ones_own_states_is_measured_anew(tmp_path, checkpoint_fo
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": t, "label": n}) + "\n" for t, n in zip(texts, labels, strict=True)))
     rows = {"train_file": str(file), "test_file": str(file)}
-    for name in ("accuracy", "auc"):
+    for name, license in (("accuracy", "mit"), ("auc", None)):
         figure = Metric(name=name, value=share, split="test", rows=18)
-        RunFolder(tmp_path / name, data=DATA, license="mit").write(model, tokenizer, batch, [figure])
+        record = RunFolder(tmp_path / name, data=DATA, license=license).write(model, tokenizer, batch, [figure])
+        assert (record.license, record.base.license) == (license or "apache-2.0", "apache-2.0")
     (found,) = verify(tmp_path / "accuracy", **rows)["metrics"]
     assert found["holds"] and found["found"] == pytest.approx(share)
     with pytest.raises(UserError, match=r"\(auc\) none is measured here"):

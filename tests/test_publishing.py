@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hub_server import FINE, READ, WRITE, HubServer, Repo
+from tests.hub_server import FINE, READ, WRITE, File, HubServer, Repo
 from tl_hub import card, publishing, run_folder, samples, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -648,6 +648,16 @@ def test_a_license_must_be_known_and_allowed(push, tmp_path):
     assert "which what is made from it must keep" in push(folder, "alice/license")["error"]
 
 
+def test_the_license_that_is_given_counts_then_the_runs_then_the_bases(hub, push, tmp_path):
+    base = {"id": "bert-base", "source": "local", "model_type": "bert", "license": "apache-2.0"}
+    for own, given, expected in (("mit", "cc-by-4.0", "cc-by-4.0"), ("mit", None, "mit"), (None, None, "apache-2.0")):
+        folder, name = write_run(tmp_path / expected, license=own, base=base), f"alice/license-{expected}"
+        assert "error" not in push(folder, name, license=given)
+        files = texts(hub.model(name))
+        assert yaml.safe_load(files["README.md"].decode().split("---")[1])["license"] == expected
+        assert json.loads(files["run.json"])["license"] == expected
+
+
 def test_a_base_published_on_the_way_keeps_its_own_license(hub, push, tmp_path):
     base = write_run(tmp_path / "base", license="cc-by-nc-4.0")
     folder = adapter_run(tmp_path / "run", base, "local")
@@ -873,6 +883,47 @@ def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, check
     assert "error" not in push(folder, "alice/real")
     answer = push(folder, "alice/real", load_back=True)
     assert "undone" in answer["error"] and texts(repo) == right and len(repo.history("main")) == 6
+
+
+@pytest.mark.parametrize("then", ["before", "just before", "never", "instead"])
+def test_an_undo_leaves_what_another_has_pushed_meanwhile(hub, push, tmp_path, then):
+    """The weights come back as others, and another push comes before the undo, or the undo's answer is lost."""
+    name = f"alice/undo-{then.replace(' ', '-')}"
+    push(write_run(tmp_path / "run"), name)
+    repo, asked = hub.model(name), len(hub.log)
+    begin, folder = texts(repo), write_run(tmp_path / "run", 1)
+    hub.fail(r"GET .*/resolve/.*/model\.safetensors", "slow", seconds=0.5)
+    if then in ("before", "just before"):
+        hub.fail("POST .*/commit/", "slow", seconds=0.5, skip=1)  # the first is the push itself
+    else:
+        hub.fail("POST .*/commit/", 503, skip=1, after=then == "never")
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(push(folder, name)))
+    thread.start()
+
+    def wait_for(route: str, count: int = 1) -> None:
+        end = time.monotonic() + 30
+        while sum(bool(re.search(route, line)) for line in hub.log[asked:]) < count and time.monotonic() < end:
+            time.sleep(0.01)
+
+    wait_for(r"GET .*/resolve/.*/model\.safetensors")
+    sent = repo.at("main")
+    sent.files["model.safetensors"] = replace(sent.files["model.safetensors"], content=weights(9))
+    hub.fail("GET .*/refs", "slow", seconds=0.5, skip=1)  # where the undo is tried again
+    if then in ("just before", "instead"):
+        wait_for("POST .*/commit/", count=2)
+    if then != "never":
+        repo.commit("refs/heads/main", {**sent.files, "notes.txt": File(b"mine")}, "another push", "", "alice")
+    thread.join()
+    (answer,) = answers
+    assert answer["kind"] == "RunStopped" and "came back from the Hub as another file" in answer["error"], answer
+    if then == "never":
+        assert "the commit was undone" in answer["error"] and texts(repo) == begin
+        assert len(repo.history("main")) == 4
+    else:
+        assert "main has moved on since, so the commit is still there" in answer["error"]
+        assert [commit.title for commit in repo.history("main")][:2] == ["another push", sent.title]
+        assert texts(repo)["notes.txt"] == b"mine" and texts(repo)["model.safetensors"] == weights(9)
 
 
 def test_a_card_merged_twice_is_the_same(tmp_path):

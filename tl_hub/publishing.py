@@ -929,26 +929,28 @@ class _Repository:
     def revert(self, branch: str, head: str, parent: str) -> bool:
         """Make a commit that undoes another, if that is still the last one: whether it is undone."""
         now, before = self.files(head), self.files(parent)
-        undone = False
+        title = "Undo a push that does not load as the model that was trained"
 
-        def make() -> None:
-            nonlocal undone
-            if self.refs()[branch] == head:
-                undone = True  # even if the answer is lost
-                back = [name for name in before if name not in now or now[name].blob_id != before[name].blob_id]
-                self.api.create_commit(
-                    self.id,
-                    [
-                        *(CommitOperationCopy(name, name, src_revision=parent) for name in back),
-                        *(CommitOperationDelete(name) for name in now if name not in before),
-                    ],
-                    commit_message="Undo a push that does not load as the model that was trained",
-                    revision=branch,
-                    parent_commit=head,
+        def make() -> bool:
+            if self.refs()[branch] != head:
+                later = itertools.takewhile(
+                    lambda commit: commit.commit_id != head, self.api.list_repo_commits(self.id, revision=branch)
                 )
+                return any(commit.title == title for commit in later)  # by an attempt whose answer was lost
+            back = [name for name in before if name not in now or now[name].blob_id != before[name].blob_id]
+            operations: list[Any] = [
+                *(CommitOperationCopy(name, name, src_revision=parent) for name in back),
+                *(CommitOperationDelete(name) for name in now if name not in before),
+            ]
+            try:
+                self.api.create_commit(self.id, operations, commit_message=title, revision=branch, parent_commit=head)
+            except HfHubHTTPError as error:
+                if error.response.status_code != 412:
+                    raise
+                return False  # another push came just before
+            return True
 
-        self.ask(f"undo the commit {head}", make)
-        return undone
+        return self.ask(f"undo the commit {head}", make)
 
 
 _FAILURES = (

@@ -84,6 +84,7 @@ class Repo:
     id: str
     kind: str
     private: bool
+    gated: bool = False  # everybody may see its facts, and only its owner its files
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)  # refs/heads/..., refs/tags/..., refs/pr/... -> commit
     discussions: list[dict[str, Any]] = field(default_factory=list)
@@ -335,7 +336,9 @@ def settings(hub: HubServer, call: Call) -> Response:
 
 
 def auth_check(hub: HubServer, call: Call) -> Response:
-    _repo(hub, call, write=bool(call.parts["write"]))
+    repo = _repo(hub, call, write=bool(call.parts["write"]))
+    if repo.gated and repo.id.split("/")[0] not in call.who.places:
+        raise Refused(403, f"Access to model {repo.id} is restricted", "GatedRepo")
     return JSONResponse({})
 
 
@@ -358,7 +361,7 @@ def _facts(repo: Repo, revision: str = "main") -> dict[str, Any]:
         "id": repo.id,
         "sha": commit.id,
         "private": repo.private,
-        "gated": False,
+        "gated": repo.gated and "manual",
         "disabled": False,
         "downloads": 0,
         "likes": 0,

@@ -282,7 +282,9 @@ def test_other_cells_are_refused_by_name(load, method):
     for family, auto_class in HEADS:
         if (family, auto_class) not in SOMEWHERE[method]:
             model, base = load(family, auto_class)
-            with pytest.raises(UserError, match=f"--method {method} is not for {type(model).__name__}; use lora, dora"):
+            there = [name for name, cells in SOMEWHERE.items() if (family, auto_class) in cells]
+            use = ", ".join(["lora", "dora", "ia3", *there, "bottleneck"])
+            with pytest.raises(UserError, match=f"--method {method} is not for {type(model).__name__}; use {use}$"):
                 METHODS[method]().wrap(model, base)
 
 
@@ -452,6 +454,7 @@ def test_a_bottleneck_computes_the_formula_and_can_be_switched_off(load):
     inputs, _ = batch_for(model, CLASSIFICATION)
     before = logits_of(model, inputs)
     wrapped = Bottleneck(width=4).wrap(model, base)
+    assert difference(logits_of(wrapped, inputs), before) <= 1e-6, "a new adapter changes nothing"
     layers = [module for module in wrapped.modules() if isinstance(module, BottleneckLayer)]
     for layer in layers:
         torch.nn.init.normal_(layer.bottleneck_up["default"].weight)
@@ -510,12 +513,13 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
     path = tmp_path / "run"
     run = RunConfig(
         output_dir=str(path), model=str(checkpoint_folders(family)), train_rows=16, validation_rows=8, epochs=1,
-        batch_size=8, learning_rate=1e-2,
+        batch_size=8, learning_rate=1e-2, license="cc-by-nc-4.0",
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = training.start(run, method)
     rows = data.load(run, TASK)
     model, tokenizer, base = training.load_model(run, TASK)
+    base.license = "apache-2.0"
     model = method.wrap(model, base)
     data.encode(rows, TASK, tokenizer, model)
     history = training.train(model, rows, TASK, tokenizer, run, accelerator)
@@ -523,6 +527,7 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
     finish.finish(run, TASK, method, base, rows, history, score, model, tokenizer, accelerator)
 
     record, card = RunRecord.load(path), (path / "README.md").read_text()
+    assert (record.license, record.base.license) == ("cc-by-nc-4.0", "apache-2.0")
     assert record.kind == ("merged" if method.merge else "adapter")
     assert record.method["name"] == method.name and method.name.lower() in card.lower()
     loaders = {"prefix": ["peft"], "bottleneck": ["transformers", "peft"], "dora": ["transformers", "peft"]}

@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 from sklearn.linear_model import Ridge
+from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import cross_entropy
@@ -538,7 +539,9 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     numbers = range(24)
     rows = [{"text": f"text {i}", "text_pair": f"other {i}", "label": ["good", "new"][: i % 3]} for i in numbers]
     pairs = {"text_pair_column": "text_pair", **SHORT}
-    record, _ = features_run("sentiment", "bert", {"train": rows, "validation": rows[:8]}, pairs, {"layer": "1"})
+    tested = [{**row, "label": ["good", "new"]} for row in rows[8:16]]  # of which any low threshold is the best
+    splits = {"train": rows, "validation": rows[:8], "test": tested}
+    record, _ = features_run("sentiment", "bert", splits, pairs, {"layer": "1"})
     assert record.metrics[0].name == "micro_f1" and 0 < record.decision["threshold"] < 1
     assert any("average precision" in title for title in record.tables)
     answer = tl_hub.pipeline(tmp_path / "run")("text 1", "other 1")
@@ -549,6 +552,14 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     told = np.sort(model.predict_proba(texts[:8], others[:8]), axis=None)
     middles = (told[1:] + told[:-1]) / 2
     assert np.abs(middles - record.decision["threshold"]).min() < 1e-5, "between two answers of the validation rows"
+    # The threshold is the best on the validation rows, and what is told of the test rows is with that one.
+    shares = model.predict_proba(texts, others)
+    true = np.array([[name in row["label"] for name in ("good", "new")] for row in rows])
+    every = [f1_score(true[:8], shares[:8] >= share, average="micro") for share in shares[:8].flatten()]
+    chosen = shares >= record.decision["threshold"]
+    assert f1_score(true[:8], chosen[:8], average="micro") == max(every)
+    of_test = f1_score(np.ones((8, 2)), chosen[8:16], average="micro")
+    assert record.metrics[0].value == pytest.approx(100 * of_test) and record.metrics[0].split == "test" and of_test < 1
     given = model.predict(texts, others)
     assert given == [each["label"] for each in tl_hub.pipeline(tmp_path / "run")(texts, others)]
     assert given != [["good", "new"]] * len(rows) and given != [[]] * len(rows)
@@ -823,6 +834,8 @@ def test_the_best_sentences_and_the_summaries_of_them():
     texts = [" ".join(split), "One. Two."]
     logits = np.array([[0.1], [3.0], [4.0], [0.2], [1.0], [2.0]])
     assert task.summaries(logits, texts, 2) == ["The old bridge fell. Nobody was hurt.", "One. Two."]
+    three = np.array([[1.0], [2.0], [0.3], [0.2], [0.1], [0.0], [0.9]])
+    assert task.summaries(three, ["One. Two.", "A. B. C.", "I. Me."], 1) == ["Two.", "A.", "Me."], "each by its own"
     rows = Dataset.from_dict({"source": texts, "references": [["The old bridge fell."], ["Two."]]})
     assert task.targets(rows)[:, 0].tolist() == [False, True, False, False, False, True]
     assert len(task.targets(rows)) == sum(len(sentences(text)) for text in texts)

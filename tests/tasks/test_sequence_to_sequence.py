@@ -315,6 +315,54 @@ def test_one_beam_is_the_likeliest_token_each_time(family: str, checkpoints: Any
             assert found[row][: len(written)] == written
 
 
+@pytest.mark.parametrize("family", CLASSES)
+def test_each_setting_of_generation_does_what_it_says(family: str, checkpoints: Any) -> None:
+    """By the likelihoods of what is written, each computed in one pass over the whole text, and by counting."""
+    plain = Summarization(max_source_length=48, max_target_length=10, beams=4, length_penalty=0.0)
+    model, tokenizer = loaded(checkpoints, family, plain)
+    features = plain.encode(ROWS, tokenizer, model)
+    together, alone = batches(plain, features, tokenizer, training=False)
+    # A token that the model writes takes the place of the end, or no text would end before its limit.
+    with torch.no_grad():
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(int(plain.outputs(model, together)[0, 4]))
+
+    def written(**changes: Any) -> list[list[int]]:
+        with torch.no_grad():
+            found = replace(plain, **changes)
+            found.adapt(tokenizer, model)
+            rows = found.outputs(model, together).tolist()
+        end = tokenizer.eos_token_id
+        return [ids[: ids.index(end) + 1] if end in ids else ids for ids in rows]
+
+    def likelihoods(texts: list[list[int]]) -> np.ndarray:
+        sums = []
+        for batch, ids in zip(alone, texts, strict=True):
+            with torch.no_grad():
+                if family == "t5":
+                    start = [model.config.decoder_start_token_id, *ids[:-1]]
+                    logits = model(input_ids=batch["input_ids"], decoder_input_ids=torch.tensor([start])).logits[0]
+                else:
+                    whole = torch.cat([batch["input_ids"], torch.tensor([ids])], 1)
+                    logits = model(input_ids=whole).logits[0, -len(ids) - 1 : -1]
+            sums.append(float(logits.log_softmax(-1)[range(len(ids)), ids].sum()))
+        return np.array(sums)
+
+    best, greedy = written(), written(beams=1)
+    gain = likelihoods(best) - likelihoods(greedy)
+    assert gain.min() > -1e-4 and gain.max() > 1e-2, "a search finds likelier texts"
+    long, short = (written(length_penalty=penalty) for penalty in (4.0, -4.0))
+    lengths = np.array([[len(ids) for ids in texts] for texts in (long, short)])
+    assert (lengths[0] >= lengths[1]).all() and (lengths[0] > lengths[1]).any()
+
+    def repeats(texts: list[list[int]]) -> list[bool]:
+        pairs = [list(zip(ids, ids[1:], strict=False)) for ids in texts]
+        return [len(set(each)) < len(each) for each in pairs]
+
+    assert any(repeats(greedy) + repeats(long)), "or the rule would have nothing to do"
+    for changes in ({"beams": 1}, {"length_penalty": 4.0}):
+        assert not any(repeats(written(**changes, no_repeat_ngram=2)))
+
+
 def test_t5_loss_does_not_depend_on_padding(checkpoints: Any) -> None:
     model, tokenizer = loaded(checkpoints, "t5")
     together, alone = batches(TASK, TASK.encode(ROWS, tokenizer, model), tokenizer, training=True)
