@@ -12,12 +12,10 @@ import transformers
 import tl_hub
 from tl_hub import evaluation
 from tl_hub.errors import UserError
-from tl_hub.inference import (
-    QuestionAnsweringPipeline,
-    SequenceToSequencePipeline,
-    TextClassificationPipeline,
-    VectorsPipeline,
-)
+from tl_hub.inference.question_answering import QuestionAnsweringPipeline
+from tl_hub.inference.sequence_to_sequence import SequenceToSequencePipeline
+from tl_hub.inference.text_classification import TextClassificationPipeline
+from tl_hub.inference.vectors import VectorsPipeline
 from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering

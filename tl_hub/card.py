@@ -20,33 +20,13 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import named
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
+from tl_hub.tasks import catalog
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 RESULTS = ".eval_results"
 
-_DOES = {
-    "feature-extraction": "turns texts into vectors",
-    "fill-mask": "predicts the masked words of a text",
-    "question-answering": "answers a question with a span of a given text",
-    "summarization": "summarizes texts",
-    "text-classification": "assigns texts to classes",
-    "text-generation": "continues texts",
-    "token-classification": "labels the words of a text",
-    "translation": "translates texts",
-}
-READS = {
-    "feature-extraction": ("text",),
-    "fill-mask": ("text",),
-    "question-answering": ("question", "context"),
-    "summarization": ("text",),
-    "text-classification": ("text",),
-    "text-generation": ("text",),
-    "text2text-generation": ("text",),
-    "translation": ("text",),
-}
-"""What tl_hub.pipeline is called with: columns of the record's examples, the longest last."""
 _LABELS = {
     "f1": "F1",
     "chrf": "chrF",
@@ -62,9 +42,6 @@ _LABELS = {
 _PAPERS = {
     **{name: (f"{entry.title}: {entry.paper[0]}", entry.paper[1]) for name, entry in ARCHITECTURES.items()},
     "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
-    "summarization": ("ROUGE: Lin 2004", "https://aclanthology.org/W04-1013"),
-    "translation": ("chrF: Popović 2015", "https://aclanthology.org/W15-3049"),
-    "question-answering": ("SQuAD, exact match and F1: Rajpurkar et al. 2016", "https://arxiv.org/abs/1606.05250"),
 }
 
 
@@ -159,9 +136,7 @@ def render(
         curves=curves,
         confusion=confusion,
         layers=layers,
-        does="gives texts a score"
-        if record.settings.get("regression")
-        else _DOES.get(record.pipeline_tag, f"is for {record.pipeline_tag}"),
+        task=catalog.facts_of(record),
         method=adapter.title if adapter else record.method["name"],
         base=_base(record.base),
         pretraining_texts=samples.TEXTS_OF_CHECKPOINTS,
@@ -198,6 +173,7 @@ def _template(name: str) -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters.update(
         text=_text, code=_code, figure=_figure, literal=_literal, without_folders=_without_folders
@@ -402,10 +378,8 @@ def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = 
 
 def reads(record: RunRecord) -> tuple[str, ...]:
     """Names of the texts that tl_hub.pipeline takes, which are columns of the examples; none without a pipeline."""
-    if record.pipeline_tag in ("text2text-generation", "feature-extraction") and not _fills(record):
-        return ()  # of a loop of one's own: another task, or vectors, which say nothing to a reader
     pairs = bool(record.settings.get("text_pair_column"))
-    return READS.get(record.pipeline_tag, ()) + (("text_pair",) if pairs else ())
+    return catalog.facts_of(record).reads + (("text_pair",) if pairs else ())
 
 
 def shown_row(record: RunRecord) -> dict[str, str] | None:
@@ -425,35 +399,23 @@ def call_snippet(record: RunRecord) -> str | None:
     summarization and translation, XLNet from left to right, sentences chosen from a text.
     """
     shown = shown_row(record)
-    stock = record.auto_class in ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
-    stock |= record.auto_class == "AutoModelForSeq2SeqLM" and "prefix" in record.settings
-    stock |= record.auto_class == "AutoModelForMaskedLM" or _fills(record) is not None
+    template = catalog.facts_of(record).stock_calls.get(record.auto_class)
     family = ARCHITECTURES.get(_model_type(record) or "")
-    stock |= record.pipeline_tag == "text-generation" and family is not None and family.pretrained_by == "causal"
-    head = record.auto_class == "FeatureModel" and record.pipeline_tag == "text-classification"
-    if shown is None or not (stock or (head and len(shown) == 1)):
+    if shown is None or template is None or (template == "feature-model" and len(shown) > 1):
+        return None
+    if template == "sequence-to-sequence" and "prefix" not in record.settings:  # of another training loop
+        return None
+    if template == "text-generation" and (family is None or family.pretrained_by != "causal"):
         return None
     prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
     if "question" in shown:
         shown["question"] = shown["question"].strip()  # as it is read in training
-    texts = [_wrapped(prefix + text) for text in shown.values()]
-    longest = record.settings.get("max_length") or record.settings.get("max_source_length")
-    return _template("call.txt").render(
+    return _template(f"calls/{template}.txt").render(
         record=record,
-        texts=texts,
-        longest=longest,
-        fills=_fills(record),
+        texts=[_wrapped(prefix + text) for text in shown.values()],
+        longest=record.settings.get("max_length") or record.settings.get("max_source_length"),
         null=0 if family and family.summary == "first" else -1,  # where the family has its special token
     )
-
-
-def _fills(record: RunRecord) -> str | None:
-    """What stands for the words that a model of span corruption, or one of permutations, was trained to fill in."""
-    if record.pipeline_tag == "text2text-generation" and "noise_density" in record.settings:
-        return "<extra_id_0>"
-    if record.pipeline_tag == "feature-extraction" and record.auto_class == "AutoModelForCausalLM":
-        return "<mask>"
-    return None
 
 
 def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
@@ -556,7 +518,7 @@ def _rows(rows: list[dict[str, Any]]) -> str:
 def _examples(record: RunRecord) -> str:
     """All columns but the context, which is long; in question answering no text stands for "there is no answer"."""
     columns = [name for name in _keys(record.examples) if name != "context"]
-    empty = "*no answer*" if record.pipeline_tag == "question-answering" else "*nothing*"
+    empty = f"*{catalog.facts_of(record).no_answer}*"
 
     def cell(row: dict[str, Any], name: str) -> str:
         if name not in row:
@@ -622,13 +584,9 @@ def _cost(record: RunRecord) -> str:
 
 
 def _papers(record: RunRecord) -> list[str]:
-    adapter = named(record.method["name"])
-    names = [record.pipeline_tag, *(metric.name for metric in record.metrics)]
-    papers = [
-        _PAPERS.get(_model_type(record) or ""),
-        adapter.paper if adapter else None,
-        *(_PAPERS.get(name) for name in names),
-    ]
+    adapter, of_task = named(record.method["name"]), catalog.facts_of(record).paper
+    papers = [_PAPERS.get(_model_type(record) or ""), adapter.paper if adapter else None, of_task]
+    papers += [_PAPERS.get(metric.name) for metric in record.metrics]
     return [f"[{paper[0]}]({paper[1]})" for paper in papers if paper]
 
 

@@ -83,9 +83,9 @@ tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=posit
     rows = verify.add_argument_group("rows to measure them on, given as to the recipe")
     settings: list[Any] = [RunConfig]
     if sys.argv[1:2] == ["verify"]:  # the tasks take as long to import as torch does
-        from tl_hub.inference import TASKS
+        from tl_hub.tasks import catalog
 
-        settings += TASKS
+        settings += [catalog.load(facts.settings) for facts in catalog.CATALOG.values() if facts.settings]
     fields = _row_settings(settings)
     for name, (field, hint) in fields.items():
         shown = field.metadata["shown"] if name in ("encoding", "delimiter") else "the run's"

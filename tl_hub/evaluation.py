@@ -11,11 +11,7 @@ from accelerate import Accelerator
 from tl_hub import data, finish, inference, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.record import RunRecord
-from tl_hub.tasks import regression
-from tl_hub.tasks.classification import Classification
-from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.language_modeling import CausalLanguageModeling
+from tl_hub.record import Metric, RunRecord
 
 CLOSE = 0.05
 """Greatest relative difference of a figure without an interval, which other hardware or half precision may cause."""
@@ -52,22 +48,14 @@ def remeasure(
     pipe = inference.pipeline(folder)
     if isinstance(pipe, inference.VectorsPipeline):
         raise UserError(f"{record.name} gives vectors, of which tl_hub has no figure; measure what you use them for")
-    task = pipe.task
-    if record.pipeline_tag == CausalLanguageModeling.name and "max_new_tokens" not in record.settings:
-        # Pretraining packs the texts that text generation reads one by one.
-        flags = {field.name for field in fields(CausalLanguageModeling)}
-        task = CausalLanguageModeling(**{name: value for name, value in record.settings.items() if name in flags})
-    if isinstance(task, ExtractiveSummarization):  # sentences are judged beside all others of their text
+    task = inference.task_as_recorded(record)
+    if not task.measured_anew:
         raise UserError(f"{record.name} can only be measured by the recipe that made it")
     task = _as_written(
         task, {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
     )
     task.adapt(pipe.tokenizer, pipe.model)
-    numbers = isinstance(task, Classification) and pipe.model.config.problem_type == regression.PROBLEM
-    named = isinstance(task, Classification) and _take_classes(task, pipe.model.config, record, label_map)
-    if label_map and not named:
-        kind = "regression" if numbers else record.pipeline_tag
-        raise UserError(f"--label_map renames classes, and {record.name} is of {kind}; omit it")
+    task.recall(pipe.model.config, record.decision, label_map)
     kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
     settings = {name: value for name, value in record.settings.items() if name in kept}
     own: dict[str, str | None] = (
@@ -80,8 +68,6 @@ def remeasure(
     rows = data.load(run, task, training=False)
     if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
         raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
-    if isinstance(task, Classification) and len(task.labels) != pipe.model.config.num_labels:
-        raise UserError(f"the rows have {len(task.labels)} classes, the model {pipe.model.config.num_labels}")
     split = "test" if "test_file" in given else claimed
     if elsewhere and split not in rows.splits:
         split = rows.final
@@ -98,16 +84,15 @@ def remeasure(
     for claim in record.metrics:
         if claim.name in score.metrics and claim.split == claimed:
             anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
-            # A loop of one's own may state shares, not per cent.
-            unit = 0.01 if record.command is None and claim.value <= 1 and not numbers else 1.0
-            found = unit * anew.value
+            scale = 0.01 if _is_share(claim, anew, record) else 1.0
+            found = scale * anew.value
             if same_rows is False:
                 holds = None
             elif claim.low is not None and claim.high is not None:
                 holds = claim.low <= found <= claim.high
             else:
                 holds = math.isclose(found, claim.value, rel_tol=CLOSE)
-            low, high = (None if bound is None else unit * bound for bound in (anew.low, anew.high))
+            low, high = (None if bound is None else scale * bound for bound in (anew.low, anew.high))
             figures = {"claimed": claim.value, "found": found, "low": low, "high": high}
             compared.append({"name": claim.name, **figures, "holds": holds})
     if not compared:
@@ -116,15 +101,14 @@ def remeasure(
     return {"same_rows": same_rows, "metrics": compared}
 
 
-def _take_classes(task: Classification, config: Any, record: RunRecord, label_map: Mapping[str, str] | None) -> bool:
-    """Give a task the kind and the classes of its model; whether these have names, and not those of transformers."""
-    task.regression = config.problem_type == regression.PROBLEM
-    names = list(config.id2label.values())
-    if task.regression or (names[0] == "LABEL_0" and not label_map):
-        return False
-    several = "threshold" in record.decision or config.problem_type == "multi_label_classification"
-    task.measure(names, several, label_map or {})
-    return True
+def _is_share(claim: Metric, anew: Metric, record: RunRecord) -> bool:
+    """Whether a claim is a share of 1 where the figure found is per cent, as that of another training loop may be.
+
+    Where a record of such a loop does not say so, it is told from the value.
+    """
+    if anew.unit != "%" or claim.unit:
+        return anew.unit == "%" and claim.unit == "share"
+    return record.command is None and claim.value <= 1
 
 
 def _as_written(task: Any, columns: dict[str, str]) -> Any:

@@ -32,6 +32,7 @@ from tl_hub.licenses import license_of
 from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
+from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Score, Task
 from tl_hub.training import Base, History, peak_memory
 
@@ -190,7 +191,8 @@ def record_of(
     return RunRecord(
         name=Path(run.output_dir).resolve().name,
         kind=method.kind,
-        pipeline_tag=task.name,
+        task=task.name,
+        pipeline_tag=task.tag,
         auto_class=type(model).__name__ if isinstance(model, FeatureModel) else task.class_for(model.config.model_type),
         method={"name": method.name, "settings": dataclasses.asdict(method)},
         base=base_facts(base) if base else None,
@@ -281,14 +283,13 @@ def _languages(run: RunConfig, task: Task, rows: Data) -> list[str]:
 def metric(name: str, score: Score, split: str, rows: int, seed: int) -> Metric:
     """One figure of so many rows of a split, with its 95 % interval."""
     values = score.metrics[name]
+    figure: dict[str, Any] = {"name": name, "split": split, "unit": score.unit}
     if values.ndim == 0:
         low, high = score.intervals.get(name, (None, None))
-        return Metric(
-            name=name, value=float(values), low=low, high=high, split=split, rows=score.counts.get(name, rows)
-        )
+        return Metric(**figure, value=float(values), low=low, high=high, rows=score.counts.get(name, rows))
     known = ~np.isnan(values)
     low, high = bootstrap_interval(values[known], None if score.groups is None else score.groups[known], seed)
-    return Metric(name=name, value=float(values[known].mean()), low=low, high=high, split=split, rows=int(known.sum()))
+    return Metric(**figure, value=float(values[known].mean()), low=low, high=high, rows=int(known.sum()))
 
 
 def _metrics_so_far(history: History, task: Task, rows: Data) -> list[Metric]:
@@ -369,7 +370,7 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
     for system in record.tables.get("Baselines", []):
         figures = ", ".join(f"{name} {_figure(value)}" for name, value in system.items() if name != "system")
         print(f"  {system['system']}: {figures}")
-    question_answering = record.pipeline_tag == "question-answering"
+    nothing = f"({catalog.facts_of(record).no_answer})"
     if record.examples:
         print("\nrows it was not trained on:")
         for example in record.examples[:3]:
@@ -377,7 +378,6 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
             if "text_pair" in example:
                 print(f"  {_shortened(example['text_pair'])}")
             for name in ("expected", "predicted"):
-                nothing = "(no answer in the text)" if question_answering else "(nothing)"
                 print(f"    {name + ':':10} {_shortened(_joined(example.get(name)) or nothing)}")
     for note in record.data.notes:
         if note.startswith(shown_rows.PASSED_OVER):

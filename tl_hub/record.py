@@ -17,7 +17,8 @@ from typing import Any, Literal
 from tl_hub import run_folder
 from tl_hub.errors import UserError
 
-VERSION = 1
+VERSION = 2
+"""Of this format. Version 1 named no task and no units; it is still read (`tl_hub.tasks.catalog.task_of`)."""
 
 
 @dataclass(kw_only=True)
@@ -73,7 +74,10 @@ class DataFacts:
 
 @dataclass(kw_only=True)
 class Metric:
-    """A measured figure of the weights in this folder, with its 95 % interval where one could be had."""
+    """A measured figure of the weights in this folder, with its 95 % interval where one could be had.
+
+    `unit` is "%" for per cent, "share" for parts of 1; None where it is neither, or where nobody said so.
+    """
 
     name: str
     value: float
@@ -81,6 +85,7 @@ class Metric:
     high: float | None = None
     split: str
     rows: int
+    unit: Literal["%", "share"] | None = None
 
 
 @dataclass(kw_only=True)
@@ -106,7 +111,8 @@ class RunRecord:
         kind: what the folder holds: an adapter, or a whole model that was fine-tuned, has an adapter merged into its
             weights (which is also there alone, in `adapter/`), was trained in its head only (feature-extraction), or
             pretrained from scratch.
-        pipeline_tag: the Hub's name of the task.
+        task: its name in `tl_hub.tasks.catalog`; None of another training loop's, told from the tag then.
+        pipeline_tag: the Hub's name of the task, which several tasks may share.
         auto_class: class that loads the model: one of `transformers`, `FeatureModel` of tl_hub, or
             `SentenceTransformer`.
         method: name and settings of the training method.
@@ -145,6 +151,7 @@ class RunRecord:
     verification: dict[str, Any] | None = None
     language: list[str] = field(default_factory=list)
     license: str | None = None
+    task: str | None = None
     version: int = VERSION
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 from datasets import Dataset
+from transformers import BertConfig
 
 from tl_hub import data, evaluation, finish, overview, training
 from tl_hub.config import RunConfig
@@ -206,7 +207,7 @@ def test_names_are_the_published_ones_and_a_split_may_lack_a_number(tmp_path):
 def test_a_measured_model_reads_numbers_names_and_other_words():
     """As `tl-hub verify` does: numbers by the run's --label_names, its names as they are, the rest by --label_map."""
     task = Classification(label_names="0=no,1=yes")
-    task.measure(["no", "yes"], False, {"nope": "no"})
+    task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {}, {"nope": "no"})
     rows = task.check(Dataset.from_dict({"text": list("abcd"), "label": ["1", "yes", "nope", "0"]}))
     task.learn({"test": rows})
     assert rows["label"][:] == ["yes", "yes", "no", "no"] and task.labels == ["no", "yes"]
@@ -281,7 +282,7 @@ def test_a_column_of_names_and_what_excludes_it(other):
 
 def test_rows_to_measure_on_need_no_column_of_names():
     task = Classification(label_name_column="label_text")
-    task.measure(["no", "yes"], False, {})
+    task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {})
     assert task.check(Dataset.from_dict({"text": ["a"], "label": ["yes"]}))["label"][:] == ["yes"]
     both = {"text": ["a", "b"], "label": [1, 0], "label_text": ["yes", "no"]}
     assert task.check(Dataset.from_dict(both))["label"][:] == ["yes", "no"]

@@ -18,7 +18,7 @@ from tl_hub import data, evaluation, finish, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.inference import MaskFillingPipeline, SpanFillingPipeline
+from tl_hub.inference.masked_words import MaskFillingPipeline, SpanFillingPipeline
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import DataFacts, RunRecord, SplitFacts

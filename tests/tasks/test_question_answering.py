@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import tl_hub
 from tl_hub import card, data, finish, training
 from tl_hub.errors import UserError
-from tl_hub.inference import QuestionAnsweringPipeline
+from tl_hub.inference.question_answering import QuestionAnsweringPipeline
 from tl_hub.record import BaseModel, DataFacts, RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, best_spans, best_threshold
 

@@ -245,7 +245,7 @@ def test_a_run_gives_raw_scores_by_every_loader(family, method, tmp_path, checkp
     # What a loop of the user's own states without a command may be shares of 100, but not in regression.
     replace(record, command=None).save(folder)
     assert all(figure["holds"] for figure in evaluation.remeasure(folder, dataset=str(tmp_path))["metrics"])
-    with pytest.raises(UserError, match="--label_map renames classes, and run is of regression"):
+    with pytest.raises(UserError, match="--label_map renames classes, and a model for text-regression has none"):
         evaluation.remeasure(folder, dataset=str(tmp_path), label_map={"1": "2"})
 
 

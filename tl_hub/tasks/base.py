@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tokenizers import processors
 
 from tl_hub.architectures import ARCHITECTURES, Objective
 from tl_hub.errors import UserError
+from tl_hub.tasks.catalog import CATALOG
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Score:
             rows are independent.
         predictions: what is shown beside the expected answer: one dict a row.
         decision: what inference must know of this evaluation, such as a threshold chosen on it.
+        unit: of the metrics: per cent, or None where they are no shares of anything.
         counts: how many rows a single figure in `metrics` is of, where not of all.
         intervals: 95 % interval of a single figure in `metrics`, where the task can tell it.
         tables: for the card, beside the metrics: title -> rows, such as simple systems on the same rows.
@@ -34,6 +37,7 @@ class Score:
     groups: np.ndarray | None = None
     predictions: list[dict[str, Any]] = field(default_factory=list)
     decision: dict[str, float] = field(default_factory=dict)
+    unit: Literal["%"] | None = "%"
     counts: dict[str, int] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -44,7 +48,6 @@ class Task(ABC):
     """Columns, model class, encoding and scoring of one task. Training itself is always `objective(**batch).loss`.
 
     Attributes:
-        name: the Hub's pipeline tag.
         sample: name of the embedded data.
         auto_class: the `transformers` class that builds the model, by name, so that a card needs no import.
         best: the metric that chooses the best epoch, and whether higher is better.
@@ -52,9 +55,9 @@ class Task(ABC):
         scoring_only: the ones among them that `predict` reads and the model does not.
         pretrained_by: objectives of pretraining after which a model can be trained to do the task.
         refused: other objective -> why the task is not for such models, where that needs a word.
+        measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
     """
 
-    name: ClassVar[str]
     sample: ClassVar[str]
     auto_class: ClassVar[str]
     best: ClassVar[tuple[str, bool]]
@@ -62,6 +65,17 @@ class Task(ABC):
     scoring_only: ClassVar[tuple[str, ...]] = ()
     pretrained_by: ClassVar[tuple[Objective, ...]] = get_args(Objective)
     refused: ClassVar[dict[Objective, str]] = {}
+    measured_anew: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the task in `tl_hub.tasks.catalog`, which has what can be told of it without torch."""
+
+    @property
+    def tag(self) -> str:
+        """The Hub's pipeline tag of the task."""
+        return CATALOG[self.name].tag
 
     @property
     def exact(self) -> bool:
@@ -113,6 +127,20 @@ class Task(ABC):
             UserError: the rows cannot be learned from, or another split does not fit them.
         """
         return None
+
+    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> None:
+        """Take from a trained model what `learn` takes from training rows; for rows that are only measured.
+
+        Args:
+            config: of the model.
+            decision: of its record.
+            label_map: what the model calls the labels of the rows.
+
+        Raises:
+            UserError: `label_map` does not fit the model's classes, or it has none.
+        """
+        if label_map:
+            raise UserError(f"--label_map renames classes, and a model for {self.name} has none; omit it")
 
     def adapt(self, tokenizer: Any, model: Any) -> None:
         """Give a checkpoint what this task needs and its family lacks, such as a padding token."""

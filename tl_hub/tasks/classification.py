@@ -68,7 +68,6 @@ class Classification(Task):
         UserError: a setting is out of its range.
     """
 
-    name: ClassVar[str] = "text-classification"
     sample: ClassVar[str] = "sentiment"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     best: ClassVar[tuple[str, bool]] = ("accuracy", True)
@@ -122,6 +121,7 @@ class Classification(Task):
         self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
         self._folded: dict[str, str] = {}
         self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
+        self._outputs: int | None = None  # of such a model
         self._seen = False
         self._names: list[str] = []  # of a ClassLabel, in its order
         self._table: dict[int, str] = {}  # with label_name_column: the names of the numbers seen so far
@@ -149,6 +149,10 @@ class Classification(Task):
     @property
     def exact(self) -> bool:
         return bool(self.regression)
+
+    @property
+    def name(self) -> str:
+        return "text-regression" if self.regression else "text-classification"
 
     def config_for(self, model_type: str) -> dict[str, Any]:
         """Names of the classes and, where the checkpoint lacks a padding token, the one that was given to it."""
@@ -231,20 +235,25 @@ class Classification(Task):
         kind = Value("float64") if self.regression else List(Value("string")) if several else Value("string")
         return rows.add_column("label", labels, feature=kind)
 
-    def measure(self, labels: list[str], multi_label: bool, label_map: Mapping[str, str]) -> None:
-        """Take the classes from a trained model, not from the rows, which may lack some of them.
-
-        Args:
-            labels: in the order of the logits.
-            label_map: what the model calls the labels of the rows.
+    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> None:
+        """The classes of a model, as the rows may lack some of them; those of the rows where the model's have no names.
 
         Raises:
-            UserError: `label_map` leads to a class that the model does not have.
+            UserError: `label_map` leads to a class that the model does not have, or it gives numbers.
         """
+        labels = list(config.id2label.values())
+        self.regression = config.problem_type == regression.PROBLEM
+        self.multi_label = "threshold" in decision or config.problem_type == "multi_label_classification"
+        self._outputs = config.num_labels
+        if self.regression:
+            return super().recall(config, decision, label_map)
+        if labels[0] == "LABEL_0" and not label_map:
+            return None
+        label_map = label_map or {}
         unknown = [f"{label}={name}" for label, name in label_map.items() if name not in labels]
         if unknown:
             raise UserError(f"--label_map {unknown[0]}: the model's classes are {', '.join(labels)}")
-        self.labels, self.multi_label, self._label_map = labels, multi_label, label_map
+        self.labels, self._label_map = labels, label_map
         self.spellings = {spelling_key(label): label for label in labels}
         self.class_weights, self.label_smoothing = "none", 0.0  # of training alone
 
@@ -294,6 +303,8 @@ class Classification(Task):
                 f"the {len(train):,} training rows have fewer than 2 classes{_quoted(self.labels)}; if the rows "
                 "are sorted by class, mix them or omit --train_rows"
             )
+        if self._outputs not in (None, len(self.labels)):
+            raise UserError(f"the rows have {len(self.labels)} classes, the model {self._outputs}")
         for name, part in rows.items():
             if isinstance(part.features["label"], List) != self.multi_label:
                 raise UserError(f"{self.label_column} holds lists in the training or the {name} rows, but not in both")

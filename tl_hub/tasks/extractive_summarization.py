@@ -34,7 +34,8 @@ class ExtractiveSummarization(Task):
         UserError: a setting is out of its range.
     """
 
-    name: ClassVar[str] = "summarization"
+    name: ClassVar[str] = "extractive-summarization"
+    measured_anew: ClassVar[bool] = False  # sentences are judged beside all others of their text
     sample: ClassVar[str] = "summarization"
     auto_class: ClassVar[str] = "AutoModel"
     best: ClassVar[tuple[str, bool]] = ("rougeL", True)

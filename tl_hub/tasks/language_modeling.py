@@ -80,7 +80,7 @@ class LanguageModeling(Task):
         """Texts are drawn whole for the intervals, each with all windows that begin in it; of one text, windows are."""
         sums, tokens = predictions["loss"].astype(float), predictions["tokens"]
         loss = sums.sum() / tokens.sum()
-        score = Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)})
+        score = Score({"loss": np.asarray(loss), "perplexity": np.exp(loss)}, unit=None)
         if len(features) > 1:
             texts = np.asarray(features["row"])
             low, high = bootstrap_interval(sums, texts if len(np.unique(texts)) > 1 else None, sizes=tokens)
@@ -105,7 +105,7 @@ class MaskedLanguageModeling(LanguageModeling):
     Long texts are cut into windows; nothing is left out.
     """
 
-    name: ClassVar[str] = "fill-mask"
+    name: ClassVar[str] = "masked-language-modeling"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("masked",)
 
@@ -193,7 +193,7 @@ class CausalLanguageModeling(LanguageModeling):
     Texts are joined by the end-of-text token and cut into blocks of `max_length`; only the last one may be shorter.
     """
 
-    name: ClassVar[str] = "text-generation"
+    name: ClassVar[str] = "causal-language-modeling"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal",)
 
@@ -248,7 +248,7 @@ class SpanCorruption(LanguageModeling):
     end of sequence.
     """
 
-    name: ClassVar[str] = "text2text-generation"
+    name: ClassVar[str] = "span-corruption"
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("span",)
 
@@ -349,7 +349,7 @@ class PermutationLanguageModeling(LanguageModeling):
     """
 
     # Not text generation: what was trained to see both sides of a token continues a text badly.
-    name: ClassVar[str] = "feature-extraction"
+    name: ClassVar[str] = "permutation-language-modeling"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("permutation",)
 

@@ -155,7 +155,7 @@ def score(predicted: np.ndarray, rows: Any) -> Score:
         }
         for row, value in zip(rows, predicted, strict=True)
     ]
-    return Score(metrics, predictions=shown, intervals=intervals)
+    return Score(metrics, predictions=shown, intervals=intervals, unit=None)
 
 
 def rmse(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:

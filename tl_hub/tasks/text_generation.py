@@ -41,6 +41,7 @@ class TextGeneration(CausalLanguageModeling):
         UserError: a setting is out of its range.
     """
 
+    name: ClassVar[str] = "text-generation"
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal", "permutation")
     refused: ClassVar[dict[Objective, str]] = {
         "masked": "it predicts a word from both sides",

@@ -1,0 +1,58 @@
+"""Answers to questions from a text."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from tl_hub.errors import UserError
+from tl_hub.inference.base import predictions_of
+from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
+
+
+class QuestionAnsweringPipeline:
+    """Calls give `answer`, its `score`, and where it stands in the context (`start`, `end`, in characters)."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: QuestionAnswering, decision: dict[str, float]):
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.threshold = decision.get("null_threshold", np.inf)
+
+    @torch.no_grad()
+    def __call__(
+        self, question: str | list[str], context: str | list[str], batch_size: int = 16
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Answer a question, or each of a list of questions from its own or one common context.
+
+        Contexts longer than the model's window are read in overlapping windows. The score is the probability of the
+        answer among all spans of the context; where the model finds no answer, `answer` is empty, `start` and `end`
+        are 0, and the score is the probability of that.
+
+        Raises:
+            UserError: a question or context is empty, or their numbers differ.
+        """
+        questions = [question] if isinstance(question, str) else list(question)
+        contexts = [context] * len(questions) if isinstance(context, str) else list(context)
+        if len(questions) != len(contexts):
+            raise UserError(f"{len(questions)} questions and {len(contexts)} contexts; give one context, or one each")
+        if not all(text.strip() for text in questions + contexts):
+            raise UserError("a question or context is empty")
+        if not questions:
+            return []
+        columns = windows(
+            self.tokenizer,
+            questions,
+            contexts,
+            None,
+            list(range(len(questions))),
+            **self.task.window_settings(self.tokenizer, self.model),
+        )
+        features = Dataset.from_dict(columns)
+        predictions = predictions_of(self, features, batch_size, lambda inputs: self.model(**inputs))
+        answers = [self._decided(answer) for answer in answers_of(predictions, features, contexts)]
+        return answers[0] if isinstance(question, str) else answers
+
+    def _decided(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if answer["null_margin"] > self.threshold:
+            return {"answer": "", "score": answer["null_score"], "start": 0, "end": 0}
+        return {name: answer[name] for name in ("answer", "score", "start", "end")}
