@@ -32,7 +32,7 @@ def full() -> RunRecord:
     """Every field set."""
     digest = "0123456789abcdef" * 4
     return RunRecord(
-        name="qa", kind="adapter", pipeline_tag="question-answering", auto_class="AutoModelForQuestionAnswering",
+        name="qa", kind="adapter", task="question-answering", pipeline_tag="question-answering", auto_class="AutoModelForQuestionAnswering",
         method={"name": "lora", "settings": {"rank": 8}},
         base=BaseModel(
             id="a/b", source="hub", model_type="bert", revision="c0ffee", license="mit", weights_sha256=digest
@@ -42,7 +42,7 @@ def full() -> RunRecord:
             notes=["Größe: 5 €."],
             splits={"train": SplitFacts(rows=9, features=11, sha256=digest), "validation": SplitFacts(rows=1)},
         ),
-        metrics=[Metric(name="f1", value=0.1 + 0.2, low=0.25, high=1, split="validation", rows=1)],
+        metrics=[Metric(name="f1", value=0.1 + 0.2, low=0.25, high=1, split="validation", rows=1, unit="share")],
         settings={"epochs": 3, "betas": [0.9, 0.999], "schedule": "linear", "lower": True},
         command="recipe --epochs 3", history=[{"epoch": 1, "loss": 0.5}], best_epoch=1,
         decision={"null_threshold": 0.5},
@@ -86,7 +86,7 @@ def test_round_trip_of_defaults(tmp_path: Path) -> None:
     read.save(tmp_path)
     assert RunRecord.load(tmp_path) == read
     assert "null" not in (tmp_path / "run.json").read_text()
-    assert read.base is None and read.cost == Cost() and read.version == 1
+    assert read.base is None and read.cost == Cost() and read.version == 2
 
 
 def test_only_plain_values_are_written(tmp_path: Path) -> None:
@@ -182,13 +182,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 WRONG = [
     ("kind", "lora", "kind"),
-    ("version", 2, "version"),
+    ("version", 0, "version"),
     ("auto_class", "Auto Model", "auto_class"),
     ("pipeline_tag", "Question Answering", "pipeline_tag"),
     ("language", ["English"], "language.0"),
     ("metrics.0.value", "87", "metrics.0.value"),
     ("metrics.0.rows", 1.5, "metrics.0.rows"),
-    ("metrics.0.unit", "%", "unit"),
+    ("metrics.0.unit", "per cent", "unit"),
+    ("metrics.0.digits", 2, "digits"),
     ("base.source", "web", "base.source"),
     ("base.id", "/home/someone/bert", "base.id"),
     ("data.id", "/srv/x.jsonl", "data.id"),
@@ -235,8 +236,8 @@ def test_not_a_record(tmp_path: Path) -> None:
 
 
 def test_a_record_of_a_newer_version_is_not_taken_for_a_wrong_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"made by a newer version of tl_hub \(its format is 2, this one reads 1\)"):
-        load(tmp_path, minimal() | {"version": 2, "of_the_future": 1})
+    with pytest.raises(UserError, match=r"made by a newer version of tl_hub \(its format is 3, this one reads 2\)"):
+        load(tmp_path, minimal() | {"version": 3, "of_the_future": 1})
     with pytest.raises(UserError, match="version"):
         load(tmp_path, minimal() | {"version": 0})
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tl_hub import run_folder
 from tl_hub.errors import UserError
 
-VERSION = 2
+VERSION: Literal[2] = 2
 """Of this format. Version 1 named no task and no units; it is still read (`tl_hub.tasks.catalog.task_of`)."""
 
 
@@ -85,7 +85,7 @@ class Metric:
     high: float | None = None
     split: str
     rows: int
-    unit: Literal["%", "share"] | None = None
+    unit: Literal["%", "share", None] = None
 
 
 @dataclass(kw_only=True)
@@ -152,7 +152,7 @@ class RunRecord:
     language: list[str] = field(default_factory=list)
     license: str | None = None
     task: str | None = None
-    version: int = VERSION
+    version: Literal[1, 2] = VERSION
 
     @property
     def base_revision(self) -> str | None:
