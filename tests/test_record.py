@@ -32,7 +32,8 @@ def full() -> RunRecord:
     """Every field set."""
     digest = "0123456789abcdef" * 4
     return RunRecord(
-        name="qa", kind="adapter", task="question-answering", pipeline_tag="question-answering", auto_class="AutoModelForQuestionAnswering",
+        name="qa", kind="adapter", task="question-answering", pipeline_tag="question-answering",
+        auto_class="AutoModelForQuestionAnswering",
         method={"name": "lora", "settings": {"rank": 8}},
         base=BaseModel(
             id="a/b", source="hub", model_type="bert", revision="c0ffee", license="mit", weights_sha256=digest
