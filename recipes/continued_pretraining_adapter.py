@@ -13,7 +13,7 @@ Papers: domain-adaptive pretraining, Gururangan et al. 2020, https://arxiv.org/a
 https://arxiv.org/abs/2106.09685.
 """
 
-from tl_hub import cli, data, finish, published_settings, training
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.language_modeling import Pretraining
@@ -36,10 +36,10 @@ PRESETS = {
 
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
-    task = objective.objective(training.family_of(run))
+    accelerator = launch.start(run, method)
+    task = objective.objective(base_model.family_of(run))
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, objective, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)

@@ -12,7 +12,7 @@ The result is a checkpoint to give as `--model` to the other recipes. The card c
 Paper: Gururangan et al. 2020, https://arxiv.org/abs/2004.10964 (domain-adaptive pretraining).
 """
 
-from tl_hub import cli, data, finish, published_settings, training
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.language_modeling import Pretraining
@@ -35,10 +35,10 @@ PRESETS = {
 
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
-    task = objective.objective(training.family_of(run))
+    accelerator = launch.start(run, method)
+    task = objective.objective(base_model.family_of(run))
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, objective, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     before = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)

@@ -11,7 +11,7 @@ Papers: https://arxiv.org/abs/1810.04805 (BERT), https://arxiv.org/abs/1910.1068
 (XLNet), and Radford et al. 2019 (GPT-2).
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import cli, data, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.tasks.language_modeling import Pretraining
@@ -25,7 +25,7 @@ METHOD = FromScratch(layers=4, hidden_size=256, intermediate_size=768, vocab_siz
 def main() -> None:
     run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
     task = objective.objective(method.model_type)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
     model, tokenizer, base = method.build(rows.splits["train"].rows["text"], run)
     data.encode(rows, task, tokenizer, model)

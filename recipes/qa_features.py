@@ -19,7 +19,7 @@ Rows are those of recipes/qa_finetune.py. Papers: feature extraction and fine-tu
 https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
 from tl_hub.methods.feature_extraction import HeadOnly
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -49,9 +49,9 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
     history = method.train(model, rows, task, tokenizer, run, accelerator)

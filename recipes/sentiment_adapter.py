@@ -14,7 +14,7 @@ Papers: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685;
 SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
 """
 
-from tl_hub import cli, data, finish, published_settings, training
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.classification import SentimentAnalysis
@@ -44,9 +44,9 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, task, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)

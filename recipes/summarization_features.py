@@ -18,7 +18,7 @@ Papers: feature extraction, Peters et al. 2019, https://arxiv.org/abs/1903.05987
 al. 2017, https://arxiv.org/abs/1611.04230; ROUGE, Lin 2004, https://aclanthology.org/W04-1013.
 """
 
-from tl_hub import cli, data, finish, training
+from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
@@ -41,9 +41,9 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     vectors = method.extract(model, rows, task, tokenizer, run, accelerator)
     chosen, history = method.fit(model, vectors, rows, task, run, accelerator)

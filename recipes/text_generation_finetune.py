@@ -11,7 +11,7 @@ Rows are {"text": ...}. Papers: GPT-2, Radford et al. 2019; WikiText, Merity et 
 https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.
 """
 
-from tl_hub import cli, data, finish, published_settings, training
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.text_generation import TextGeneration
@@ -35,9 +35,9 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, task, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     measured = rows.splits[rows.final]

@@ -14,7 +14,7 @@ Papers: T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683; chrF, Popović
 https://aclanthology.org/W15-3049; sacreBLEU, Post 2018, https://aclanthology.org/W18-6319.
 """
 
-from tl_hub import cli, data, finish, published_settings, training
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.sequence_to_sequence import Translation
@@ -41,9 +41,9 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, task, method, model, accelerator.is_main_process)
     data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)

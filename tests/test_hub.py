@@ -40,7 +40,7 @@ def load(name):
     from tl_hub import training
     from tl_hub.config import RunConfig
     from tl_hub.tasks.question_answering import QuestionAnswering
-    return type(training.load_model(RunConfig(model=name), QuestionAnswering())[0]).__name__
+    return type(base_model.load(RunConfig(model=name), QuestionAnswering())[0]).__name__
 
 ask = {"load": load, "model": lambda *a: vars(hub.model_facts(*a)), "dataset": lambda *a: vars(hub.dataset_facts(*a)),
        "rows": lambda name, settings={}: rows(name, **settings), "pipeline": tl_hub.pipeline}

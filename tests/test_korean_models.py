@@ -18,7 +18,7 @@ import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 import tl_hub
-from tl_hub import training
+from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -134,7 +134,7 @@ def korean(tmp_path_factory):
 def loaded(place: Path):
     task = Classification()
     task.labels = ["나쁨", "좋음"]
-    return training.load_model(RunConfig(model=str(place)), task)[:2]
+    return base_model.load(RunConfig(model=str(place)), task)[:2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -264,7 +264,7 @@ def test_a_run_loads_back_by_stock_libraries(kind, recipe, rows, flags, korean, 
 def test_an_answer_within_a_word_is_the_fewest_tokens_that_cover_it(korean):
     for kind in KINDS:
         place, _ = korean(kind)
-        model, tokenizer, _ = training.load_model(RunConfig(model=str(place)), QuestionAnswering())
+        model, tokenizer, _ = base_model.load(RunConfig(model=str(place)), QuestionAnswering())
         task = QuestionAnswering(max_length=160, doc_stride=32)
         task.adapt(tokenizer, model)
         rows = questions()[:3]
@@ -293,4 +293,4 @@ def test_a_klue_roberta_is_refused_by_name(tmp_path):
     )
     transformers.RobertaModel(config).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is of type 'roberta'; allowed are bert, gpt2, t5, xlnet"):
-        training.load_model(RunConfig(model=str(tmp_path)), TextGeneration())
+        base_model.load(RunConfig(model=str(tmp_path)), TextGeneration())

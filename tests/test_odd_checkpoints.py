@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tl_hub import training
+from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -128,7 +128,7 @@ def load(place: Path, task=None):
     if task is None:
         task = Classification()
         task.labels = ["bad", "good"]
-    return training.load_model(RunConfig(model=str(place)), task)
+    return base_model.load(RunConfig(model=str(place)), task)
 
 
 def without(*names: str):

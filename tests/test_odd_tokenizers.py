@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers.utils import is_sentencepiece_available
 
-from tl_hub import training
+from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
@@ -18,7 +18,7 @@ from tl_hub.tasks.question_answering import QuestionAnswering
 def load(place, task):
     if isinstance(task, Classification):
         task.labels = ["bad", "good"]
-    return training.load_model(RunConfig(model=str(place)), task)
+    return base_model.load(RunConfig(model=str(place)), task)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])

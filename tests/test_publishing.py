@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.hub_server import FINE, READ, WRITE, File, HubServer, Repo
-from tl_hub import card, publishing, run_folder, samples, training, verification
+from tl_hub import base_model, card, launch, publishing, run_folder, samples, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
@@ -579,22 +579,22 @@ def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, 
     run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), push_to="alice/head")
     for method in (FeatureExtraction(), Lora()):
         with pytest.raises(UserError, match="--push_base"):
-            training.start(run, method)
+            launch.start(run, method)
 
 
 def test_a_license_is_asked_for_before_training(tmp_path, checkpoint_folders):
     """And that of a base that is one's own run is the one it states."""
     folder = str(tmp_path / "run")
     with pytest.raises(UserError, match="--license free is not an identifier"):
-        training.start(RunConfig(output_dir=folder, license="free"), FromScratch())
+        launch.start(RunConfig(output_dir=folder, license="free"), FromScratch())
     with pytest.raises(UserError, match="the license is not known; give --license"):
-        training.start(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
+        launch.start(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
     base = tmp_path / "base"
     shutil.copytree(checkpoint_folders("bert"), base)
     facts = json.loads((write_run(tmp_path / "facts", license="cc-by-nc-4.0") / "run.json").read_text())
     (base / "run.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match="--license mit: the base model is under cc-by-nc-4.0"):
-        training.family_of(RunConfig(output_dir=folder, model=str(base), license="mit"))
+        base_model.family_of(RunConfig(output_dir=folder, model=str(base), license="mit"))
 
 
 def test_a_link_is_not_followed(push, tmp_path):

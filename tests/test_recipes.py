@@ -16,7 +16,7 @@ import pytest
 import transformers
 
 import tl_hub
-from tl_hub import data, finish, samples, training, verification
+from tl_hub import base_model, data, finish, launch, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
@@ -185,9 +185,9 @@ def test_every_family_and_method_trains_and_saves_its_head(
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2,
     )  # fmt: skip
     task = dataclasses.replace(recipe["TASK"], max_length=64, doc_stride=16)
-    accelerator = training.start(run, recipe["METHOD"])
+    accelerator = launch.start(run, recipe["METHOD"])
     data_rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(data_rows, task, tokenizer, model)
     model = recipe["METHOD"].wrap(model, base)
     before = verification.digests(model)

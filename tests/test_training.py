@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tl_hub import data, finish, training
+from tl_hub import base_model, data, estimate, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.adapters import Lora
@@ -35,9 +35,9 @@ def run(tmp_path, checkpoint_folders) -> RunConfig:
 def go(run: RunConfig, method=None, before=None, family_patch=None):
     """What a recipe does up to the end of training."""
     method = method or FineTune()
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, TASK)
-    model, tokenizer, base = training.load_model(run, TASK)
+    model, tokenizer, base = base_model.load(run, TASK)
     data.encode(rows, TASK, tokenizer, model)
     model = method.wrap(model, base)
     if before:
@@ -105,10 +105,10 @@ def test_a_push_on_the_way_sends_the_best_epoch_and_changes_nothing(run, tmp_pat
     whole, expected, _ = go(run)
     assert expected.best_epoch < 3
     pushed = replace(run, output_dir=str(tmp_path / "pushed"))
-    accelerator = training.start(pushed, FineTune())
+    accelerator = launch.start(pushed, FineTune())
     pushed.push_every = 1  # asked of a Hub where it is given before
     rows = data.load(pushed, TASK)
-    model, tokenizer, base = training.load_model(pushed, TASK)
+    model, tokenizer, base = base_model.load(pushed, TASK)
     data.encode(rows, TASK, tokenizer, model)
     model, sent = FineTune().wrap(model, base), []
 
@@ -151,7 +151,7 @@ def test_equals_a_plain_loop_with_the_stock_schedule(run, accumulation):
     losses = [line["loss"] for line in log(run)]
     norms = [line["grad_norm"] for line in log(run)]
 
-    model, tokenizer, _ = training.load_model(run, TASK)
+    model, tokenizer, _ = base_model.load(run, TASK)
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(initial[name])
@@ -223,8 +223,8 @@ def test_the_best_epoch_is_kept_and_its_figures_are_the_models(run):
     model, history, rows = go(run)
     scores = [entry["f1"] for entry in history.epochs]
     assert history.epochs[history.best_epoch - 1]["f1"] == max(scores)
-    accelerator = training.start(replace(run, overwrite=True), FineTune())
-    _, tokenizer, _ = training.load_model(run, TASK)
+    accelerator = launch.start(replace(run, overwrite=True), FineTune())
+    _, tokenizer, _ = base_model.load(run, TASK)
     score = training.evaluate(model, rows.splits["validation"], TASK, tokenizer, run, accelerator, history.decision)
     assert score.metrics["f1"].mean() == pytest.approx(max(scores))
     kept = load_file(Path(run.output_dir) / "checkpoint" / "best.safetensors")
@@ -287,7 +287,7 @@ def test_a_state_of_another_method_is_refused(run):
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
 def test_every_fresh_parameter_of_an_adapter_is_trained_and_the_base_is_not(run, checkpoint_folders, family):
     run = replace(run, model=str(checkpoint_folders(family)))
-    model, _, base = training.load_model(run, TASK)
+    model, _, base = base_model.load(run, TASK)
     assert base.fresh == ("qa_outputs.bias", "qa_outputs.weight")
     model = Lora(rank=4).wrap(model, base)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -299,8 +299,8 @@ def test_every_fresh_parameter_of_an_adapter_is_trained_and_the_base_is_not(run,
 
 def test_evaluation_does_not_depend_on_the_batch_size(run):
     model, history, rows = go(replace(run, epochs=1))
-    accelerator = training.start(replace(run, overwrite=True), FineTune())
-    _, tokenizer, _ = training.load_model(run, TASK)
+    accelerator = launch.start(replace(run, overwrite=True), FineTune())
+    _, tokenizer, _ = base_model.load(run, TASK)
     answers = [
         training.evaluate(
             model, rows.splits["test"], TASK, tokenizer, replace(run, batch_size=size), accelerator
@@ -321,14 +321,14 @@ def test_evaluation_does_not_depend_on_the_batch_size(run):
 def test_the_run_folder_is_checked_first(tmp_path, prepare, flags, message):
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
-        training.start(RunConfig(output_dir=str(tmp_path), **flags), FineTune())
+        launch.start(RunConfig(output_dir=str(tmp_path), **flags), FineTune())
 
 
 def test_an_output_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "notes").write_text("")
     for place in ("notes", "notes/run", "notes/a/run"):
         with pytest.raises(UserError, match="notes is a file; give a folder"):
-            training.start(RunConfig(output_dir=str(tmp_path / place)), FineTune())
+            launch.start(RunConfig(output_dir=str(tmp_path / place)), FineTune())
 
 
 @pytest.mark.parametrize("name", ["model", "dataset", "train_file", "test_file"])
@@ -339,11 +339,11 @@ def test_overwriting_what_the_run_reads_is_refused(tmp_path, name):
     (place.mkdir if name in ("model", "dataset") else place.touch)()
     flags = {"output_dir": str(tmp_path / "run"), "overwrite": True}
     with pytest.raises(UserError, match=f"--overwrite would delete --{name} .*own; give another --output_dir"):
-        training.start(RunConfig(**flags, **{name: str(place)}), FineTune())
+        launch.start(RunConfig(**flags, **{name: str(place)}), FineTune())
     if name in ("model", "dataset"):  # the folder itself, by another path
         with pytest.raises(UserError, match=f"--{name}"):
-            training.start(RunConfig(**flags, **{name: str(place / "..")}), FineTune())
-    training.start(RunConfig(**flags, **{name: str(tmp_path / "elsewhere")}), FineTune())
+            launch.start(RunConfig(**flags, **{name: str(place / "..")}), FineTune())
+    launch.start(RunConfig(**flags, **{name: str(tmp_path / "elsewhere")}), FineTune())
 
 
 def test_overwriting_leaves_what_no_run_writes(run, tmp_path):
@@ -362,7 +362,7 @@ def test_overwriting_leaves_what_no_run_writes(run, tmp_path):
     ]
     for name in [*left, "notes.txt"]:
         (folder / name).write_text("{}")
-    training.start(replace(run, check=True), FineTune())
+    launch.start(replace(run, check=True), FineTune())
     assert (folder / "run.json").is_file()
     go(replace(run, overwrite=True, max_steps=1))
     assert (folder / "notes.txt").read_text() == "{}"
@@ -377,18 +377,18 @@ def test_a_base_is_known_by_the_weights_that_are_read(run, checkpoint_folders, t
     shutil.copytree(checkpoint_folders("bert"), base)
     digest = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
     save_file({"logits": torch.zeros(2)}, base / "probe.safetensors")
-    _, _, found = training.load_model(replace(run, model=str(base)), TASK)
+    _, _, found = base_model.load(replace(run, model=str(base)), TASK)
     assert finish.base_facts(found).weights_sha256 == digest
     model = transformers.AutoModel.from_pretrained(base)
     (base / "model.safetensors").unlink()
     model.save_pretrained(base, max_shard_size="50KB")
     parts = sorted(json.loads((base / "model.safetensors.index.json").read_text())["weight_map"].values())
-    assert [file.name for file in training.weight_files(base)] == sorted(set(parts)) and len(set(parts)) > 1
+    assert [file.name for file in base_model.weight_files(base)] == sorted(set(parts)) and len(set(parts)) > 1
     with pytest.raises(UserError, match="--revision is for models on the Hub; --model .* is local"):
-        training.load_model(replace(run, model=str(base), revision="main"), TASK)
+        base_model.load(replace(run, model=str(base), revision="main"), TASK)
     (base / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="holds an adapter, which cannot be trained further; train it with --merge"):
-        training.load_model(replace(run, model=str(base)), TASK)
+        base_model.load(replace(run, model=str(base)), TASK)
 
 
 def test_only_the_same_run_is_gone_on_with(run):
@@ -434,7 +434,7 @@ def test_a_kill_while_a_state_takes_the_place_of_another_loses_none(run, monkeyp
     [(0.1, "1 minute"), (61, "2 minutes"), (5400, "90 minutes"), (7200, "2.0 hours")],
 )
 def test_a_time_is_told_in_words(seconds, said):
-    assert training.about(seconds) == said
+    assert estimate.about(seconds) == said
 
 
 def test_a_disk_too_small_is_refused_before_training(run, monkeypatch):

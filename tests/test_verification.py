@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import tl_hub
-from tl_hub import data, finish, training, verification
+from tl_hub import base_model, data, finish, launch, training, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.methods.adapters import Lora
@@ -40,9 +40,9 @@ def folders(tmp_path_factory, checkpoint_folders):
                 batch_size=8, learning_rate=1e-2,
             )  # fmt: skip
             AcceleratorState._reset_state(reset_partial_state=True)
-            accelerator = training.start(run, method)
+            accelerator = launch.start(run, method)
             rows = data.load(run, TASK)
-            model, tokenizer, base = training.load_model(run, TASK)
+            model, tokenizer, base = base_model.load(run, TASK)
             data.encode(rows, TASK, tokenizer, model)
             model = method.wrap(model, base)
             history = training.train(model, rows, TASK, tokenizer, run, accelerator)

@@ -1,160 +1,154 @@
-"""Whether a checkpoint is what a run would take it for, asked before anything is trained on it."""
+"""The pretrained model that a run starts from: found, loaded with the task's head, and checked."""
 
-from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
-from tl_hub.architectures import ARCHITECTURES, base_parameters, layer_groups, longest_input, usable_positions
+from tl_hub import hub, publishing, run_folder, samples
+from tl_hub.architectures import ARCHITECTURES, architecture_of, pretrained_by
+from tl_hub.base_checks import check_base, check_reads, check_sizes
+from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
+from tl_hub.licenses import license_of
+from tl_hub.record import license_in
+from tl_hub.tasks.base import Task
+from tl_hub.tokenizer import load_tokenizer
 
-LEAST_WINDOW = 48
-"""Tokens that a model must read for the recipes' prompts, continuations and questions to have room."""
-_NAMED = 3
-"""Names that a message shows of many."""
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises, as it comes, for files of a checkpoint that are broken or ask for what is not there."""
 
 
-def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[str]) -> None:
-    """Refuse a checkpoint whose weights or tokenizer are not those of the model that was built from it.
+@dataclass
+class Base:
+    """The pretrained model a run started from.
 
-    transformers fills what is missing with noise, and makes an empty tokenizer where a folder has none, silently.
+    Attributes:
+        id: Hub id, `tiny:<family>`, or the name (not the path) of a local folder.
+        source: where `id` is to be looked for.
+        revision: commit on the Hub.
+        weights: the local files that the weights were read from.
+        fresh: parameters that the checkpoint lacked and that were therefore newly initialised.
+    """
 
-    Args:
-        model_name: what `--model` says.
-        missing: names of the parameters that the checkpoint lacks.
+    id: str
+    source: Literal["hub", "embedded", "local"]
+    model_type: str = ""
+    revision: str | None = None
+    license: str | None = None
+    weights: tuple[Path, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
+def family_of(run: RunConfig) -> str:
+    """The family (`config.model_type`) of the model a run starts from, for tasks that differ between families.
 
     Raises:
-        UserError: something but a head or pooler is missing, a weight is not finite, the tokenizer does not fit the
-            embeddings, or it lacks a special token that the family needs.
+        UserError: not there, out of reach, or of none of the families.
     """
-    base = base_parameters(model)
-    lacking = sorted(name for name in missing if name in base and "pooler." not in name)
-    if lacking:
-        raise UserError(
-            f"--model {model_name}: its weights lack {len(lacking)} of the {len(base)} parameters of a "
-            f"{model.config.model_type} model ({_some(lacking)}), which would be random; give a whole checkpoint. A "
-            "prefix such as 'module.' in the names of its weights is a frequent reason"
-        )
-    broken = [name for name, p in model.named_parameters() if name not in missing and not torch.isfinite(p).all()]
-    if broken:
-        raise UserError(
-            f"--model {model_name}: {len(broken)} of its weights hold NaN or infinity ({_some(broken)}); give a "
-            "checkpoint that was saved before its training diverged"
-        )
-    if len(layer_groups(model)) < 2:
-        raise UserError(f"--model {model_name}: its config.json says that it has no layers; give a whole checkpoint")
-    if not model.config.return_dict:
-        raise UserError(f"--model {model_name}: its config.json has return_dict false; remove that line")
-    architecture = ARCHITECTURES[model.config.model_type]
-    if architecture.positions_after_padding and model.config.pad_token_id != tokenizer.pad_token_id:
-        raise UserError(
-            f"--model {model_name}: its config.json has pad_token_id {model.config.pad_token_id}, after which "
-            f"positions are counted, its tokenizer pads with {tokenizer.pad_token_id} ({tokenizer.pad_token}); give a "
-            "checkpoint with the tokenizer it was pretrained with"
-        )
-    window = longest_input(model.config)
-    if window is not None and window < LEAST_WINDOW:
-        raise UserError(
-            f"--model {model_name} reads {usable_positions(model.config)} tokens at most; it must be at least "
-            f"{LEAST_WINDOW}"
-        )
-    known, rows = len(tokenizer), model.get_input_embeddings().weight.size(0)
-    if 2 * known < rows:
-        raise UserError(
-            f"--model {model_name}: its tokenizer knows {known:,} tokens, its embeddings are for {rows:,}; the files "
-            "of the tokenizer (such as tokenizer.json or spiece.model) are missing or those of another model"
-        )
-    numbers = tokenizer.get_vocab()
-    beyond = sorted((token for token in numbers if numbers[token] >= rows), key=numbers.__getitem__)
-    if beyond:
-        fix = f"call model.resize_token_embeddings({numbers[beyond[-1]] + 1}) once, save the model, and give that"
-        raise UserError(
-            f"--model {model_name}: {len(beyond)} token{'s' * (len(beyond) > 1)} of its tokenizer have no embedding "
-            f"({_some(beyond)}); {fix}"
-        )
-    needed = ["cls_token", "sep_token", "pad_token"] if architecture.null_token == "cls" else ["eos_token"]
-    if architecture.encoder_decoder:
-        needed.append("pad_token")  # classification counts the ends of text, which stand in for GPT-2's
-    absent = [name for name in needed if getattr(tokenizer, name) is None]
-    if absent:
-        raise UserError(
-            f"--model {model_name}: its {type(tokenizer).__name__} has no {' and no '.join(absent)}, which "
-            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
-        )
-    if not isinstance(tokenizer.model_max_length, int | float):
-        raise UserError(
-            f"--model {model_name}: its tokenizer_config.json has model_max_length {tokenizer.model_max_length!r}; it "
-            "must be a number"
-        )
-    mark = getattr(tokenizer, f"{architecture.null_token}_token")
-    if architecture.marks and tokenizer.convert_tokens_to_ids(mark) not in tokenizer("a")["input_ids"]:
-        raise UserError(
-            f"--model {model_name}: its {type(tokenizer).__name__} does not put {mark} into a text, which "
-            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
-        )
-    layers = (getattr(model.config, "num_decoder_layers", 0), model.config.num_hidden_layers)
-    if model.get_output_embeddings() is not None and architecture.encoder_decoder and layers[0] > layers[1]:
-        raise UserError(
-            f"--model {model_name}: its decoder has {layers[0]} layers, its encoder {layers[1]}; transformers cannot "
-            "generate a text where the decoder has more"
-        )
-    end = model.config.eos_token_id
-    if architecture.encoder_decoder and end != tokenizer.eos_token_id:
-        raise UserError(
-            f"--model {model_name}: its config.json has eos_token_id {end}, its tokenizer ends a text with "
-            f"{tokenizer.eos_token_id} ({tokenizer.eos_token}); write that number into config.json"
-        )
+    return _configuration(run)[2].model_type
 
 
-def check_sizes(model_name: str, model: Any, mismatched: Collection[tuple[str, Any, Any]]) -> None:
-    """Refuse a checkpoint whose configuration says other sizes than its weights have.
-
-    Args:
-        mismatched: name, shape in the checkpoint and shape in the model of each weight whose shapes differ.
+def load(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
+    """The model with the task's head, in float32, its tokenizer, and where both come from.
 
     Raises:
-        UserError: there are such weights.
+        UserError: not there, out of reach, without safetensors weights, or of a family this task cannot use.
     """
-    base = base_parameters(model)
-    wrong = sorted((name, tuple(given), tuple(wanted)) for name, given, wanted in mismatched if name in base)
-    if wrong:
-        name, given, wanted = wrong[0]
+    path, base, config = _configuration(run)
+    objective = ARCHITECTURES[config.model_type].pretrained_by
+    if objective not in task.pretrained_by:
+        reason = f" ({task.refused[objective]})" if objective in task.refused else ""
         raise UserError(
-            f"--model {model_name}: {len(wrong)} of its weights have other sizes than its config.json says ({name} is "
-            f"{given}, not {wanted}); give the config.json that was saved with the weights"
+            f"--model {run.model}: {task.name} is not for {config.model_type}{reason}; "
+            f"use {', '.join(pretrained_by(task.pretrained_by))}"
         )
-    if mismatched:
-        raise UserError(
-            f"--model {model_name} has a head of another size than this task needs; give a pretrained model without one"
-        )
-
-
-def check_reads(model_name: str, model: Any, tokenizer: Any) -> None:
-    """Refuse a model that cannot read what its tokenizer makes of a text, asked by one pass over a short batch.
-
-    What a configuration can get wrong has no end, and each family meets it in another line of its forward pass.
-
-    Raises:
-        UserError: the pass fails, or its output is not finite.
-    """
     try:
-        inputs = dict(tokenizer(["a"] * 3, return_tensors="pt"))
-        writes = model.get_output_embeddings() is not None
-        if writes:
-            inputs = {"input_ids": inputs["input_ids"]}  # as XLNet is trained to write, which wants no mask
-        if model.config.is_encoder_decoder:
-            inputs["labels" if writes else "decoder_input_ids"] = inputs["input_ids"]
-        with torch.no_grad():
-            output = model(**inputs)
-        finite = bool(torch.isfinite(output[0] if "loss" not in output else output.loss).all())
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        tokenizer = load_tokenizer(path, base.revision, config)
+        model, report = getattr(transformers, task.class_for(config.model_type)).from_pretrained(
+            path,
+            revision=base.revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            output_attentions=False,  # nobody reads them, and a fused attention cannot give them
+            ignore_mismatched_sizes=True,  # or transformers would not tell which
+            **task.config_for(config.model_type),
+        )
+    except _UNREADABLE as error:
+        raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({first_line(error)})") from error
+    # Code beside a checkpoint is not run, so what is made of it must not ask for that code.
+    vars(model.config).pop("auto_map", None)
+    tokenizer.init_kwargs.pop("auto_map", None)
+    check_sizes(run.model, model, report["mismatched_keys"])
+    check_base(run.model, model, tokenizer, report["missing_keys"])
+    base.fresh = tuple(sorted(report["missing_keys"]))
+    task.adapt(tokenizer, model)
+    check_reads(run.model, model, tokenizer)
+    return model, tokenizer, base
+
+
+def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
+    path, base = _locate(run)
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
+    except _UNREADABLE as error:
         raise UserError(
-            f"--model {model_name}: it cannot read a short text of its tokenizer ({first_line(error)}); its "
-            "config.json or tokenizer_config.json says what the model is not"
+            f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({first_line(error)})"
         ) from error
-    if not finite:
-        raise UserError(f"--model {model_name}: its output for a short text is not finite; give another checkpoint")
+    license_of(run.license, base.license)  # or a published result would break the base's terms
+    if run.push_to:
+        publishing.known_license(run.license, base.license)
+    base.model_type = config.model_type
+    architecture_of(config.model_type, run.model)
+    return path, base, config
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that transformers reads a model's weights from; a run folder holds other safetensors beside them."""
+    whole = folder / run_folder.WEIGHTS
+    return (whole,) if whole.is_file() else tuple(sorted(folder.glob(run_folder.SHARDS)))
+
+
+def source_of(model: str) -> Literal["hub", "embedded", "local"]:
+    return "embedded" if model.startswith("tiny:") else "local" if Path(model).is_dir() else "hub"
+
+
+def _locate(run: RunConfig) -> tuple[str, Base]:
+    source = source_of(run.model)
+    if run.revision and source != "hub":
+        raise UserError(f"--revision is for models on the Hub; --model {run.model} is {source}, so omit --revision")
+    if source == "embedded":
+        folder = samples.checkpoint(run.model.removeprefix("tiny:"))
+        return str(folder), Base(run.model, source, weights=weight_files(folder))
+    if source == "local":
+        folder = Path(run.model).resolve()
+        if (folder / run_folder.ADAPTER_CONFIG).exists():
+            raise UserError(
+                f"--model {run.model} holds an adapter, which cannot be trained further; train it with --merge, or "
+                "give a whole model"
+            )
+        weights = weight_files(folder)
+        if not weights:
+            raise UserError(f"--model {run.model}: the folder holds no safetensors weights (model.safetensors)")
+        license = license_in(folder)  # of one's own run
+        return str(folder), Base(folder.name, source, license=license, weights=weights)
+    facts = hub.model_facts(run.model, run.revision)
+    return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)

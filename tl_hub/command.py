@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tl_hub
-from tl_hub import cli
+from tl_hub import cli, run_folder
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
 
@@ -277,7 +277,7 @@ def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
-    from tl_hub import record, run_folder
+    from tl_hub import record
 
     root = Path(asked.folder)
     if not root.is_dir():

@@ -23,10 +23,12 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from tl_hub import card, data, publishing, row_predictions, run_folder, shown_rows, verification
+from tl_hub.base_model import Base
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
+from tl_hub.estimate import peak_memory
 from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.methods.base import Method
@@ -34,7 +36,7 @@ from tl_hub.metrics import bootstrap_interval
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Score, Task
-from tl_hub.training import Base, History, peak_memory
+from tl_hub.training_state import History
 
 PROBES = 4
 SLICE_ROWS = 30

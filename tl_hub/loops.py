@@ -29,11 +29,12 @@ from transformers.trainer_utils import has_length
 from transformers.utils.generic import find_labels
 
 from tl_hub import card, hub, run_folder, samples, verification
+from tl_hub.base_model import Base, weight_files
 from tl_hub.errors import UserError
+from tl_hub.estimate import peak_memory
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
 from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, license_in, validate
-from tl_hub.training import Base, peak_memory, weight_files
 
 _TAGS = {
     "AutoModelForSequenceClassification": "text-classification",

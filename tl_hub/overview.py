@@ -45,3 +45,10 @@ def show(data: Data, task: Task, accelerator: Accelerator) -> None:
         elif count:
             print(f"note: {count:,} of the {rows:,} {name} rows are training rows too")
     print(end="", flush=True)
+
+
+def give_advice(task: Task, accelerator: Accelerator, frozen: bool = False) -> None:
+    """Print `task.advice`, where there is some, once for all processes."""
+    advice = task.advice(frozen)
+    if advice and accelerator.is_main_process:
+        print(f"note: {advice}", flush=True)

@@ -1,5 +1,8 @@
 """What the files of a run folder are called, in one place that needs nothing but Python."""
 
+import shutil
+from pathlib import Path
+
 RECORD = "run.json"
 CARD = "README.md"
 LOG = "log.jsonl"
@@ -58,3 +61,14 @@ HISTORY = "history.json"
 """In the training state: what happened so far."""
 RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}")
 """Patterns of what another machine needs to go on with a run."""
+
+
+def clear(folder: Path) -> None:
+    """Remove what another run left in a folder; the folder itself and files that no run writes stay."""
+    for name in WRITTEN:
+        for path in folder.glob(name):
+            path.unlink()
+            if path.parent != folder and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    for name in (STATE, NEW_STATE, OLD_STATE):
+        shutil.rmtree(folder / name, ignore_errors=True)

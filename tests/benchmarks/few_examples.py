@@ -24,7 +24,7 @@ import numpy as np
 from accelerate.state import AcceleratorState
 from scipy import stats
 
-from tl_hub import cli, data, training
+from tl_hub import base_model, cli, data, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
@@ -39,9 +39,9 @@ def accuracy(name: str, run: RunConfig, task: Classification) -> float:
     """Accuracy on the test rows, in per cent, of one run as the recipes make it."""
     AcceleratorState._reset_state(reset_partial_state=True)
     method: Any = METHODS[name]
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     if name == "features":
         vectors = method.extract(model, rows, task, tokenizer, run, accelerator)

@@ -22,7 +22,7 @@ import transformers
 from datasets import Dataset
 
 from tests.conftest import SHARED_DATA
-from tl_hub import features, heads, samples, training
+from tl_hub import features, heads, launch, samples
 from tl_hub.data import Split
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.base import column
@@ -88,7 +88,7 @@ def fresh(parts, layers, poolings=("mean",)):
 
     def run():
         features.prune(days=0)
-        return features.extract(encoder, encoded, collate, layers, poolings, TOKENS, training.computes_bf16())
+        return features.extract(encoder, encoded, collate, layers, poolings, TOKENS, launch.computes_bf16())
 
     return run
 
@@ -100,7 +100,7 @@ def test_extraction_is_the_bare_forward_and_little_else(parts):
 
     @torch.no_grad()
     def bare():
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.computes_bf16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=launch.computes_bf16()):
             for batch in batches:
                 encoder(**batch)
 
@@ -144,7 +144,7 @@ def test_a_second_run_reads_the_disk(parts):
     def again():
         features._HASHED.clear()
         for split in splits:
-            features.extract(encoder, split, collate, [6], ["mean"], TOKENS, training.computes_bf16())
+            features.extract(encoder, split, collate, [6], ["mean"], TOKENS, launch.computes_bf16())
 
     def first():
         features.prune(days=0)

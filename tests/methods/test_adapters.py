@@ -15,14 +15,14 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 import tl_hub
-from tl_hub import cli, data, finish, training
+from tl_hub import base_model, cli, data, finish, launch, training
+from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, named
 from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
-from tl_hub.training import Base
 
 CLASSIFICATION, ANSWERS = "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering"
 LANGUAGE = {
@@ -103,7 +103,7 @@ def bases(tmp_path_factory, checkpoint_folders):
 
 @pytest.fixture(scope="module")
 def load(bases):
-    """A model with its head, as `training.load_model` gives it."""
+    """A model with its head, as `base_model.load` gives it."""
 
     def loaded(family: str, auto_class: str) -> tuple[Any, Base]:
         path = bases(family, auto_class)
@@ -516,9 +516,9 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
         batch_size=8, learning_rate=1e-2, license="cc-by-nc-4.0",
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, TASK)
-    model, tokenizer, base = training.load_model(run, TASK)
+    model, tokenizer, base = base_model.load(run, TASK)
     base.license = "apache-2.0"
     model = method.wrap(model, base)
     data.encode(rows, TASK, tokenizer, model)

@@ -23,8 +23,9 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, evaluation, features, finish, heads, run_folder, samples, training, verification
+from tl_hub import data, evaluation, features, finish, heads, launch, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
@@ -37,7 +38,6 @@ from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
 from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
-from tl_hub.training import Base
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +171,7 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
         run = RunConfig(
             output_dir=str(tmp_path / name), epochs=2, batch_size=4, learning_rate=1e-2, precision="fp32", model="a"
         )
-        accelerator = training.start(run, HeadOnly())
+        accelerator = launch.start(run, HeadOnly())
         model, tokenizer = with_embedded_tokenizer(family, checkpoint_folders)
         task.adapt(tokenizer, model)
         examples = questions(task, tokenizer, model, train=rows[:9], validation=rows[9:12], test=rows[12:17])
@@ -219,7 +219,7 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     task = QuestionAnswering(max_length=104, doc_stride=16)
     rows = samples.load("qa")["train"]
     run = RunConfig(output_dir=str(tmp_path / "run"), epochs=1, batch_size=4, precision="fp32", model="a")
-    accelerator = training.start(run, HeadOnly())
+    accelerator = launch.start(run, HeadOnly())
     model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
     task.adapt(tokenizer, model)
     examples = questions(task, tokenizer, model, train=rows[:40], validation=rows[40:42])
@@ -269,7 +269,7 @@ def test_one_context_chooses_no_layer(checkpoints, tmp_path, monkeypatch):
     method = HeadOnly()
     method.wrap(model, Base("a", "local", model_type="bert", fresh=SPAN_HEAD))
     with pytest.raises(UserError, match="one context, which is too few to choose a layer on; give --layer"):
-        method.train(model, examples, task, tokenizer, run, training.start(run, method))
+        method.train(model, examples, task, tokenizer, run, launch.start(run, method))
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

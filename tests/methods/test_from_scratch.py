@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertTokenizer
 
-from tl_hub import data, samples, training
+from tl_hub import data, launch, samples, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
@@ -110,7 +110,7 @@ def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     pieces = []
     for settings in (run, replace(run, resume=True, max_steps=2)):
         task = Pretraining(max_length=32).objective("bert")
-        accelerator = training.start(settings, method)
+        accelerator = launch.start(settings, method)
         data_of_run = data.load(settings, task)
         model, tokenizer, _ = method.build(data_of_run.splits["train"].rows["text"], settings)
         data.encode(data_of_run, task, tokenizer, model)
@@ -149,7 +149,7 @@ def test_a_check_says_of_which_family_the_new_model_is(tmp_path: Path) -> None:
     method = FromScratch(
         model_type="gpt2", layers=1, hidden_size=16, heads=2, intermediate_size=16, window=32, vocab_size=400
     )
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     examples = data.load(run, task)
     model, tokenizer, _ = method.build(TEXTS, run)
     data.encode(examples, task, tokenizer, model)

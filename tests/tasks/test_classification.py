@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 import tl_hub
-from tl_hub import data, evaluation, finish, training
+from tl_hub import base_model, data, evaluation, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.fine_tune import FineTune
@@ -30,7 +30,7 @@ def learned(rows: list[dict], **settings) -> tuple[Classification, Dataset]:
 def encoded(family: str, checkpoint_folders, rows: list[dict], **settings):
     """Task, model with its head, tokenizer and features, as a recipe makes them."""
     task, checked = learned(rows, **settings)
-    model, tokenizer, _ = training.load_model(RunConfig(model=str(checkpoint_folders(family))), task)
+    model, tokenizer, _ = base_model.load(RunConfig(model=str(checkpoint_folders(family))), task)
     return task, model.eval(), tokenizer, task.encode(checked, tokenizer, model)
 
 
@@ -357,9 +357,9 @@ def test_a_run_with_weighted_classes_is_measured_on_rows_that_lack_one(tmp_path,
     run = RunConfig(
         output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), max_steps=1
     )
-    accelerator = training.start(run, FineTune())
+    accelerator = launch.start(run, FineTune())
     loaded = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(loaded, task, tokenizer, model)
     history = training.train(model, loaded, task, tokenizer, run, accelerator)
     score = training.evaluate(model, loaded.splits["validation"], task, tokenizer, run, accelerator)
@@ -535,7 +535,7 @@ def test_a_head_of_another_size_is_refused(tmp_path, checkpoints):
     tokenizer.save_pretrained(tmp_path)
     task, _ = learned([{"text": "a", "label": name} for name in "abc"])
     with pytest.raises(UserError, match="has a head of another size"):
-        training.load_model(RunConfig(model=str(tmp_path)), task)
+        base_model.load(RunConfig(model=str(tmp_path)), task)
 
 
 def test_whole_numbers_and_versions_in_a_csv_file_are_classes():

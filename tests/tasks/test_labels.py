@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import BertConfig
 
-from tl_hub import data, evaluation, finish, overview, training
+from tl_hub import base_model, data, evaluation, finish, launch, overview, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, UserError
 from tl_hub.methods.fine_tune import FineTune
@@ -116,7 +116,7 @@ def loaded(tmp_path, checkpoint_folders):
     )  # fmt: skip
     task = Classification(max_length=64, doc_stride=16)
     rows = data.load(run, task)
-    model, tokenizer, _ = training.load_model(run, task)
+    model, tokenizer, _ = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     return run, task, rows, model, tokenizer
 
@@ -124,7 +124,7 @@ def loaded(tmp_path, checkpoint_folders):
 def test_a_check_shows_classes_blank_rows_windows_and_rows_in_two_splits(loaded, capsys):
     run, task, rows, model, tokenizer = loaded
     with pytest.raises(Checked) as checked:
-        training.train(model, rows, task, tokenizer, run, training.start(run, FineTune()))
+        training.train(model, rows, task, tokenizer, run, launch.start(run, FineTune()))
     facts = json.loads(json.dumps(checked.value.facts))
     assert facts["rows"] == {"train": 12, "validation": 6, "test": 4}
     assert facts["classes"] == {"train": {"a": 6, "b": 6}, "validation": {"a": 3, "b": 3}, "test": {"a": 3, "b": 1}}
@@ -162,9 +162,9 @@ def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_pat
     task = Classification(fold_labels=True, max_length=64, doc_stride=16)
     files = {"train_file": str(train), "validation_file": str(train), "test_file": str(test)}
     run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), max_steps=1, **files)
-    accelerator = training.start(run, FineTune())
+    accelerator = launch.start(run, FineTune())
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     history = training.train(model, rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, rows.splits["test"], task, tokenizer, run, accelerator)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
-from tl_hub import data, evaluation, finish, training
+from tl_hub import base_model, data, evaluation, finish, launch, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -466,9 +466,9 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     before = training.evaluate(model, rows.splits["validation"], task, tokenizer, run, accelerator)
     model = method.wrap(model, base)

@@ -16,7 +16,7 @@ from datasets import Dataset
 from hypothesis import strategies as st
 
 import tl_hub
-from tl_hub import card, data, finish, training
+from tl_hub import base_model, card, data, finish, launch, training
 from tl_hub.errors import UserError
 from tl_hub.inference.question_answering import QuestionAnsweringPipeline
 from tl_hub.record import BaseModel, DataFacts, RunRecord
@@ -316,9 +316,9 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
     task = dataclasses.replace(recipe["TASK"], max_length=128, doc_stride=32)
-    accelerator = training.start(run, recipe["METHOD"])
+    accelerator = launch.start(run, recipe["METHOD"])
     split = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(split, task, tokenizer, model)
     model = recipe["METHOD"].wrap(model, base)
     history = training.train(model, split, task, tokenizer, run, accelerator)

@@ -12,7 +12,7 @@ from datasets import Dataset
 from sklearn.metrics import root_mean_squared_error
 
 import tl_hub
-from tl_hub import card, data, evaluation, finish, training
+from tl_hub import base_model, card, data, evaluation, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
@@ -201,9 +201,9 @@ def test_a_run_gives_raw_scores_by_every_loader(family, method, tmp_path, checkp
         output_dir=str(folder), model=str(checkpoint_folders(family)), dataset=str(tmp_path), epochs=2,
         learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = training.start(run, way)
+    accelerator = launch.start(run, way)
     loaded = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     model = way.wrap(model, base)
     data.encode(loaded, task, tokenizer, model)
     history = training.train(model, loaded, task, tokenizer, run, accelerator)
@@ -260,9 +260,9 @@ def test_bf16_rounds_no_score(method, tmp_path, checkpoint_folders):
         output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), epochs=1,
         learning_rate=1e-2, precision="bf16",
     )  # fmt: skip
-    accelerator = training.start(run, way)
+    accelerator = launch.start(run, way)
     loaded = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     model = way.wrap(model, base)
     data.encode(loaded, task, tokenizer, model)
     history = training.train(model, loaded, task, tokenizer, run, accelerator)

@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 import tl_hub
-from tl_hub import data, finish, training
+from tl_hub import base_model, data, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
@@ -290,7 +290,7 @@ def test_rows_are_read_beside_others_whose_source_is_as_long(checkpoints: Any) -
         lambda module, args, inputs: read.append(inputs["input_ids"].tolist()), with_kwargs=True
     ):
         run = RunConfig(batch_size=1)
-        training.evaluate(model, examples.splits["train"], task, tokenizer, run, training.start(run, FineTune()))
+        training.evaluate(model, examples.splits["train"], task, tokenizer, run, launch.start(run, FineTune()))
     assert [len(batch) for batch in read] == [2, 2] and len(read[0][0]) > len(read[1][0])
     assert not [batch for batch in read if any(tokenizer.pad_token_id in ids for ids in batch)]
 
@@ -453,7 +453,7 @@ def test_families_that_cannot_are_refused_with_the_reason(
 ) -> None:
     run = RunConfig(model=str(checkpoint_folders(family)))
     with pytest.raises(UserError, match=rf"{task.name} is not for {family} \(.*{reason}.*\); use t5, gpt2$"):
-        training.load_model(run, task)
+        base_model.load(run, task)
 
 
 @pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
@@ -473,9 +473,9 @@ def test_every_cell_trains_and_loads_back(
         precision="fp32",
     )  # fmt: skip
     task = task_class(max_source_length=48, max_target_length=6, beams=2)
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     split = data.load(run, task)
-    model, tokenizer, base = training.load_model(run, task)
+    model, tokenizer, base = base_model.load(run, task)
     data.encode(split, task, tokenizer, model)
     model = method.wrap(model, base)
     history = training.train(model, split, task, tokenizer, run, accelerator)

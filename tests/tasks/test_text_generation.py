@@ -11,7 +11,7 @@ import transformers
 from datasets import Dataset
 
 import tl_hub
-from tl_hub import data, finish, training
+from tl_hub import base_model, data, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
@@ -36,7 +36,7 @@ def loaded(checkpoint_folders: Any) -> Any:
     """A model read from left to right."""
 
     def load(family: str) -> tuple[Any, Any]:
-        model, tokenizer, _ = training.load_model(RunConfig(model=str(checkpoint_folders(family))), TASK)
+        model, tokenizer, _ = base_model.load(RunConfig(model=str(checkpoint_folders(family))), TASK)
         return model.eval(), tokenizer
 
     return load
@@ -218,7 +218,7 @@ def test_more_new_tokens_than_the_window_are_refused(loaded: Any) -> None:
 def test_families_that_cannot_are_refused_with_the_reason(family: str, reason: str, checkpoint_folders: Any) -> None:
     run = RunConfig(model=str(checkpoint_folders(family)))
     with pytest.raises(UserError, match=rf"text-generation is not for {family} \(.*{reason}.*\); use gpt2, xlnet$"):
-        training.load_model(run, TASK)
+        base_model.load(run, TASK)
 
 
 def test_an_xlnet_of_both_sides_is_refused(checkpoints: Any) -> None:
@@ -249,9 +249,9 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = training.start(run, method)
+    accelerator = launch.start(run, method)
     rows = data.load(run, TASK)
-    model, tokenizer, base = training.load_model(run, TASK)
+    model, tokenizer, base = base_model.load(run, TASK)
     data.encode(rows, TASK, tokenizer, model)
     measured = rows.splits["validation"]
     before = training.evaluate(model, measured, TASK, tokenizer, run, accelerator)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:  # importing them takes seconds, and facts of methods are read without
     from accelerate import Accelerator
 
+    from tl_hub.base_model import Base
     from tl_hub.config import RunConfig
     from tl_hub.data import Data
     from tl_hub.published_settings import Row
     from tl_hub.tasks.base import Score
-    from tl_hub.training import Base, History
+    from tl_hub.training_state import History
 
 SOURCES = ("hub", "embedded", "local")
 """Where a base may be looked for."""

@@ -24,8 +24,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from tl_hub import features, heads, overview, run_folder, training
+from tl_hub import base_model, estimate, features, heads, launch, overview, run_folder, training
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.base_model import Base
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
 from tl_hub.errors import Checked, UserError
@@ -38,7 +39,7 @@ from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.tasks.question_answering import QuestionAnswering
-from tl_hub.training import Base, History
+from tl_hub.training_state import History
 
 _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
@@ -226,7 +227,7 @@ class FeatureExtraction:
             values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
             facts = {"layers": len(wanted), "poolings": len(poolings), **overview.facts(data, task)}
             raise _checked(data, run, pool, collate, tokens, values, choice, facts)
-        training.give_advice(task, accelerator, frozen=True)
+        overview.give_advice(task, accelerator, frozen=True)
         return {
             name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
@@ -247,7 +248,7 @@ class FeatureExtraction:
             data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, chosen at random.")
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            training.clear(folder)  # there is something only with --overwrite
+            run_folder.clear(folder)  # there is something only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
             (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
@@ -507,7 +508,7 @@ class HeadOnly:
             raise _checked(
                 data, run, lambda batch: give(**batch), collate, tokens, values, run.model, overview.facts(data, task)
             )
-        training.give_advice(task, accelerator, frozen=True)
+        overview.give_advice(task, accelerator, frozen=True)
         start = time.perf_counter()
         read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
         if self.layer == "auto":
@@ -803,7 +804,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("a text is empty; omit it and its class")
         task.learn({"train": rows})
         with without_report():
-            model, tokenizer, base = training.load_model(run, task)
+            model, tokenizer, base = base_model.load(run, task)
         encoded = task.encode(rows, tokenizer, model)
         split = Split(rows, encoded)
         layers, poolings = method.candidates(features.encoder_of(model), len(rows))
@@ -814,7 +815,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             sorted({layer for group in layers for layer in group}),
             poolings,
             self.batch_size * self.max_length,
-            training.computes_bf16() if self.bf16 is None else self.bf16,
+            launch.computes_bf16() if self.bf16 is None else self.bf16,
         )
         chosen = method.choose(model, vectors, split, task, self.seed)
         task.labels = names
@@ -860,12 +861,12 @@ def _checked(
         "model": run.model,
         "batches": count,
         "seconds": count * seconds,
-        "memory_bytes": training.peak_memory(),
+        "memory_bytes": estimate.peak_memory(),
         "cache_bytes": 2 * values,  # float16
     }
     return Checked(
-        f"checked, nothing kept: {training.counted(data)}; {choice}; reading takes at most about "
-        f"{training.about(facts['seconds'])} (estimated from the longest batch), "
+        f"checked, nothing kept: {estimate.counted(data)}; {choice}; reading takes at most about "
+        f"{estimate.about(facts['seconds'])} (estimated from the longest batch), "
         f"{facts['memory_bytes'] / 2**30:.1f} GiB of memory and {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache",
         facts,
     )

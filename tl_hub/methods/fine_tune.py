@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tl_hub.architectures import layer_groups
+from tl_hub.base_model import Base
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES
 from tl_hub.published_settings import Row, values
-from tl_hub.training import Base
 
 
 @dataclass(kw_only=True)

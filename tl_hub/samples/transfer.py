@@ -23,7 +23,7 @@ import torch
 from scipy import stats
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from tl_hub import data, samples, training
+from tl_hub import base_model, data, launch, samples, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.base import Task
@@ -70,9 +70,9 @@ def measure(source: Path, family: str, name: str, rows: int, epochs: int, seed: 
             seed=seed,
         )
         task = task_of(name)
-        accelerator = training.start(run, FineTune())
+        accelerator = launch.start(run, FineTune())
         splits = data.load(run, task)
-        network, tokenizer, _ = training.load_model(run, task)
+        network, tokenizer, _ = base_model.load(run, task)
         data.encode(splits, task, tokenizer, network)
         history = training.train(network, splits, task, tokenizer, run, accelerator)
         return history.epochs[history.best_epoch - 1][task.best[0]]

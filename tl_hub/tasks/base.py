@@ -150,6 +150,10 @@ class Task(ABC):
         """The module whose output has the loss: the model itself, unless the task can spare it work."""
         return model
 
+    def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the model reads of a batch."""
+        return {name: value for name, value in batch.items() if name != "index" and name not in self.scoring_only}
+
     def outputs(self, model: Any, inputs: dict[str, Any]) -> Any:
         """What `predict` gets of a batch: the model's outputs, unless the task generates text."""
         return self.objective(model)(**inputs)

@@ -16,7 +16,7 @@ from tl_hub.methods.base import SOURCES
 from tl_hub.published_settings import Row
 
 if TYPE_CHECKING:
-    from tl_hub.training import Base
+    from tl_hub.base_model import Base
 
 
 def rate_factor(default: float) -> Any:

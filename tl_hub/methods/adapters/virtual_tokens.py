@@ -9,7 +9,7 @@ from tl_hub.errors import UserError
 from tl_hub.methods.adapters.base import Adapter
 
 if TYPE_CHECKING:
-    from tl_hub.training import Base
+    from tl_hub.base_model import Base
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tl_hub import training
+from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
@@ -35,7 +35,7 @@ def load(place: Path, task=None):
     task = task or Classification()
     if isinstance(task, Classification):
         task.labels = ["bad", "good"]
-    return training.load_model(RunConfig(model=str(place)), task)
+    return base_model.load(RunConfig(model=str(place)), task)
 
 
 FAMILIES = ("bert", "gpt2", "t5", "xlnet")
