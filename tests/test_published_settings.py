@@ -87,10 +87,10 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
     for recipe, rates in (("qa_finetune", [2e-4, 3e-5]), ("qa_adapter", [1.5e-3, 5e-4])):
         path = next(p for p in TRAINED if p.stem == recipe)
         assert [settings(path, "bert", size)[0].learning_rate for size in (22, 110)] == rates
-    for method in ("dora", "ia3", "prompt", "prefix", "bottleneck"):
+    for method in ("dora", "ia3", "prompt", "prefix", "bottleneck", "vera"):
         run, _, chosen, _ = settings(adapter, "bert", 110, "--method", method)
         assert run.epochs == 3 and run.learning_rate in (5e-4, 3e-4, 1e-3)
-        assert getattr(chosen, "rank", None) == (16 if method == "dora" else None)
+        assert getattr(chosen, "rank", None) == {"dora": 16, "vera": 256}.get(method)
     run, _, chosen, _ = settings(adapter, "bert", 110, "--rank", "4")
     assert (chosen.rank, chosen.alpha) == (4, 32)
 

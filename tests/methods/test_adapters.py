@@ -19,11 +19,12 @@ from tl_hub import base_model, cli, data, finish, launch, training
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, named
+from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, Vera, named
 from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
 
+ADAPTER_FILE = "adapter_model.safetensors"
 CLASSIFICATION, ANSWERS = "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering"
 LANGUAGE = {
     "bert": "AutoModelForMaskedLM",
@@ -38,6 +39,7 @@ ANYWHERE: dict[str, Adapter] = {
     "ia3": Ia3(),
     "houlsby": Bottleneck(width=4),
     "pfeiffer": Bottleneck(width=4, placement="pfeiffer"),
+    "vera": Vera(rank=4),
 }
 SOMEWHERE = {
     "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
@@ -54,6 +56,8 @@ CELLS = [
     *((name, adapter, *cell) for name, adapter in ANYWHERE.items() for cell in HEADS),
     *((name, METHODS[name](virtual_tokens=3), *cell) for name, cells in SOMEWHERE.items() for cell in cells),
 ]
+FIXED = ("base_model.vera_A", "base_model.vera_B")
+"""What is saved beside that which is trained."""
 TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer")
 LOAD = """
 import json, sys
@@ -194,10 +198,10 @@ def cells(tmp_path_factory, load):
                 n for n in base.fresh if not any(m.endswith(n) for m in load_file(folder / "adapter_model.safetensors"))
             ],
             "trained and not saved": len([p for p in wrapped.parameters() if p.requires_grad])
-            - len(load_file(folder / "adapter_model.safetensors")),
+            - len([n for n in load_file(folder / "adapter_model.safetensors") if n not in FIXED]),
             "initial": difference(before, initial) if name not in SOMEWHERE else 0.0,
             "merged": difference(trained, logits_of(wrapped.merge_and_unload(), inputs))
-            if name in ("lora", "dora", "ia3") else 0.0,
+            if adapter.mergeable else 0.0,
         }  # fmt: skip
     process = subprocess.run(
         [sys.executable, "-c", LOAD, *(str(root / name) for name in facts)], capture_output=True, text=True, check=False
@@ -219,6 +223,46 @@ def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, fami
     assert facts["initial"] <= 1e-5 and facts["merged"] <= 1e-5
     assert facts.get("transformers", 0.0) <= 1e-5
     assert ("transformers" in facts) == (name in TRANSFORMERS_LOADS)
+
+
+LINEAR = {  # of a layer: those of its attention, feed-forward layers and, in T5's decoder, attention to the encoder
+    "bert": 2 * 6,
+    "gpt2": 2 * 4,
+    "t5": 2 * (4 + 2) + 2 * (4 + 4 + 2),
+    "xlnet": 2 * 2,
+}
+
+
+@pytest.mark.parametrize("family", LINEAR)
+def test_vera_is_two_vectors_a_linear_layer_and_matrices_that_all_share(load, tmp_path, family):
+    """By the paper's formula, from what is saved alone: W + diag(b) B diag(d) A, with the part of A and B that fits."""
+    model, base = load(family, LANGUAGE[family])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    wrapped = Vera(rank=4).wrap(model, base)
+    for name, parameter in wrapped.named_parameters():
+        if "vera_lambda" in name:
+            torch.nn.init.normal_(parameter)
+    wrapped.save_pretrained(tmp_path)
+    saved = {name.removeprefix("base_model."): tensor for name, tensor in load_file(tmp_path / ADAPTER_FILE).items()}
+    matrices = saved.pop("vera_A"), saved.pop("vera_B")
+    names = {name.removeprefix("model.").rpartition(".vera_lambda_")[0] for name in saved}
+    assert len(names) == LINEAR[family] and len(saved) == 2 * len(names)
+
+    torch.manual_seed(1)  # the matrices are loaded, not drawn again
+    again = PeftModel.from_pretrained(load(family, LANGUAGE[family])[0], tmp_path)
+    tensors = dict(wrapped.state_dict())
+    assert tensors.keys() == again.state_dict().keys()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in again.state_dict().items())
+
+    after = dict(wrapped.merge_and_unload().named_parameters())
+    moved = {name for name in before if (after[name] != before[name]).any()}
+    assert {name.removesuffix(".weight") for name in moved} == names
+    for name in names:
+        d, b = (saved[f"model.{name}.vera_lambda_{vector}"] for vector in "db")
+        weight = before[f"{name}.weight"]
+        wide = weight.T if family == "gpt2" else weight  # (out, in)
+        update = torch.diag(b) @ matrices[1][: wide.shape[0]] @ torch.diag(d) @ matrices[0][:, : wide.shape[1]]
+        assert torch.allclose(after[f"{name}.weight"], weight + (update.T if family == "gpt2" else update), atol=1e-5)
 
 
 def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
@@ -298,7 +342,7 @@ def test_other_cells_are_refused_by_name(load, method):
         ),
         (
             "--method bottleneck --merge",
-            "--merge: bottleneck adapters cannot be merged into the weights; use --method lora, dora, ia3",
+            "--merge: bottleneck adapters cannot be merged into the weights; use --method lora, dora, ia3, vera",
         ),
         ("--method prefix --merge", "--merge: prefix tuning cannot be merged into the weights; use --method lora, "),
         ("--method bottleneck --width 0", "--width is 0; it must be at least 1"),
@@ -326,20 +370,23 @@ def test_help_says_which_method_a_setting_is_of_and_its_default_there(monkeypatc
     with pytest.raises(SystemExit):
         cli.parse(Lora(rank=64), doc=None)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--method {lora,dora,ia3,prompt,prefix,bottleneck} what is added and trained [lora]" in shown
-    assert "--rank INT lora, dora: rank r of the update B A [lora: 64; dora: 16]" in shown
+    assert "--method {lora,dora,ia3,prompt,prefix,bottleneck,vera} what is added and trained [lora]" in shown
+    assert (
+        "--rank INT lora, dora: rank r of the update B A; vera: rank of the random matrices, which all layers share "
+        "[lora: 64; dora: 16; vera: 256]" in shown
+    )
     assert "--alpha INT lora, dora: the update is scaled by alpha / rank [32]" in shown
     assert (
         "--rate_factor FLOAT added weights learn at this multiple of --learning_rate "
-        "[lora, dora, bottleneck: 1; ia3, prefix: 10; prompt: 30]" in shown
+        "[lora, dora, bottleneck: 1; ia3, prefix, vera: 10; prompt: 30]" in shown
     )
-    assert "--merge, --no-merge lora, dora, ia3: also write the whole model" in shown
+    assert "--merge, --no-merge lora, dora, ia3, vera: also write the whole model" in shown
 
 
 def test_a_record_names_its_adapter():
     """As a run wrote it, as a person would, and as a loop of one's own takes it from PEFT's type."""
-    names = ("lora", "DoRA", "ia3", "prompt tuning", "Prefix tuning", "bottleneck adapters", "bottleneck")
-    assert [named(name) for name in names] == [Lora, Dora, Ia3, Prompt, Prefix, Bottleneck, Bottleneck]
+    names = ("lora", "DoRA", "vera", "ia3", "prompt tuning", "Prefix tuning", "bottleneck adapters", "bottleneck")
+    assert [named(name) for name in names] == [Lora, Dora, Vera, Ia3, Prompt, Prefix, Bottleneck, Bottleneck]
     assert named("fine-tuning") is None
 
 

@@ -7,10 +7,9 @@ from tl_hub.methods.adapters.ia3 import Ia3
 from tl_hub.methods.adapters.lora import Lora
 from tl_hub.methods.adapters.prefix import Prefix
 from tl_hub.methods.adapters.prompt import Prompt
+from tl_hub.methods.adapters.vera import Vera
 
-__all__ = ["METHODS", "Adapter", "Bottleneck", "Dora", "Ia3", "Lora", "Prefix", "Prompt", "named"]
-
-METHODS: dict[str, type[Adapter]] = {kind.method: kind for kind in (Lora, Dora, Ia3, Prompt, Prefix, Bottleneck)}
+METHODS: dict[str, type[Adapter]] = {kind.method: kind for kind in (Lora, Dora, Ia3, Prompt, Prefix, Bottleneck, Vera)}
 """What `--method` chooses from."""
 Adapter.methods = METHODS  # so that one that is refused can name the others
 
