@@ -43,12 +43,11 @@ def main() -> None:
     published_settings.apply(run, objective, method, model, accelerator.is_main_process)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    before = training.evaluate(model.get_base_model(), rows.splits[rows.final], task, tokenizer, run, accelerator)
+    before = training.evaluate_base(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
-    score.tables |= task.baselines(before, score)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator, before)
 
 
 if __name__ == "__main__":

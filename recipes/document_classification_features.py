@@ -48,10 +48,7 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    vectors = method.extract(model, rows, task, tokenizer, run, accelerator)
-    chosen, history = method.fit(model, vectors, rows, task, run, accelerator)
-    score = method.score(chosen, vectors, rows, task, history)
-    model = method.assemble(chosen, model, tokenizer, task, base, run)
+    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     data.encode(rows, task, tokenizer, model)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

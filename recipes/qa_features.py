@@ -53,9 +53,7 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    model = method.wrap(model, base)
-    history = method.train(model, rows, task, tokenizer, run, accelerator)
-    score = method.score(model, rows, task, tokenizer, run, accelerator, history)
+    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

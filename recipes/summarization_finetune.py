@@ -43,13 +43,11 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, task, method, model, accelerator.is_main_process)
-    data.encode(rows, task, tokenizer, model)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    measured = rows.splits[rows.final]
-    score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
-    score.tables |= task.baselines(measured.rows, score, run.seed)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
     finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
 
 

@@ -39,16 +39,13 @@ def main() -> None:
     rows = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     published_settings.apply(run, task, method, model, accelerator.is_main_process)
-    data.encode(rows, task, tokenizer, model)
-    measured = rows.splits[rows.final]
-    before = training.evaluate(model, measured, task, tokenizer, run, accelerator)
     model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
+    before = training.evaluate_base(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
     push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
     history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, measured, task, tokenizer, run, accelerator, history.decision)
-    score.tables |= task.baselines(before, score)
-    task.add_samples(score, model, tokenizer, measured.rows, run.seed)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator, before)
 
 
 if __name__ == "__main__":

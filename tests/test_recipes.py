@@ -306,5 +306,15 @@ def is_setting(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def test_main_has_one_of_few_shapes():
+    """Trained, trained and compared with before (twice: continued pretraining asks for the family first), fitted, and
+    from scratch: who has read five recipes has read all."""
+    bodies = {}
+    for path in RECIPES:
+        (main,) = (node for node in ast.parse(path.read_text()).body if getattr(node, "name", "") == "main")
+        bodies.setdefault(ast.dump(main), []).append(path.stem)
+    assert len(bodies) <= 5, sorted(bodies.values())
+
+
 def test_there_are_recipes():
     assert "qa_adapter" in {path.stem for path in RECIPES}

@@ -55,8 +55,12 @@ def finish(
     model: Any,
     tokenizer: Any,
     accelerator: Accelerator,
+    before: Score | None = None,
 ) -> None:
     """Turn a trained model into a run folder that can be believed, and show what came out.
+
+    Args:
+        before: of the model that the run started from, on the same rows, where the two are to be compared.
 
     Raises:
         RunStopped: the folder does not load back as the model that was trained.
@@ -68,9 +72,9 @@ def finish(
     verification.write_probe(folder, model, _probe(model, rows, task, tokenizer))
     if history.epochs:
         draw_curves(folder, history.epochs, task.best[0])
-    task.draw(folder, score)
-    score.predictions = score.predictions or task.tried(model, tokenizer, rows.splits[rows.final].rows, run.seed)
-    row_predictions.write(folder, score, len(rows.splits[rows.final].rows))
+    measured = rows.splits[rows.final].rows
+    task.report(score, measured, model, tokenizer, folder=folder, seed=run.seed, before=before)
+    row_predictions.write(folder, score, len(measured))
     record = record_of(run, task, method, base, rows, history, score, model, accelerator)
     if method.kind == "merged":
         model.merge_and_unload().save_pretrained(folder)
@@ -243,11 +247,7 @@ def record_of(
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
-        tables=task.tables(rows.splits[rows.final].rows, score)
-        | score.tables
-        | by_length(rows.splits[rows.final].rows, task, score, run.seed)
-        if score
-        else {},
+        tables=score.tables | by_length(rows.splits[rows.final].rows, task, score, run.seed) if score else {},
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils.data import BatchSampler, DataLoader
@@ -225,6 +226,14 @@ def evaluate(
                 predictions[name] = np.zeros((len(features), *values.shape[1:]), values.dtype)
             predictions[name][index] = values
     return task.score(predictions, split.rows, features, decision)
+
+
+def evaluate_base(
+    model: Any, split: Split, task: Task, tokenizer: Any, run: RunConfig, accelerator: Accelerator
+) -> Score:
+    """Score the rows of a split with the model that training starts from, without the adapter that `model` may have."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return evaluate(base, split, task, tokenizer, run, accelerator)
 
 
 @contextmanager

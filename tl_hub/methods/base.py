@@ -62,28 +62,15 @@ class TrainedMethod(Method, Protocol):
 class FittedMethod(Method, Protocol):
     """One that fits a head on the vectors of a frozen model, in place of training."""
 
-    def extract(
-        self, model: Any, data: "Data", task: Any, tokenizer: Any, run: "RunConfig", accelerator: "Accelerator"
-    ) -> dict[str, Any]:
-        """Vectors of every split, by its name."""
-        ...
-
-    def fit(
+    def fit_head(
         self,
         model: Any,
-        vectors: dict[str, Any],
         data: "Data",
         task: Any,
+        tokenizer: Any,
+        base: "Base",
         run: "RunConfig",
         accelerator: "Accelerator",
-    ) -> tuple[Any, "History"]:
-        """What was chosen and fitted on the training rows, and how long it took."""
-        ...
-
-    def score(self, chosen: Any, vectors: dict[str, Any], data: "Data", task: Any, history: "History") -> "Score":
-        """Figures of the rows that the reported ones come from."""
-        ...
-
-    def assemble(self, chosen: Any, model: Any, tokenizer: Any, task: Any, base: "Base", run: "RunConfig") -> Any:
-        """The model to save."""
+    ) -> "tuple[Any, History, Score]":
+        """The model to save, what happened, and the score of the rows that the reported figures are of."""
         ...

@@ -188,6 +188,19 @@ class FeatureExtraction:
             check_foldable(model_type, layers[0], poolings[0], depth)
         return layers, poolings
 
+    def fit_head(
+        self, model: Any, data: Data, task: Any, tokenizer: Any, base: Base, run: RunConfig, accelerator: Accelerator
+    ) -> tuple[Any, History, Score]:
+        """Extract the vectors, choose and fit a head on those of training, score it, and put model and head together.
+
+        Raises:
+            UserError, Checked: as `extract`.
+        """
+        vectors = self.extract(model, data, task, tokenizer, run, accelerator)
+        chosen, history = self.fit(model, vectors, data, task, run, accelerator)
+        score = self.score(chosen, vectors, data, task, history)
+        return self.assemble(chosen, model, tokenizer, task, base, run), history, score
+
     def extract(
         self, model: Any, data: Data, task: Any, tokenizer: Any, run: RunConfig, accelerator: Accelerator
     ) -> dict[str, Vectors]:
@@ -449,6 +462,25 @@ class HeadOnly:
         if self.layer != "auto" and (not self.layer.isdecimal() or int(self.layer) < 1):
             raise UserError(f"--layer is {self.layer}; it must be auto or a whole number from 1")
         self.sweep: list[dict[str, Any]] = []  # a dict a layer, its F1; empty before, and where none was run
+
+    def fit_head(
+        self,
+        model: Any,
+        data: Data,
+        task: QuestionAnswering,
+        tokenizer: Any,
+        base: Base,
+        run: RunConfig,
+        accelerator: Accelerator,
+    ) -> tuple[Any, History, Score]:
+        """Freeze the model but its head, train that on vectors of the training rows, and score it.
+
+        Raises:
+            UserError, RunStopped, Checked: as `wrap` and `train`.
+        """
+        model = self.wrap(model, base)
+        history = self.train(model, data, task, tokenizer, run, accelerator)
+        return model, history, self.score(model, data, task, tokenizer, run, accelerator, history)
 
     def wrap(self, model: Any, base: Base) -> Any:
         """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.

@@ -55,6 +55,7 @@ class Task(ABC):
         scoring_only: the ones among them that `predict` reads and the model does not.
         pretrained_by: objectives of pretraining after which a model can be trained to do the task.
         refused: other objective -> why the task is not for such models, where that needs a word.
+        predicts_rows: a score has a prediction for each row, of which some can be shown on a card.
         measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
     """
 
@@ -65,6 +66,7 @@ class Task(ABC):
     scoring_only: ClassVar[tuple[str, ...]] = ()
     pretrained_by: ClassVar[tuple[Objective, ...]] = get_args(Objective)
     refused: ClassVar[dict[Objective, str]] = {}
+    predicts_rows: ClassVar[bool] = True
     measured_anew: ClassVar[bool] = True
 
     @property
@@ -166,16 +168,24 @@ class Task(ABC):
         """What a reader must know of a split's encoded rows, such as how many were cut: clauses without a period."""
         return []
 
-    def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
-        """The tables of `score`, and those that are too slow for every epoch, such as baselines on the same `rows`."""
-        return score.tables
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        """Add to `score` what is too slow for every epoch: tables such as baselines on the same rows, and samples.
 
-    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
-        """Rows with what the model makes of them, as a card shows them, where scoring gives no predictions."""
-        return []
+        Called once, with the trained model. Pictures are written into the run `folder`.
 
-    def draw(self, folder: Path, score: Score) -> None:
-        """Write pictures of the score into the run folder, where the task has some."""
+        Args:
+            before: of the model that the run started from, on the same rows, where it was measured.
+        """
         return None
 
     @abstractmethod

@@ -492,6 +492,20 @@ class Classification(Task):
     def _given(self, indicators: np.ndarray) -> list[list[str]]:
         return [[self.labels[i] for i in np.flatnonzero(row)] for row in indicators]
 
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        score.tables = self.tables(rows, score) | score.tables
+        self.draw(folder, score)
+
     def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
         """Baselines fitted on the training rows, figures of each class and, for one class a text, the confusions."""
         from sklearn.metrics import precision_recall_fscore_support

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -141,6 +142,19 @@ class ExtractiveSummarization(Task):
             decision={"sentences": float(chosen)},
             tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
+
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        score.tables = self.tables(rows, score)
 
     def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
         """The first sentences, as many as this model gives, and the best that sentences can do, on 500 rows at most."""

@@ -2,8 +2,10 @@
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,6 +48,7 @@ class LanguageModeling(Task):
     sample: ClassVar[str] = "text"
     best: ClassVar[tuple[str, bool]] = ("loss", False)
     batched: ClassVar[tuple[str, ...]] = ("input_ids",)
+    predicts_rows: ClassVar[bool] = False
 
     text_column: str = flag("text", "column with the text", reads=True)
     max_length: int = flag(256, "tokens in a window")
@@ -89,6 +92,25 @@ class LanguageModeling(Task):
             {"texts": len(rows), "windows": len(features), "predicted tokens": int(tokens.sum())}
         ]
         return score
+
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        if before:
+            score.tables |= self.baselines(before, score)
+        score.predictions = score.predictions or self.tried(model, tokenizer, rows, seed)
+
+    @abstractmethod
+    def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
+        """Rows with what the model makes of them, as a card shows them."""
 
     def baselines(self, before: Score, after: Score) -> dict[str, list[dict[str, Any]]]:
         """The figures of the model as it was loaded beside those after training."""

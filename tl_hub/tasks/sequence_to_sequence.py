@@ -5,6 +5,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,6 +86,23 @@ class SequenceToSequence(Task):
 
     def measured(self, rows: Dataset) -> Dataset:
         return with_all_references(rows)
+
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        score.tables |= self.baselines(rows, score, seed)
+
+    @abstractmethod
+    def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
+        """A table of simple systems on the same rows."""
 
     def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
         """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""

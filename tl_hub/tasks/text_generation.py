@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -139,6 +140,21 @@ class TextGeneration(CausalLanguageModeling):
                     new = found[:, batch["input_ids"].size(1) :].tolist()
                 texts += tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts
+
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        if before:
+            score.tables |= self.baselines(before, score)
+        self.add_samples(score, model, tokenizer, rows, seed)
 
     def add_samples(self, score: Score, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> None:
         """Continue the first 16 tokens of held-out texts, and add the texts and how varied they are to `score`.
