@@ -4,7 +4,7 @@ Authored data keeps the demonstration free of licences and small enough to learn
 a tree of clauses, which each language then says by its own grammar: German by gender, case, word order and separable
 verbs; Korean by particles, connective endings and respectful forms. Within a domain a word has one translation.
 
-    python -m tl_hub.samples.write_translation
+    python -m tools.samples.write_translation
 
 translation_grammar holds the words (nouns, verbs, adjectives, phrases) and what goes with what (scenes). For a third
 of the (verb, construction) pairs, such as "bake" after "while", train and validation have no sentence; three
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMAR = Path(__file__).parent / "translation_grammar"
 SIZES = {"train": 1880, "validation": 150, "test": 250}
@@ -1378,4 +1380,4 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("translation.jsonl"))
+    write(Path(samples.__file__).with_name("translation.jsonl"))

@@ -1,13 +1,13 @@
 """What the pretraining of the embedded checkpoints is worth on real data.
 
-    python -m tl_hub.samples.transfer DATA_FOLDER RESULTS.jsonl bert [SEEDS]
+    python -m tools.samples.transfer DATA_FOLDER RESULTS.jsonl bert [SEEDS]
 
 fine-tunes the family's embedded checkpoint and the same model with random weights, by the same budget and with five
 seeds (or as many as are given), on sst2 (four sizes), ag_news and squad; DATA_FOLDER holds them as
 `<name>/train.jsonl.gz` and `<name>/validation.jsonl.gz`. A line a run is added to RESULTS; runs that are there are not
 repeated.
 
-    python -m tl_hub.samples.transfer RESULTS.jsonl
+    python -m tools.samples.transfer RESULTS.jsonl
 
 prints the table: means over the seeds with 95 % intervals (Student's t), and the difference.
 """

@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from tl_hub.samples import transfer
+from tools.samples import transfer
 
 
 def test_intervals_and_counts_are_those_of_the_paired_runs():

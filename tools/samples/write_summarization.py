@@ -5,7 +5,7 @@ decision or event among other news. What the summary says stands anywhere in the
 words; other people, days and things, a plan that was dropped or an offer refused stand next to it. The names and
 things of a summary are the text's own words, so that it can be learned to find them.
 
-    python -m tl_hub.samples.write_summarization
+    python -m tools.samples.write_summarization
 
 A frame holds its `summary`, its `slots` (name: pool), and how it is told: `told` by a third person, `spoken` by two
 people or `signed` by one of them; `rivals` tell something like it that is not the point; of two `larger` slots the
@@ -19,6 +19,8 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMAR = Path(__file__).parent / "summarization_grammar"
 SIZES = {"train": 1150, "validation": 110, "test": 200}
@@ -181,4 +183,4 @@ def write(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("summarization.jsonl"))
+    write(Path(samples.__file__).with_name("summarization.jsonl"))

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tl_hub.samples import write_qa
+from tl_hub import samples
+from tools.samples import write_qa
 
-FILE = Path(write_qa.__file__).with_name("qa.jsonl")
+FILE = Path(samples.__file__).with_name("qa.jsonl")
 PARAGRAPHS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 DOMAINS = sorted({paragraph["domain"] for paragraph in PARAGRAPHS})
 SPLITS = ("train", "validation", "test")

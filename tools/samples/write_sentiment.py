@@ -4,7 +4,7 @@ A review holds opinions of praise and blame, as a rule one of each, and its fram
 contrast, expectation, what others say, comparison or time. Every shape, thing and cue stands in reviews of both
 verdicts equally often, so that a bag of words cannot tell them apart.
 
-    python -m tl_hub.samples.write_sentiment
+    python -m tools.samples.write_sentiment
 
 In sentiment_grammar, frames.json holds the shapes; world.json and gadgets.json hold what is reviewed, in which words.
 In a frame, W and w are what wins, as a clause and as a phrase, V is a second clause that agrees, and L and l are what
@@ -18,6 +18,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMARS = Path(__file__).parent / "sentiment_grammar"
 REVIEWS = {
@@ -204,4 +206,4 @@ def write(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("sentiment.jsonl"))
+    write(Path(samples.__file__).with_name("sentiment.jsonl"))

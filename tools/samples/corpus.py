@@ -1,7 +1,7 @@
 """The pretraining text of the embedded checkpoints.
 
-    python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz "[SEP]"
-    python -m tl_hub.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz "</s>" translations
+    python -m tools.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz "[SEP]"
+    python -m tools.samples.corpus DATA_FOLDER OUTPUT.jsonl.gz "</s>" translations
 
 Two parts, shuffled together. Natural text: DATA_FOLDER holds public data sets as `<name>/train.jsonl.gz`. Only
 training splits are read, and no labels or answers: a question and its paragraph are one text, so that the model
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tl_hub import samples
-from tl_hub.samples import write_qa
+from tools.samples import write_qa
 
 SOURCES = [
     f"The texts are {samples.TEXTS_OF_CHECKPOINTS}.",

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tl_hub.samples import write_summarization
+from tl_hub import samples
+from tools.samples import write_summarization
 
-FILE = Path(write_summarization.__file__).with_name("summarization.jsonl")
+FILE = Path(samples.__file__).with_name("summarization.jsonl")
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SPLITS = ("train", "validation", "test")
 FRAMES = write_summarization.read_frames()

@@ -4,7 +4,7 @@ A model that learns on tennis and boxing is asked about ice hockey and cricket. 
 a word that tells the topic of a test document stands in the training documents of that topic. A pretrained model can
 know it from its embeddings, which have put words near each other that occur in the same texts.
 
-    python -m tl_hub.samples.write_documents
+    python -m tools.samples.write_documents
 
 documents_grammar holds a file per topic with `sentences` and `phrases` of each subtopic by split, and shared.json with
 what fits any topic: sentences `about` phrases {a}, {b} and {c}, what leads to an `aside` on another topic, `neutral`
@@ -16,6 +16,8 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMAR = Path(__file__).parent / "documents_grammar"
 TOPICS = ("business", "politics", "science", "sports")
@@ -98,4 +100,4 @@ def write(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("documents.jsonl"))
+    write(Path(samples.__file__).with_name("documents.jsonl"))

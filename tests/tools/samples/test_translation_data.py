@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import sacrebleu
 
-from tl_hub.samples import write_translation
-from tl_hub.samples.write_translation import Clause, NounPhrase, Sentence
+from tl_hub import samples
+from tools.samples import write_translation
+from tools.samples.write_translation import Clause, NounPhrase, Sentence
 
-FILE = Path(write_translation.__file__).with_name("translation.jsonl")
+FILE = Path(samples.__file__).with_name("translation.jsonl")
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SPLITS = ("train", "validation", "test")
 DOMAINS = {"world": "de", "korean": "ko"}

@@ -1,4 +1,4 @@
-"""Make a run folder of `recipes/pretraining.py` an embedded checkpoint: `python -m tl_hub.samples.embed RUN FAMILY`.
+"""Make a run folder of `recipes/pretraining.py` an embedded checkpoint: `python -m tools.samples.embed RUN FAMILY`.
 
 Weights are stored in half precision (recipes load them in float32). The card and the record go to `model_cards/`.
 """
@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 import transformers
 
-from tl_hub import card
+from tl_hub import card, samples
 from tl_hub.record import RunRecord
-from tl_hub.samples.corpus import SOURCES
+from tools.samples.corpus import SOURCES
 
 
 def main() -> None:
     run, family = Path(sys.argv[1]), sys.argv[2]
-    here = Path(__file__).parent
+    here = Path(samples.__file__).parent
     cards = here.parent.parent / "model_cards"
     record = RunRecord.load(run)
     record.data.notes += SOURCES

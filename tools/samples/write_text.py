@@ -4,7 +4,7 @@ Authored data keeps the demonstration free of licences. Recipes are a register o
 short commands with amounts and times), which a model pretrained on other prose has hardly met, so that adapting to
 it shows in the perplexity and in what the model writes.
 
-    python -m tl_hub.samples.write_text
+    python -m tools.samples.write_text
 
 A dish draws some words once and has shapes for its title and for each of its steps. In a shape {x} is a word drawn by
 the dish, {x.some} its amount and {x.the} its name in a step; any other {name} is a new draw from the words `name`,
@@ -16,6 +16,8 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMAR = Path(__file__).parent / "text_grammar"
 SIZES = {"train": 800, "validation": 80, "test": 120}
@@ -69,4 +71,4 @@ def write(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("text.jsonl"))
+    write(Path(samples.__file__).with_name("text.jsonl"))

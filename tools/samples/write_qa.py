@@ -5,7 +5,7 @@ of one entity (a library, a ferry ...) and sometimes of a second one of the same
 asked for does not settle a question. Entities are made up and drawn anew for each paragraph: nothing can be known by
 heart, the clause that answers has to be found.
 
-    python -m tl_hub.samples.write_qa
+    python -m tools.samples.write_qa
 
 A grammar file holds, per attribute, `clauses` and `questions`, with `reverse` questions whose answer is the entity,
 and `pools` of values and of names. In a shape, {s} is the subject (a name or a pronoun), {s's} its possessive, {n} the
@@ -19,6 +19,8 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+
+from tl_hub import samples
 
 GRAMMARS = Path(__file__).parent / "qa_grammar"
 NAMES = GRAMMARS / "names.json"
@@ -286,4 +288,4 @@ def write(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).with_name("qa.jsonl"))
+    write(Path(samples.__file__).with_name("qa.jsonl"))

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tl_hub.samples import write_text
+from tl_hub import samples
+from tools.samples import write_text
 
-FILE = Path(write_text.__file__).with_name("text.jsonl")
+FILE = Path(samples.__file__).with_name("text.jsonl")
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SPLITS = ("train", "validation", "test")
 

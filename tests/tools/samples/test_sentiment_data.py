@@ -9,9 +9,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from tl_hub.samples import write_sentiment
+from tl_hub import samples
+from tools.samples import write_sentiment
 
-FILE = Path(write_sentiment.__file__).with_name("sentiment.jsonl")
+FILE = Path(samples.__file__).with_name("sentiment.jsonl")
 ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SIZES = {"world": (2400, 300, 600), "gadgets": (600, 150, 300)}
 

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 
 from tl_hub import samples
 from tl_hub.methods.feature_extraction import FeatureClassifier
-from tl_hub.samples import write_documents
+from tools.samples import write_documents
 
-FILE = Path(write_documents.__file__).with_name("documents.jsonl")
+FILE = Path(samples.__file__).with_name("documents.jsonl")
 ROWS: list[dict[str, str]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SIZES = {"train": 800, "validation": 152, "test": 300}
 TOPICS = ("business", "politics", "science", "sports")
