@@ -488,7 +488,7 @@ def test_a_batch_that_the_model_does_not_read_is_refused(tmp_path, classifier):
 
 
 ADAPTER = """
-import json, sys
+import json, sys, time
 import peft, torch, transformers
 import tl_hub
 from huggingface_hub import HfApi
@@ -515,7 +515,7 @@ done = tl_hub.publish(f"{root}/run", "alice/mine", patience=publishing.Patience(
 print(json.dumps([pinned, RunRecord.load(f"{root}/run").base.revision, done.verification, said]), flush=True)
 input()
 api.upload_file(repo_id="alice/start", path_in_repo="config.json", path_or_fileobj=b"{}")  # main goes on
-publishing.time.sleep = lambda seconds: None
+time.sleep = lambda seconds: None
 ask = tl_hub.pipeline("alice/mine")
 print(json.dumps(ask("The river rises.")["label"]), flush=True)
 input()

@@ -21,12 +21,13 @@ import pytest
 import yaml
 
 from tests.hub_server import FINE, READ, WRITE, File, HubServer, Repo
-from tl_hub import base_model, card, launch, publishing, run_folder, samples, verification
+from tl_hub import base_model, card, launch, run_folder, samples, verification
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.from_scratch import FromScratch
+from tl_hub.publishing import commits, secrets
 from tl_hub.record import RunRecord
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub"
@@ -189,7 +190,7 @@ def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
         "config.json",
         "model.safetensors",
         "run.json",
-        publishing.SENT,
+        commits.SENT,
     }
     assert holds(repo, folder) and 'from_pretrained("alice/first")' in texts(repo)["README.md"].decode()
     assert answer["revision"] == repo.at("main").id and answer["left_out"] == sorted(strangers)
@@ -558,12 +559,12 @@ def test_what_only_looks_like_a_secret_or_a_path_is_published(hub, push, tmp_pat
 
 
 def test_what_comes_with_the_package_holds_no_secret_and_no_path():
-    root = Path(publishing.__file__).parent
+    root = Path(samples.__file__).parent.parent
     files = [file for place in (root / "samples").glob("*/config.json") for file in place.parent.iterdir()]
     files += [file for file in (root.parent / "model_cards").iterdir() if file.suffix != ".jsonl"]
     assert len(files) > 25
     for file in files:
-        publishing._scan(file.name, file, file.parent)
+        secrets.check(file.name, file, file.parent)
 
 
 def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):
@@ -633,7 +634,7 @@ def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, t
 def test_a_name_that_another_model_has_is_refused(hub, push, tmp_path):
     push(write_run(tmp_path / "run"), "alice/taken")
     repo = hub.model("alice/taken")
-    files = {path: file for path, file in repo.at("main").files.items() if path != publishing.SENT}
+    files = {path: file for path, file in repo.at("main").files.items() if path != commits.SENT}
     taken = repo.commit("refs/heads/main", files, "somebody's", "", "alice")
     answer = push(tmp_path / "run", "alice/taken")
     assert "(config.json, model.safetensors)" in answer["error"] and repo.at("main") is taken

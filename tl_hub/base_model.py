@@ -9,12 +9,12 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from tl_hub import hub, publishing, run_folder, samples
+from tl_hub import hub, run_folder, samples
 from tl_hub.architectures import ARCHITECTURES, architecture_of, pretrained_by
 from tl_hub.base_checks import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
-from tl_hub.licenses import license_of
+from tl_hub.licenses import known_license, license_of
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Task
 from tl_hub.tokenizer import load_tokenizer
@@ -115,7 +115,7 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
         ) from error
     license_of(run.license, base.license)  # or a published result would break the base's terms
     if run.push_to:
-        publishing.known_license(run.license, base.license)
+        known_license(run.license, base.license)
     base.model_type = config.model_type
     architecture_of(config.model_type, run.model)
     return path, base, config

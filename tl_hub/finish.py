@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from tl_hub import card, data, publishing, row_predictions, run_folder, shown_rows, verification
+from tl_hub import card, data, row_predictions, run_folder, shown_rows, verification
 from tl_hub.base_model import Base
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
@@ -33,6 +33,8 @@ from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
+from tl_hub.publishing import Destination, Options, Patience, publish_to
+from tl_hub.publishing.state import drop_state, push_state
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Score, Task
@@ -119,17 +121,16 @@ def pusher(
     """
 
     def push(history: History) -> None:
-        assert run.push_to is not None
-        patience = publishing.Patience(attempts=3)
+        destination = Destination(str(run.push_to), revision=run.push_revision)
+        # Loading what is sent takes longer than an epoch may; the push at the end does.
+        options = Options(load_back=False, patience=Patience(attempts=3), say=tqdm.write)
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch, Path(run.output_dir).name)
                 save(folder, method, model, tokenizer)
                 record_of(run, task, method, base, rows, history, None, model, accelerator).save(folder)
-                where: dict[str, Any] = {"push_base": run.push_base, "revision": run.push_revision}
-                # Loading it takes longer than an epoch may; the push at the end does.
-                publishing.publish(folder, run.push_to, **where, load_back=False, patience=patience, say=tqdm.write)
-            publishing.push_state(run.output_dir, run.push_to, run_folder.RESUMED, patience=patience, say=tqdm.write)
+                publish_to(destination, folder, options, push_base=run.push_base)
+            push_state(run.output_dir, destination.repo, patience=options.patience, say=options.say)
         except (UserError, RunStopped) as error:
             tqdm.write(f"epoch {len(history.epochs)} is not published: {error}")
 
@@ -137,28 +138,36 @@ def pusher(
 
 
 def _push(run: RunConfig, folder: Path) -> None:
-    assert run.push_to is not None
-    print(f"\npublishing {folder} as {run.push_to} ...", flush=True)
-    where: dict[str, Any] = {
+    destination = Destination.of_run(run)
+    print(f"\npublishing {folder} as {destination.repo} ...", flush=True)
+    try:
+        done = publish_to(destination, folder, Options(dry_run=run.dry_run), push_base=run.push_base)
+        if run.push_every:
+            drop_state(destination.repo)
+    except (UserError, RunStopped) as error:
+        raise RunStopped(
+            f"the run is complete in {folder}, but publishing it did not come to its end: {error}; later: "
+            f"{_push_command(run, folder)}",
+            exit_code=1,
+        ) from error
+    print("nothing was sent" if run.dry_run else done.summary())
+
+
+def _push_command(run: RunConfig, folder: Path) -> str:
+    """What pushes a finished run as its flags asked for."""
+    words = ["tl-hub", "push", str(folder), str(run.push_to)]
+    flags: dict[str, str | bool | None] = {
         "revision": run.push_revision,
         "create_pr": run.create_pr,
         "tag": run.tag,
         "collection": run.collection,
         "push_base": run.push_base,
+        "public": run.public,
     }
-    try:
-        done = publishing.publish(folder, run.push_to, private=not run.public, dry_run=run.dry_run, **where)
-        if run.push_every:
-            publishing.drop_state(run.push_to)
-    except (UserError, RunStopped) as error:
-        words = ["tl-hub", "push", str(folder), run.push_to]
-        for name, value in (where | {"public": run.public}).items():
-            words += [f"--{name}"] * bool(value) + [value] * isinstance(value, str)
-        later = shlex.join(words)
-        raise RunStopped(
-            f"the run is complete in {folder}, but publishing it did not come to its end: {error}; later: {later}", 1
-        ) from error
-    print("nothing was sent" if run.dry_run else done.summary())
+    for name, value in flags.items():
+        words += [f"--{name}"] if value else []
+        words += [value] if isinstance(value, str) else []
+    return shlex.join(words)
 
 
 def _probe(model: Any, rows: Data, task: Task, tokenizer: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -11,11 +10,15 @@ import transformers
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
-from tl_hub import base_model, cpu, publishing, run_folder
+from tl_hub import base_model, cpu, run_folder
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
-from tl_hub.licenses import license_of
+from tl_hub.licenses import known_license, license_of
 from tl_hub.methods.base import Method
+from tl_hub.publishing import Destination
+from tl_hub.publishing.base import BASE_ONLY_HERE
+from tl_hub.publishing.rights import check_rights
+from tl_hub.publishing.state import fetch_state
 
 
 def start(run: RunConfig, method: Method) -> Accelerator:
@@ -38,10 +41,10 @@ def start(run: RunConfig, method: Method) -> Accelerator:
             raise UserError(f"--output_dir {folder} holds a run; plain --resume goes on with that, or give another")
         with PartialState().local_main_process_first():
             if not folder.is_dir() or not any(folder.iterdir()):
-                publishing.fetch_state(run.resume.removeprefix("hub:"), folder, run_folder.RESUMED)
+                fetch_state(run.resume.removeprefix("hub:"), folder)
     if run.resume:
         with PartialState().local_main_process_first():
-            # Killed as `_Keeper.save` renamed.
+            # Killed as `Keeper.save` renamed.
             if (folder / run_folder.OLD_STATE).is_dir() and not (folder / run_folder.STATE).exists():
                 (folder / run_folder.NEW_STATE).rename(folder / run_folder.STATE)
     if run.resume and not (folder / run_folder.STATE / run_folder.HISTORY).is_file():
@@ -52,17 +55,7 @@ def start(run: RunConfig, method: Method) -> Accelerator:
         raise UserError(f"--output_dir {folder} cannot be written to")
     license_of(run.license, None)  # its name; whether a base allows it is asked when that is looked at
     if run.push_to:
-        if method.kind == "pretrained":  # from no base, whose license it could take
-            publishing.known_license(run.license, None)
-        if not run.push_base and base_model.source_of(run.model) not in method.base_sources:
-            raise UserError(publishing.BASE_ONLY_HERE.format(base=run.model))
-        if run.push_every and method.kind == "merged":
-            raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
-        private = run.push_every is not None
-        goal: dict[str, Any] = {"create_pr": run.create_pr, "tag": run.tag, "revision": run.push_revision}
-        publishing.check_rights(run.push_to, private=private, collection=run.collection, **goal)
-        if run.push_base:
-            publishing.check_rights(run.push_base)
+        _check_publishing(run, method)
 
     if not run.verbose:
         transformers.logging.set_verbosity_error()
@@ -86,6 +79,22 @@ def start(run: RunConfig, method: Method) -> Accelerator:
     # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle on a CPU.
     torch.set_num_threads(max(1, cpu.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return accelerator
+
+
+def _check_publishing(run: RunConfig, method: Method) -> None:
+    """
+    Raises:
+        UserError, RunStopped: the result could not be published as `push_to`.
+    """
+    if method.kind == "pretrained":  # from no base, whose license it could take
+        known_license(run.license, None)
+    if not run.push_base and base_model.source_of(run.model) not in method.base_sources:
+        raise UserError(BASE_ONLY_HERE.format(base=run.model))
+    if run.push_every and method.kind == "merged":
+        raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
+    check_rights(Destination.of_run(run), with_state=run.push_every is not None)
+    if run.push_base:
+        check_rights(Destination(run.push_base))
 
 
 def _check_used(folder: Path, run: RunConfig) -> None:

@@ -44,3 +44,15 @@ def license_of(given: str | None, base: str | None) -> str | None:
     if base is not None and given != base and base not in PERMISSIVE:
         raise UserError(f"--license {given}: the base model is under {base}, which what is made from it must keep")
     return given
+
+
+def known_license(given: str | None, base: str | None) -> str:
+    """The license a result is published under.
+
+    Raises:
+        UserError: nobody knows one, or the base's does not allow it.
+    """
+    license = license_of(given, base)
+    if license not in IDENTIFIERS:
+        raise UserError(f"the license is {license or 'not known'}; give --license, such as apache-2.0")
+    return license

@@ -185,7 +185,7 @@ def verify(
         UserError: no such folder or repository, or the figures cannot be measured.
         RunStopped: it does not load, or is not the model that was trained; or the Hub cannot be reached.
     """
-    from tl_hub.publishing import snapshot  # which imports this module
+    from tl_hub.publishing.snapshot import snapshot  # which imports this module
 
     folder = snapshot(location, revision)
     report = check(folder, offline=False, snippets=False)

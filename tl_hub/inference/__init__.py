@@ -10,11 +10,12 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from tl_hub import hub, publishing, samples, verification
+from tl_hub import hub, samples, verification
 from tl_hub.errors import UserError, first_line
 from tl_hub.feature_model import FeatureModel
 from tl_hub.inference.vectors import VectorsPipeline
 from tl_hub.methods.adapters.virtual_tokens import reserve
+from tl_hub.publishing.snapshot import snapshot
 from tl_hub.record import DataFacts, RunRecord
 from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Task
@@ -37,7 +38,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         folder = samples.checkpoint(str(location).removeprefix("tiny:"))
         record = _embedded(folder.name)
     else:
-        folder = publishing.snapshot(location, revision)
+        folder = snapshot(location, revision)
         record = RunRecord.load(folder)
     headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
     facts = catalog.facts_of(record)

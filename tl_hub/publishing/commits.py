@@ -1,0 +1,202 @@
+"""What a commit is to change in a repository, and the commit: complete, or not there at all.
+
+huggingface_hub does not look whether a commit whose answer was lost is there. Here every step is: look at the branch,
+send what differs, and on failure look again. So a step that was done is not done twice, and the same command given
+later sends what is missing.
+"""
+
+import itertools
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile
+
+from tl_hub import card, run_folder
+from tl_hub.errors import UserError
+from tl_hub.publishing import files
+from tl_hub.publishing.client import FAILURES
+from tl_hub.publishing.files import File, Files
+from tl_hub.publishing.repository import Repository
+
+SENT = ".tl_hub.json"
+"""Names the files of the last push, in the repository: of them the next one removes what no longer belongs."""
+_UNDONE = "Undo a push that does not load as the model that was trained"
+_LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is to be in a repository: files, and the text of the card, which takes up what a person wrote there.
+
+    Attributes:
+        keep_card: a card that is there stays as it is, but for `terms`.
+        terms: a paragraph of `card` that a card which is kept must have, too.
+    """
+
+    title: str
+    card: str
+    files: Files
+    keep_card: bool = False
+    terms: str = ""
+
+
+@dataclass
+class Plan:
+    """What a commit on `parent` is to change; both are None for a repository that is not there.
+
+    Attributes:
+        head: the commit that was made, or `parent` where nothing is to change.
+        title: of the commit.
+        files: all that belongs in the repository.
+        there: paths that `parent` has.
+    """
+
+    parent: str | None
+    head: str | None
+    title: str
+    files: Files
+    sent: list[str]
+    removed: list[str]
+    notes: list[str]
+    there: set[str]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.sent or self.removed)
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Path, size in bytes and state of each file; of one that goes, only the path and that."""
+        found: list[dict[str, Any]] = []
+        for name, file in self.files.items():
+            state = "unchanged" if name not in self.sent else "changed" if name in self.there else "new"
+            found.append({"path": name, "size": files.size(file), "state": state})
+        return found + [{"path": name, "state": "removed"} for name in self.removed]
+
+
+def plan(hub: Repository, parent: str | None, content: Content) -> Plan:
+    """How the repository at a commit differs from what it is to be.
+
+    Raises:
+        UserError: there is a model of another origin.
+    """
+    there = hub.files(parent) if parent else {}
+    before = _sent_before(hub, there, parent) if parent else set()
+    text, notes = content.card, list[str]()
+    if parent and run_folder.CARD in there:
+        old = hub.read(run_folder.CARD, parent)
+        text, notes = _kept(hub, old, content.terms) if content.keep_card else card.merge(content.card, old)
+    wanted = {**content.files, run_folder.CARD: text.encode()}
+    wanted[SENT] = (json.dumps({"files": sorted([*wanted, SENT])}, indent=2) + "\n").encode()
+    sent = [name for name, file in wanted.items() if name not in there or not _same(file, there[name])]
+    return Plan(
+        parent, parent, content.title, wanted, sent, sorted(before & set(there) - set(wanted)), notes, set(there)
+    )
+
+
+def _kept(hub: Repository, card: str, terms: str) -> tuple[str, list[str]]:
+    """A card that stays, with the terms that it lacks, and what a person should look at."""
+    if terms in card:
+        return card, []
+    note = f"the card of {hub.id} stays; what its weights were pretrained on, and the terms, follow"
+    return f"{card.rstrip()}\n\n{terms}\n", [note]
+
+
+def send(hub: Repository, branch: str, content: Content) -> Plan:
+    """Commit what differs. A commit whose answer was lost is found by looking again, and counts as this one."""
+    tried: Plan | None = None
+    for attempt in itertools.count(1):
+        now = plan(hub, hub.refs()[branch], content)
+        if not now.changed:
+            return replace(tried, head=now.head) if tried else now
+        operations: list[Any] = [
+            *(CommitOperationAdd(name, now.files[name]) for name in now.sent),
+            *(CommitOperationDelete(name) for name in now.removed),
+        ]
+        try:
+            hub.client.set_timeout()
+            done = hub.api.create_commit(
+                hub.id, operations, commit_message=now.title, revision=branch, parent_commit=now.parent
+            )
+            return replace(now, head=done.oid)
+        except (*FAILURES, RuntimeError) as error:
+            # The client wraps what went wrong with the upload of a file.
+            failure = error.__cause__ if isinstance(error, RuntimeError) else error
+            if not isinstance(failure, FAILURES):
+                raise
+            conflict = isinstance(failure, HfHubHTTPError) and failure.response.status_code == 412
+            if conflict and attempt < hub.client.patience.attempts:
+                hub.say(f"{hub.id} was changed by another push; looking again")
+                continue
+            hub.client.pause(f"send to {hub.id}", failure, attempt)
+            tried = now
+        except ValueError as error:  # the Hub's word on the card's metadata, a line for each fault
+            raise UserError(f"{hub.id}: {' '.join(str(error).split())}") from error
+    raise AssertionError
+
+
+def parent_of(hub: Repository, plan: Plan) -> str | None:
+    """The commit before the head, if the head is of a push of the same run."""
+
+    def look() -> str | None:
+        found = hub.api.list_repo_commits(hub.id, revision=plan.head)
+        return found[1].commit_id if len(found) > 1 and found[0].title == plan.title else None
+
+    return hub.ask(f"look at {hub.id}", look)
+
+
+def undo(hub: Repository, branch: str, head: str, parent: str) -> bool:
+    """Make a commit that undoes another, if that is still the last one: whether it is undone."""
+    now, before = hub.files(head), hub.files(parent)
+    back = [name for name in before if name not in now or now[name].blob_id != before[name].blob_id]
+    operations: list[Any] = [
+        *(CommitOperationCopy(name, name, src_revision=parent) for name in back),
+        *(CommitOperationDelete(name) for name in now if name not in before),
+    ]
+
+    def make() -> bool:
+        if hub.refs()[branch] != head:
+            commits = hub.api.list_repo_commits(hub.id, revision=branch)
+            later = itertools.takewhile(lambda commit: commit.commit_id != head, commits)
+            return any(commit.title == _UNDONE for commit in later)  # by an attempt whose answer was lost
+        try:
+            hub.api.create_commit(hub.id, operations, commit_message=_UNDONE, revision=branch, parent_commit=head)
+        except HfHubHTTPError as error:
+            if error.response.status_code != 412:
+                raise
+            return False  # another push came just before
+        return True
+
+    return hub.ask(f"undo the commit {head}", make)
+
+
+def check_free(hub: Repository) -> None:
+    """
+    Raises:
+        UserError: the repository holds a model of another origin.
+    """
+    if hub.exists():
+        commit = hub.refs()["main"]
+        _sent_before(hub, hub.files(commit), commit)
+
+
+def _sent_before(hub: Repository, there: dict[str, RepoFile], commit: str) -> set[str]:
+    """Files that the last push sent."""
+    before = set(json.loads(hub.read(SENT, commit))["files"]) if SENT in there else set()
+    others = sorted(name for name in set(there) - before if _LOADED.fullmatch(name))
+    if others:
+        raise UserError(
+            f"{hub.id} holds a model that was not published from a run folder ({', '.join(others[:3])}); "
+            "give another name, or delete these files there"
+        )
+    return before
+
+
+def _same(file: File, there: RepoFile) -> bool:
+    """Whether a file is the one in the repository, which knows it by SHA-256 or as git does, by SHA-1."""
+    if there.lfs:
+        return files.size(file) == there.lfs.size and files.sha256(file) == there.lfs.sha256
+    return files.size(file) == there.size and files.git_sha1(file) == there.blob_id

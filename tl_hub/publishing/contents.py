@@ -1,0 +1,85 @@
+"""What is published of a run folder.
+
+It is on a list (`run_folder.PUBLISHED`). The probe is not on it: it holds rows of the user's data, and of a language
+model its outputs take hundreds of megabytes; the check of what arrived reads the one in the folder.
+"""
+
+import re
+from pathlib import Path
+
+from tl_hub import card, run_folder
+from tl_hub.errors import UserError
+from tl_hub.publishing import base, files, secrets
+from tl_hub.publishing.commits import Content
+from tl_hub.publishing.destination import Destination
+from tl_hub.publishing.files import Files
+from tl_hub.record import RunRecord
+
+
+def files_of(folder: Path, run: RunRecord) -> Files:
+    """What is published of a run folder, the card excepted.
+
+    Raises:
+        UserError: no weights in safetensors, a link, code, a secret or a local path.
+    """
+    found = files.matching(folder, run_folder.PUBLISHED)
+    for path in found.values():
+        if isinstance(path, Path) and path.is_symlink():
+            raise UserError(f"{path} is a link; put the file itself there")
+    if run.kind == "merged" and run.base and run.base.source != "hub":
+        # The adapter names its base by a path. The merged model stands alone.
+        found = {name: file for name, file in found.items() if not name.startswith(f"{run_folder.ADAPTER}/")}
+    _check_weights(folder, run, found)
+    found |= from_record(run)
+    renamed = base.NAMING if base.only_here(run) else ()  # these are rewritten
+    for name, file in found.items():
+        if name not in renamed:
+            secrets.check(name, file, folder)
+    return found
+
+
+def _check_weights(folder: Path, run: RunRecord, found: Files) -> None:
+    """
+    Raises:
+        UserError: loaders would find no weights, or take some for others.
+    """
+    if not any(name.endswith(".safetensors") for name in found):
+        raise UserError(f"{folder} holds no weights in safetensors (model.safetensors, adapter_model.safetensors ...)")
+    whole = sorted(name for name in found if re.fullmatch(r"model.*\.safetensors", name))
+    if run_folder.ADAPTER_WEIGHTS in found and (whole or run.kind != "adapter"):
+        raise UserError(
+            f"{folder} holds an adapter beside {whole[0] if whole else f'a record of a {run.kind} model'}; loaders "
+            "would take one for the other: keep what the record is of"
+        )
+    if whole and run_folder.CONFIG not in found:
+        raise UserError(f"{folder} holds {whole[0]} without its config.json, so nobody could load it")
+
+
+def from_record(run: RunRecord) -> Files:
+    """The files that are written anew from the record."""
+    if run.kind == "merged" and run.base and run.base.source != "hub" and run.verification:
+        by = [loader for loader in run.verification.get("loaded_by", []) if loader != "peft"]  # it is not published
+        run.verification = run.verification | {"loaded_by": by}
+    texts = {run_folder.RECORD: run.text()} | card.results_files(run)
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def left_out(folder: Path, found: Files) -> list[str]:
+    """The files of a run folder that are not published."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name not in {*found, run_folder.CARD})
+
+
+def with_card(folder: Path, run: RunRecord, found: Files, destination: Destination) -> tuple[Content, list[str]]:
+    """All that is published, with a card that takes up the one in the folder, and what a person should look at.
+
+    Raises:
+        UserError: the card holds a secret or a local path.
+    """
+    elsewhere = None if destination.revision == "main" else destination.revision
+    pictures = {Path(name).stem: name in found for name in run_folder.PICTURES}
+    text, notes = card.render(run, destination.repo, elsewhere, **pictures), list[str]()
+    if (folder / run_folder.CARD).is_file():
+        text, notes = card.merge(text, card.read_text(folder / run_folder.CARD), "in the folder")
+    secrets.check(run_folder.CARD, text.encode(), folder)
+    return Content(f"{run.name}: {run.kind}, {run.pipeline_tag}"[:200], text, found), notes

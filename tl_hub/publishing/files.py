@@ -1,0 +1,32 @@
+"""Files that are to be in a repository, by name: their bytes, or where on the disk they are."""
+
+import hashlib
+from pathlib import Path
+
+File = bytes | Path
+Files = dict[str, File]
+
+
+def matching(folder: Path, patterns: tuple[str, ...] | list[str]) -> Files:
+    """The files of a folder that fit one of the patterns, in the patterns' order."""
+    return {path.relative_to(folder).as_posix(): path for pattern in patterns for path in sorted(folder.glob(pattern))}
+
+
+def content(file: File) -> bytes:
+    return file.read_bytes() if isinstance(file, Path) else file
+
+
+def size(file: File) -> int:
+    return file.stat().st_size if isinstance(file, Path) else len(file)
+
+
+def sha256(file: File) -> str:
+    if isinstance(file, bytes):
+        return hashlib.sha256(file).hexdigest()
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def git_sha1(file: File) -> str:
+    """By which git knows it."""
+    return hashlib.sha1(b"blob %d\0" % size(file) + content(file)).hexdigest()

@@ -1,0 +1,166 @@
+"""One model repository: what is in it, and what can be made there.
+
+huggingface_hub does not look whether a change whose answer was lost is there. Here every change looks first, so that
+one that was made is not made twice.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, get_session, hf_hub_url, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+
+from tl_hub.errors import UserError
+from tl_hub.hub import check_token
+from tl_hub.publishing.client import Client, Patience
+
+
+class Repository:
+    """A repository by its name, whether it is there or not.
+
+    Raises:
+        UserError: not a name for a repository, or a token that cannot be sent.
+    """
+
+    def __init__(self, id: str, patience: Patience, say: Callable[[str], None]):
+        try:
+            validate_repo_id(id)
+        except HFValidationError as error:
+            raise UserError(
+                f"{id!r} is not a name for a repository; give owner/name, such as alice/my-model"
+            ) from error
+        if "/" not in id:
+            raise UserError(f"{id!r} names no owner; give owner/name, such as alice/{id}")
+        check_token()
+        self.id, self.say = id, say
+        self.owner = id.split("/")[0]
+        self.url = f"{constants.ENDPOINT}/{id}"
+        self.client = Client(id, patience, say)
+        self.api, self.ask = self.client.api, self.client.ask
+        self.public = False
+
+    @cached_property
+    def account(self) -> dict[str, Any]:
+        """What the Hub says of the token and of whose it is."""
+        return self.ask("ask whose the token is", self.api.whoami)
+
+    def exists(self) -> bool:
+        """Whether it is there; if so, `public` tells whether everybody can see it."""
+
+        def look() -> bool:
+            try:
+                self.public = not self.api.model_info(self.id).private
+            except GatedRepoError:
+                self.public = False
+            except RepositoryNotFoundError:
+                return False
+            return True
+
+        return self.ask(f"look for {self.id}", look)
+
+    def create(self, private: bool) -> None:
+        def make() -> None:
+            try:
+                self.api.create_repo(self.id, private=private)
+            except HfHubHTTPError as error:
+                # Made by the call whose answer was lost, or by another push.
+                if error.response.status_code != 409 or not self.api.repo_exists(self.id):
+                    raise
+
+        self.ask(f"make {self.id}", make)
+
+    def refs(self, tags: bool = False) -> dict[str, str]:
+        """Commits of the branches and pull requests, or of the tags, by name."""
+        found = self.ask(f"look at {self.id}", lambda: self.api.list_repo_refs(self.id, include_pull_requests=not tags))
+        if tags:
+            return {ref.name: ref.target_commit for ref in found.tags}
+        pulls = {ref.ref: ref.target_commit for ref in found.pull_requests or []}
+        return {ref.name: ref.target_commit for ref in found.branches} | pulls
+
+    def files(self, commit: str) -> dict[str, RepoFile]:
+        def look() -> dict[str, RepoFile]:
+            found = self.api.list_repo_tree(self.id, revision=commit, recursive=True)
+            return {item.path: item for item in found if isinstance(item, RepoFile)}
+
+        return self.ask(f"list {self.id}", look)
+
+    def read(self, path: str, commit: str) -> str:
+        def get() -> str:
+            answer = get_session().get(hf_hub_url(self.id, path, revision=commit), headers=build_hf_headers())
+            hf_raise_for_status(answer)
+            return answer.text
+
+        return self.ask(f"read {path} of {self.id}", get)
+
+    def download(self, commit: str | None, names: Sequence[str], cache: str) -> Path:
+        """Folder of these files of a commit, all of which come from the Hub if the cache is a new one."""
+        return Path(
+            self.ask(
+                f"download {self.id}",
+                lambda: snapshot_download(self.id, revision=commit, cache_dir=cache, allow_patterns=list(names)),
+            )
+        )
+
+    def branch(self, name: str) -> None:
+        def make() -> None:
+            if name not in self.refs():
+                self.api.create_branch(self.id, branch=name)
+
+        self.ask(f"make the branch {name}", make)
+
+    def remove_branch(self, name: str) -> None:
+        def remove() -> None:
+            if name in self.refs():
+                self.api.delete_branch(self.id, branch=name)
+
+        self.ask(f"remove the branch {name}", remove)
+
+    def tag(self, name: str, commit: str) -> None:
+        def make() -> None:
+            if self.refs(tags=True).get(name) != commit:
+                self.api.create_tag(self.id, tag=name, revision=commit)
+
+        self.ask(f"make the tag {name}", make)
+
+    def open_pull_request(self, title: str) -> int | None:
+        """Number of the one that an earlier push of the same run opened."""
+
+        def look() -> int | None:
+            author = self.account["name"]
+            found = self.api.get_repo_discussions(self.id, author=author, discussion_type="pull_request")
+            return next((each.num for each in found if each.title == title and each.status in ("draft", "open")), None)
+
+        return self.ask(f"look at the pull requests of {self.id}", look)
+
+    def pull_request(self, title: str) -> int:
+        """Number of the one that an earlier push of the same run opened, or of a new one."""
+
+        def make() -> int:
+            return self.open_pull_request(title) or self.api.create_pull_request(self.id, title=title).num
+
+        return self.ask("open a pull request", make)
+
+    def open(self, number: int) -> None:
+        """A pull request is a draft until there is something in it."""
+
+        def make() -> None:
+            if self.api.get_discussion_details(self.id, number).status == "draft":
+                self.api.change_discussion_status(self.id, number, new_status="open")
+
+        self.ask(f"open pull request {number}", make)
+
+    def collect(self, collection: str, private: bool) -> None:
+        """Put it into the collection of this slug, or into the one of its owner with this title, made if need be."""
+
+        def make() -> None:
+            slug = collection
+            if "/" not in slug:
+                made = self.api.create_collection(collection, namespace=self.owner, private=private, exists_ok=True)
+                slug = made.slug
+            self.api.add_collection_item(slug, self.id, "model", exists_ok=True)
+
+        self.ask(f"put it into the collection {collection}", make)
