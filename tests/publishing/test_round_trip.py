@@ -1,0 +1,83 @@
+"""What the Hub gives back must be the model that was trained."""
+
+import re
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.hub_server import File
+from tests.publishing.runs import texts, weights, write_run
+from tl_hub import run_folder, verification
+from tl_hub.record import RunRecord
+
+
+def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, checkpoints):
+    """A real model with its probe: first right, then with weights that are not those the probe was made with."""
+    model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
+    loaded = {"loaded_by": ["transformers"], "max_difference": 0.0}
+    folder = write_run(tmp_path / "run", verification=loaded)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    answer = push(folder, "alice/real", load_back=True)
+    repo = hub.model("alice/real")
+    assert answer["verification"]["max_difference"] == 0 and run_folder.PROBE not in texts(repo)
+    right = texts(repo)
+    model.classifier.weight.data.mul_(2)
+    model.save_pretrained(folder)
+    record = RunRecord.load(folder)
+    replace(record, verification=None).save(folder)
+    answer = push(folder, "alice/real", load_back=True)
+    assert answer["kind"] == "Mismatch" and "classifier.weight" in answer["error"] and len(repo.history("main")) == 2
+    record.save(folder)  # as of a folder that was loaded back before its weights were changed
+    answer = push(folder, "alice/real", tag="v1", load_back=True)
+    assert answer["kind"] == "RunStopped" and "classifier.weight" in answer["error"] and "undone" in answer["error"]
+    assert texts(repo) == right and len(repo.history("main")) == 4 and "refs/tags/v1" not in repo.refs
+    # As after a push that was killed before it could look: the next one finds nothing to send, and a wrong model.
+    assert "error" not in push(folder, "alice/real")
+    answer = push(folder, "alice/real", load_back=True)
+    assert "undone" in answer["error"] and texts(repo) == right and len(repo.history("main")) == 6
+
+
+@pytest.mark.parametrize("then", ["before", "just before", "never", "instead"])
+def test_an_undo_leaves_what_another_has_pushed_meanwhile(hub, push, tmp_path, then):
+    """The weights come back as others, and another push comes before the undo, or the undo's answer is lost."""
+    name = f"alice/undo-{then.replace(' ', '-')}"
+    push(write_run(tmp_path / "run"), name)
+    repo, asked = hub.model(name), len(hub.log)
+    begin, folder = texts(repo), write_run(tmp_path / "run", 1)
+    hub.fail(r"GET .*/resolve/.*/model\.safetensors", "slow", seconds=0.5)
+    if then in ("before", "just before"):
+        hub.fail("POST .*/commit/", "slow", seconds=0.5, skip=1)  # the first is the push itself
+    else:
+        hub.fail("POST .*/commit/", 503, skip=1, after=then == "never")
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(push(folder, name)))
+    thread.start()
+
+    def wait_for(route: str, count: int = 1) -> None:
+        end = time.monotonic() + 30
+        while sum(bool(re.search(route, line)) for line in hub.log[asked:]) < count and time.monotonic() < end:
+            time.sleep(0.01)
+
+    wait_for(r"GET .*/resolve/.*/model\.safetensors")
+    sent = repo.at("main")
+    sent.files["model.safetensors"] = replace(sent.files["model.safetensors"], content=weights(9))
+    hub.fail("GET .*/refs", "slow", seconds=0.5, skip=1)  # where the undo is tried again
+    if then in ("just before", "instead"):
+        wait_for("POST .*/commit/", count=2)
+    if then != "never":
+        repo.commit("refs/heads/main", {**sent.files, "notes.txt": File(b"mine")}, "another push", "", "alice")
+    thread.join()
+    (answer,) = answers
+    assert answer["kind"] == "RunStopped" and "came back from the Hub as another file" in answer["error"], answer
+    if then == "never":
+        assert "the commit was undone" in answer["error"] and texts(repo) == begin
+        assert len(repo.history("main")) == 4
+    else:
+        assert "main has moved on since, so the commit is still there" in answer["error"]
+        assert [commit.title for commit in repo.history("main")][:2] == ["another push", sent.title]
+        assert texts(repo)["notes.txt"] == b"mine" and texts(repo)["model.safetensors"] == weights(9)
