@@ -17,7 +17,7 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
-from tl_hub import samples, verification
+from tl_hub import load_back, samples, verification
 from tl_hub.record import RunRecord
 
 # The same examples each time, and none kept on the disk: what passes here passes anywhere.
@@ -87,7 +87,7 @@ def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(folder: Path) -> dict[str, Any]:
         with monkeypatch.context() as within:
             within.chdir(folder)
-            return verification._load_back(RunRecord.load("."))
+            return load_back.load_and_compare(RunRecord.load("."))
 
     monkeypatch.setattr(verification, "check", check)
 

@@ -19,7 +19,7 @@ SERVER = """
 import json, os, runpy, sys, traceback
 import accelerate, datasets, peft, torch, transformers
 import transformers.models.bert.modeling_bert
-from tl_hub import evaluation, verification  # the former imports all that recipes do
+from tl_hub import evaluation, load_back, verification  # of which the former imports all that recipes do
 from tl_hub.record import RunRecord
 
 check = verification.check
@@ -29,7 +29,7 @@ def check_here(folder, offline=True, *, snippets=True, repo=None, revision=None,
         return check(folder, offline, snippets=snippets, repo=repo, revision=revision, cache=cache)
     before = os.getcwd()
     os.chdir(folder)
-    report = verification._load_back(RunRecord.load("."), snippets, *([repo, revision] if repo else []))
+    report = load_back.load_and_compare(RunRecord.load("."), snippets, *([repo, revision] if repo else []))
     os.chdir(before)
     if "error" in report:
         raise verification.Mismatch(report["error"], exit_code=1)

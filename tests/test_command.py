@@ -17,6 +17,7 @@ from tl_hub import command as command_module
 from tl_hub import evaluation, verification
 from tl_hub.errors import UserError
 from tl_hub.loops import RunFolder
+from tl_hub.probe import write_probe
 from tl_hub.record import DataFacts, Metric, RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -106,7 +107,7 @@ def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     assert command("card", folder, "--repo", "alice/mine").returncode == 0
     assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
     with HubServer() as hub:

@@ -124,12 +124,12 @@ RUNS = {
 }  # fmt: skip
 LOAD_BACK = """
 import json, os, sys
-from tl_hub import verification
+from tl_hub import load_back
 from tl_hub.record import RunRecord
 found = {}
 for folder in sys.argv[1:]:
     os.chdir(folder)
-    found[folder] = verification._load_back(RunRecord.load("."))
+    found[folder] = load_back.load_and_compare(RunRecord.load("."))
 print(json.dumps(found))
 """
 

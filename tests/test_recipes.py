@@ -16,9 +16,10 @@ import pytest
 import transformers
 
 import tl_hub
-from tl_hub import base_model, data, finish, launch, samples, training, verification
+from tl_hub import base_model, data, finish, launch, samples, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
+from tl_hub.probe import digests
 from tl_hub.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -190,7 +191,7 @@ def test_every_family_and_method_trains_and_saves_its_head(
     model, tokenizer, base = base_model.load(run, task)
     data.encode(data_rows, task, tokenizer, model)
     model = recipe["METHOD"].wrap(model, base)
-    before = verification.digests(model)
+    before = digests(model)
     history = training.train(model, data_rows, task, tokenizer, run, accelerator)
     score = training.evaluate(model, data_rows.splits["validation"], task, tokenizer, run, accelerator)
     finish.finish(run, task, recipe["METHOD"], base, data_rows, history, score, model, tokenizer, accelerator)
@@ -200,11 +201,11 @@ def test_every_family_and_method_trains_and_saves_its_head(
     assert {row["system"] for row in record.tables["Baselines"]} >= {"this model", "most frequent class"}
     assert (tmp_path / "run" / "confusion.png").is_file()
 
-    trained = verification.digests(model)
+    trained = digests(model)
     changed = {name for name in trained if trained[name] != before[name]}
     assert base.fresh and set(base.fresh) <= changed, "the head"
     ask = tl_hub.pipeline(tmp_path / "run")
-    loaded = verification.digests(ask.model)
+    loaded = digests(ask.model)
     assert {name: loaded[name] for name in base.fresh} == {name: trained[name] for name in base.fresh}
     assert set(ask.model.config.id2label.values()) == set(CLASSES)
     # From text to class, alone or among others, as in the evaluation.

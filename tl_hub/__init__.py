@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return publish
     if name == "verify":
-        from tl_hub.verification import verify
+        from tl_hub.verifying import verify
 
         return verify
     if name == "FeatureModel":

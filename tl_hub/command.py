@@ -208,7 +208,7 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     import transformers
 
-    from tl_hub.verification import verify
+    from tl_hub.verifying import verify
 
     transformers.logging.disable_progress_bar()
 

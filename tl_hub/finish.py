@@ -33,6 +33,7 @@ from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
+from tl_hub.probe import write_probe
 from tl_hub.publishing import Destination, Options, Patience, publish_to
 from tl_hub.publishing.state import drop_state, push_state
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
@@ -71,7 +72,7 @@ def finish(
         return
     folder = Path(run.output_dir)
     save(folder, method, model, tokenizer)
-    verification.write_probe(folder, model, _probe(model, rows, task, tokenizer))
+    write_probe(folder, model, _probe(model, rows, task, tokenizer))
     if history.epochs:
         draw_curves(folder, history.epochs, task.best[0])
     measured = rows.splits[rows.final].rows

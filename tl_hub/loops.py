@@ -34,6 +34,7 @@ from tl_hub.errors import UserError
 from tl_hub.estimate import peak_memory
 from tl_hub.finish import LIBRARIES, PROBES, base_facts, device_name, draw_curves
 from tl_hub.licenses import license_of
+from tl_hub.probe import write_probe
 from tl_hub.record import Cost, DataFacts, Metric, RunRecord, SplitFacts, license_in, validate
 
 _TAGS = {
@@ -488,11 +489,11 @@ def _inputs(model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, torch.Te
 
 
 def _write_probe(folder: Path, model: Any, inputs: dict[str, torch.Tensor]) -> None:
-    """`verification.write_probe` in float32 on the CPU, as the fresh process will compute. Leaves the model alone."""
+    """`write_probe` in float32 on the CPU, as the fresh process will compute. Leaves the model alone."""
     device, dtypes = next(model.parameters()).device, [p.dtype for p in model.parameters()]
     forward = model.__dict__.pop("forward", None)  # accelerate's, which computes in half precision
     training = model.training
-    verification.write_probe(folder, model.to("cpu", torch.float32), inputs)
+    write_probe(folder, model.to("cpu", torch.float32), inputs)
     if forward is not None:
         model.forward = forward
     for p, dtype in zip(model.parameters(), dtypes, strict=True):

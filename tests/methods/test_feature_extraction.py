@@ -23,7 +23,19 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import data, evaluation, features, finish, heads, launch, run_folder, samples, training, verification
+from tl_hub import (
+    data,
+    evaluation,
+    features,
+    finish,
+    heads,
+    launch,
+    load_back,
+    run_folder,
+    samples,
+    training,
+    verification,
+)
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
@@ -366,10 +378,10 @@ def test_settings_out_of_range(settings, message):
 def features_run(checkpoint_folders, monkeypatch, tmp_path):
     """Run a recipe's calls here, the load-back too, whose fresh process takes longer than all else."""
 
-    def load_back(folder):
+    def load_here(folder):
         with monkeypatch.context() as within:
             within.chdir(folder)
-            return verification._load_back(RunRecord.load("."))
+            return load_back.load_and_compare(RunRecord.load("."))
 
     def run(name, family, rows, task=None, method=None, **settings):
         for split, part in rows.items():
@@ -388,7 +400,7 @@ def features_run(checkpoint_folders, monkeypatch, tmp_path):
         return RunRecord.load(settings["output_dir"]), task
 
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verification, "check", load_back)
+    monkeypatch.setattr(verification, "check", load_here)
     from tl_hub import cli
 
     parse = cli.parse
@@ -496,7 +508,7 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
         for split, part in DOCUMENTS.items()
     }
     monkeypatch.setattr(verification, "check", lambda folder: {"loaded_by": [], "max_difference": 0.0})
-    monkeypatch.setattr(finish.verification, "write_probe", lambda *_: None)
+    monkeypatch.setattr(finish, "write_probe", lambda *_: None)
     again, _ = features_run("document_classification", family, rows, SHORT, strong, overwrite=True)
     assert reads == [], "the second run reads the cache"
     assert (folder / "head.safetensors").read_bytes() == before, "what the test rows are decides nothing"

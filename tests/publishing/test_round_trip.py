@@ -10,7 +10,8 @@ import pytest
 
 from tests.hub_server import File
 from tests.publishing.runs import texts, weights, write_run
-from tl_hub import run_folder, verification
+from tl_hub import run_folder
+from tl_hub.probe import write_probe
 from tl_hub.record import RunRecord
 
 
@@ -21,7 +22,7 @@ def test_a_model_that_comes_back_as_another_is_undone(hub, push, tmp_path, check
     folder = write_run(tmp_path / "run", verification=loaded)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    verification.write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
+    write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     answer = push(folder, "alice/real", load_back=True)
     repo = hub.model("alice/real")
     assert answer["verification"]["max_difference"] == 0 and run_folder.PROBE not in texts(repo)
