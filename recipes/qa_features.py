@@ -21,7 +21,7 @@ https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016, https://arxiv.or
 
 from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
-from tl_hub.methods.feature_extraction import HeadOnly
+from tl_hub.methods.head_only import HeadOnly
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 # One pass over the texts gives every token's vector; a head alone is then quickly trained, and takes a large rate.

@@ -31,11 +31,11 @@ def __getattr__(name: str) -> Any:
 
         return verify
     if name == "FeatureModel":
-        from tl_hub.feature_model import FeatureModel
+        from tl_hub.vectors.model import FeatureModel
 
         return FeatureModel
     if name == "FeatureClassifier":
-        from tl_hub.methods.feature_extraction import FeatureClassifier
+        from tl_hub.methods.estimator import FeatureClassifier
 
         return FeatureClassifier
     if name in ("RunFolder", "RunFolderCallback"):

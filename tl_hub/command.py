@@ -13,6 +13,7 @@ import tl_hub
 from tl_hub import cli, run_folder
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
+from tl_hub.vectors import cache
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -306,19 +307,18 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
 def manage_cache(asked: argparse.Namespace) -> tuple[Any, str]:
     if not asked.days >= 0:
         raise UserError(f"--days is {asked.days:g}; it must be at least 0")
-    from tl_hub import features
 
-    entries = features.prune(asked.days) if asked.action == "prune" else features.cache_entries()
+    entries = cache.prune(asked.days) if asked.action == "prune" else cache.cache_entries()
     answer = [vars(entry) | {"used": entry.used.isoformat(timespec="seconds")} for entry in entries]
     total = f"{len(entries)} entries, {sum(entry.size for entry in entries) / 1e6:.1f} MB"
     if asked.action == "prune":
-        return answer, f"{total} removed from {features.cache_folder()}"
+        return answer, f"{total} removed from {cache.cache_folder()}"
     rows = [
         f"{entry.used:%Y-%m-%d %H:%M}  {entry.size / 1e6:9.1f} MB  {entry.model_type:5}  {entry.features:9,} texts  "
         f"{len(entry.layers)} layers, {', '.join(entry.poolings)}"
         for entry in entries
     ]
-    return answer, "\n".join([*rows, f"{total} in {features.cache_folder()}"])
+    return answer, "\n".join([*rows, f"{total} in {cache.cache_folder()}"])
 
 
 if __name__ == "__main__":

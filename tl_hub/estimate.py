@@ -4,16 +4,18 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from tl_hub import overview
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import Checked, RunStopped
 from tl_hub.tasks.base import Task
+from tl_hub.vectors import extract
 
 
 def of_training(
@@ -71,3 +73,43 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@torch.no_grad()
+def of_reading(
+    data: Data,
+    run: RunConfig,
+    read: Callable[[dict[str, torch.Tensor]], Any],
+    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    tokens: int,
+    values: int,
+    choice: str,
+    facts: dict[str, Any],
+) -> Checked:
+    """What reading `values` figures of so many tokens a batch would take, told by the longest batch, read twice."""
+    count, found = 0, list[dict[str, torch.Tensor]]()
+    for split in data.splits.values():
+        if split.features is not None:
+            every = list(extract.batches(split.features["length"], tokens))
+            count += len(every)
+            names = [name for name in ("input_ids", "token_type_ids") if name in split.features.column_names]
+            found.append(collate(split.features.select_columns(names).select(every[0]).to_list()))
+    longest = max(found, key=lambda batch: batch["input_ids"].numel())
+    batch = {name: tensor.to(PartialState().device) for name, tensor in longest.items()}
+    for _ in range(2):  # the first one warms up
+        clock = time.perf_counter()
+        read(batch)
+        seconds = time.perf_counter() - clock
+    facts |= {
+        "model": run.model,
+        "batches": count,
+        "seconds": count * seconds,
+        "memory_bytes": peak_memory(),
+        "cache_bytes": 2 * values,  # float16
+    }
+    return Checked(
+        f"checked, nothing kept: {counted(data)}; {choice}; reading takes at most about "
+        f"{about(facts['seconds'])} (estimated from the longest batch), "
+        f"{facts['memory_bytes'] / 2**30:.1f} GiB of memory and {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache",
+        facts,
+    )

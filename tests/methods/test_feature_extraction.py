@@ -23,33 +23,24 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
-from tl_hub import (
-    data,
-    evaluation,
-    features,
-    finish,
-    heads,
-    launch,
-    load_back,
-    run_folder,
-    samples,
-    training,
-    verification,
-)
+from tl_hub import data, evaluation, finish, launch, load_back, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
-from tl_hub.methods import feature_extraction
-from tl_hub.methods.feature_extraction import FeatureExtraction, HeadOnly
+from tl_hub.methods import feature_extraction, head_only
+from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.fine_tune import FineTune
+from tl_hub.methods.head_only import HeadOnly
 from tl_hub.metrics import sentences
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
 from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.vectors import cache as vector_cache
+from tl_hub.vectors import extract, heads
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,17 +228,17 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     examples = questions(task, tokenizer, model, train=rows[:40], validation=rows[40:42])
     base = Base("a", "local", model_type=family, fresh=SPAN_HEAD)
     windows = examples.splits["train"].features.select(range(6))
-    found = feature_extraction._token_vectors(model, task, tokenizer, run, accelerator, windows)
+    found = head_only._token_vectors(model, task, tokenizer, run, accelerator, windows)
     assert found.values.shape[:2] == (2, 1) and found.layers == (1, 2)
     for layer in (2, 1):
         cut = HeadOnly(layer=str(layer)).wrap(checkpoints(family, "AutoModelForQuestionAnswering")[0], base)
         np.testing.assert_allclose(found.of([layer], "tokens"), token_states(cut, windows), rtol=2e-3, atol=2e-3)
     seen = []
-    extract = features.extract_tokens
+    as_it_is = extract.extract_tokens
 
     def telling(model, head, encoded, collate, layers, *options):
         """Layer 1 knows where the answers are, in its first two dimensions."""
-        vectors = extract(model, head, encoded, collate, layers, *options)
+        vectors = as_it_is(model, head, encoded, collate, layers, *options)
         seen.append((len(encoded), list(layers)))
         if len(seen) > 1:
             return vectors
@@ -256,8 +247,8 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
             values[0, 0, ends - encoded["length"][:] + encoded[name][:], dimension] += 20
         return dataclasses.replace(vectors, values=values)
 
-    monkeypatch.setattr(features, "extract_tokens", telling)
-    monkeypatch.setattr(feature_extraction, "_COMPARED_WINDOWS", 25)
+    monkeypatch.setattr(extract, "extract_tokens", telling)
+    monkeypatch.setattr(head_only, "_COMPARED_WINDOWS", 25)
     method = HeadOnly()
     history = method.train(method.wrap(model, base), examples, task, tokenizer, run, accelerator)
     assert 25 <= seen[0][0] < len(examples.splits["train"].features) and seen[0][1] == [1, 2]
@@ -267,7 +258,7 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     score = method.score(model, examples, task, tokenizer, run, accelerator, history)
     assert score.tables["Quality by layer: F1 on held-out training contexts (chosen: layer 1)"] == method.sweep
     assert (tmp_path / "run" / "layers.png").exists()
-    assert len(features.stack_of(model).get_submodule(ARCHITECTURES[family].blocks)) == 1
+    assert len(extract.stack_of(model).get_submodule(ARCHITECTURES[family].blocks)) == 1
 
 
 def test_one_context_chooses_no_layer(checkpoints, tmp_path, monkeypatch):
@@ -501,7 +492,7 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     assert tl_hub.FeatureModel.from_pretrained(folder).predict(list(shown)) == [a["label"] for a in answers]
 
     reads = []
-    monkeypatch.setattr(features, "pooled", lambda *_: reads.append(1))
+    monkeypatch.setattr(extract, "pooled", lambda *_: reads.append(1))
     before = (folder / "head.safetensors").read_bytes()
     rows = {
         split: [{**row, "label": CLASSES[0]} if split == "test" else row for row in part]
@@ -563,7 +554,8 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     texts, others = [row["text"] for row in rows], [row["text_pair"] for row in rows]
     told = np.sort(model.predict_proba(texts[:8], others[:8]), axis=None)
     middles = (told[1:] + told[:-1]) / 2
-    assert np.abs(middles - record.decision["threshold"]).min() < 1e-5, "between two answers of the validation rows"
+    # It was chosen on vectors that are kept in half precision; the next middle is a hundred times as far.
+    assert np.abs(middles - record.decision["threshold"]).min() < 1e-4, "between two answers of the validation rows"
     # The threshold is the best on the validation rows, and what is told of the test rows is with that one.
     shares = model.predict_proba(texts, others)
     true = np.array([[name in row["label"] for name in ("good", "new")] for row in rows])
@@ -597,7 +589,7 @@ def test_a_mix_is_judged_on_rows_that_it_was_not_learned_from(checkpoints):
     random = np.random.default_rng(0)
     labels = random.integers(3, size=90)
     values = random.normal(size=(3, 3, 90, 32)) + 0.5 * np.eye(3, 32)[labels]
-    vectors = features.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
+    vectors = vector_cache.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
     task = Classification()
     rows = Dataset.from_dict({"text": ["a"] * 90, "label": [CLASSES[label] for label in labels]})
     task.learn({"train": rows})
@@ -626,20 +618,20 @@ def test_a_sweep_reads_the_windows_of_some_rows_only(checkpoints, monkeypatch):
     random = np.random.default_rng(0)
     row, labels = np.repeat(np.arange(40), random.integers(1, 5, 40)), random.integers(2, size=40)
     values = random.normal(size=(3, 3, len(row), 32)) + 0.7 * np.eye(2, 32)[labels[row]]
-    vectors = features.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
+    vectors = vector_cache.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
     task = Classification()
     rows = Dataset.from_dict({"text": ["a"] * 40, "label": [CLASSES[label] for label in labels]})
     task.learn({"train": rows})
     model = checkpoints("bert", AUTO)[0]
     reads = []
-    of = features.Vectors.of
+    of = vector_cache.Vectors.of
 
     def counted(self, *options):
         found = of(self, *options)
         reads.append(len(found))
         return found
 
-    monkeypatch.setattr(features.Vectors, "of", counted)
+    monkeypatch.setattr(vector_cache.Vectors, "of", counted)
     monkeypatch.setattr(feature_extraction, "_SWEEP_ROWS", 20)
     monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 7)
     method = FeatureExtraction(layer="sweep", cv=3, head="prototypes")
@@ -669,7 +661,7 @@ def test_a_hidden_layer_learns_what_it_is_applied_to(checkpoints):
     task.learn({"train": rows})
     chosen = FeatureExtraction(layer="1", pooling="mean", head="mlp").choose(
         checkpoints("bert", AUTO)[0],
-        features.Vectors(values, (1,), ("mean",), 0.0),
+        vector_cache.Vectors(values, (1,), ("mean",), 0.0),
         Split(rows, Dataset.from_dict({"row": row})),
         task,
         seed=0,
@@ -733,12 +725,12 @@ def test_four_layers_side_by_side(tmp_path, monkeypatch, checkpoint_folders):
     config = transformers.AutoConfig.from_pretrained(checkpoint_folders("bert"))
     for depth, layers in ((5, (2, 3, 4, 5)), (3, (0, 1, 2, 3)), (2, (0, 1, 2))):
         config.num_hidden_layers = depth
-        encoder = features.encoder_of(transformers.AutoModelForSequenceClassification.from_config(config))
+        encoder = extract.encoder_of(transformers.AutoModelForSequenceClassification.from_config(config))
         assert FeatureExtraction(layer="last4", pooling="mean").candidates(encoder, 9)[0] == [layers]
 
 
 def test_few_texts_do_not_choose_a_layer(checkpoints):
-    encoder = features.encoder_of(checkpoints("gpt2", AUTO)[0])
+    encoder = extract.encoder_of(checkpoints("gpt2", AUTO)[0])
     every = [(0,), (1,), (2,)]
     assert FeatureExtraction().candidates(encoder, 499) == ([(0, 1, 2)], ("mean",))
     assert FeatureExtraction(pooling="max").candidates(encoder, 499) == ([(0, 1, 2)], ("max",))
@@ -747,7 +739,7 @@ def test_few_texts_do_not_choose_a_layer(checkpoints):
     assert FeatureExtraction(fold=True, pooling="last").candidates(encoder, 8) == ([(2,)], ("last",))  # all that can be
     with pytest.raises(UserError, match="for gpt2 reads the last token.*omit --fold.*mean"):
         FeatureExtraction(fold=True).candidates(encoder, 8)
-    encoder = features.encoder_of(checkpoints("bert", AUTO)[0])
+    encoder = extract.encoder_of(checkpoints("bert", AUTO)[0])
     assert FeatureExtraction(fold=True).candidates(encoder, 8) == ([(1,), (2,)], ("first",))
     recipe = runpy.run_path(str(ROOT / "recipes" / "document_classification_features.py"))
     assert recipe["METHOD"].candidates(encoder, 900) == ([(0, 1, 2)], ("mean",)), "as its text says"
@@ -801,7 +793,7 @@ def test_of_many_sentences_some_documents_are_drawn_and_all_are_scored_whole(che
     documents = task.check(Dataset.from_list(rows))
     row = np.repeat(np.arange(12), [1 + 2 * (i % 3) for i in range(12)])
     values = random.normal(size=(1, 1, len(row), 32)).astype(np.float16)
-    vectors = features.Vectors(values, (1,), ("mean",), 0.0)
+    vectors = vector_cache.Vectors(values, (1,), ("mean",), 0.0)
     split = Split(documents, Dataset.from_dict({"row": row}))
     monkeypatch.setattr(feature_extraction, "_HEAD_ROWS", 15)
     method = FeatureExtraction(layer="1", pooling="mean", strength=1.0, cv=2)

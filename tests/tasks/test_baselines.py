@@ -6,8 +6,8 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
-from tl_hub.heads import folds_of
 from tl_hub.tasks.baselines import STRENGTHS, linear_model_of_words, most_frequent
+from tl_hub.vectors.heads import folds_of
 
 
 def noisy(rows, multi_label):

@@ -57,9 +57,9 @@ class Architecture:
             see the whole window: BERT's first token does, a causal or encoder-decoder model's last token does.
         summary: which token stands for the whole text. The first token of a causal model has seen nothing; T5 and XLNet
             have their special token last.
-        blocks: where the list of layers stands in the part that reads texts (`features.encoder_of`).
+        blocks: where the list of layers stands in the part that reads texts (`extract.encoder_of`).
         depth: the configuration's name for the number of layers in the part that gives a head the vectors of all
-            tokens (`features.stack_of`).
+            tokens (`extract.stack_of`).
         final_norm: the norm beside `blocks` that the top layer's vectors go through; None where there is none.
         time_major: layers pass (length, batch, hidden) on, not (batch, length, hidden).
         fold: puts a linear head on the `summary` token, weight (classes, hidden) and bias (classes,), into a model of

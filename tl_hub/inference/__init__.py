@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from tl_hub import hub, samples, verification
 from tl_hub.errors import UserError, first_line
-from tl_hub.feature_model import FeatureModel
 from tl_hub.inference.vectors import VectorsPipeline
 from tl_hub.methods.adapters.virtual_tokens import reserve
 from tl_hub.publishing.snapshot import snapshot
@@ -20,6 +19,7 @@ from tl_hub.record import DataFacts, RunRecord
 from tl_hub.tasks import catalog
 from tl_hub.tasks.base import Task
 from tl_hub.tasks.language_modeling import objective_of
+from tl_hub.vectors.model import FeatureModel
 
 
 def pipeline(location: str | Path, device: str | None = None, *, revision: str | None = None) -> Any:

@@ -8,10 +8,10 @@ from peft import PeftModel
 
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.errors import UserError
-from tl_hub.feature_model import read_windows
-from tl_hub.features import POOLINGS, depth_of, encoder_of, pooled
 from tl_hub.inference.base import checked_texts
 from tl_hub.tasks.classification import row_means
+from tl_hub.vectors.extract import POOLINGS, depth_of, encoder_of, pooled
+from tl_hub.vectors.model import read_windows
 
 
 class VectorsPipeline:
@@ -47,7 +47,7 @@ class VectorsPipeline:
 
         Args:
             layer: 0 is what the embeddings give, k what layer k gives; the top one if not given.
-            pooling: of the tokens' vectors, one of `tl_hub.features.POOLINGS`.
+            pooling: of the tokens' vectors, one of `tl_hub.vectors.extract.POOLINGS`.
 
         Raises:
             UserError: a text is empty, or there is no such layer or pooling.

@@ -3,43 +3,31 @@
 import dataclasses
 import functools
 import json
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MethodType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-import xxhash
-from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
-from transformers.modeling_outputs import QuestionAnsweringModelOutput
+from accelerate import Accelerator
 
-from tl_hub import base_model, estimate, features, heads, launch, overview, run_folder, training
+from tl_hub import estimate, overview, run_folder
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig, flag
 from tl_hub.data import Data, Split
-from tl_hub.errors import Checked, UserError
-from tl_hub.feature_model import FeatureModel, check_foldable, without_report
-from tl_hub.features import Vectors
-from tl_hub.heads import STRENGTHS, Head
+from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES
+from tl_hub.methods.layer_choice import draw, drawn_rows
 from tl_hub.published_settings import Row
 from tl_hub.tasks.base import Score, column
-from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.training_state import History
+from tl_hub.vectors import extract, heads
+from tl_hub.vectors.cache import Vectors
+from tl_hub.vectors.heads import STRENGTHS, Head
+from tl_hub.vectors.model import FeatureModel, check_foldable
 
 _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
@@ -51,14 +39,7 @@ _READ_AT_ONCE = 10_000
 _MLP_PARTS = 10
 """Parts of the training texts, one of which tells when the training of a multi-layer perceptron stops."""
 _SWEEP_STRENGTHS = STRENGTHS[2:5]
-_COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
-_SPAN_RATE, _SPAN_EPOCHS, _SPAN_LEAST, _SPAN_BATCH = 1e-2, 3, 2000, 16
-"""Of the heads that tell which layer is best: learning rate, epochs, windows to learn from in all of them, a batch."""
-_MOMENTS = 50_000
-"""Token vectors, evenly spread, of which mean and deviation are taken."""
 _TABLE = "Quality by layer and pooling"
-_IDS = ("input_ids", "token_type_ids")
-
 Pooling = Literal["sweep", "mean", "first", "last", "max", "attention"]
 
 
@@ -160,7 +141,7 @@ class FeatureExtraction:
         Raises:
             UserError: the model has no such layer, or `fold` and a choice exclude each other.
         """
-        model_type, depth = encoder.config.model_type, features.depth_of(encoder)
+        model_type, depth = encoder.config.model_type, extract.depth_of(encoder)
         architecture = ARCHITECTURES[model_type]
         poolings = architecture.poolings if self.pooling == "sweep" else (self.pooling,)
         layers: list[tuple[int, ...]] = [(layer,) for layer in range(depth + 1)]
@@ -226,7 +207,7 @@ class FeatureExtraction:
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
             raise UserError("--class_weights balanced with several labels a row needs --head logistic")
-        encoder = features.encoder_of(model)
+        encoder = extract.encoder_of(model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
         bf16 = accelerator.mixed_precision == "bf16" and not task.exact
@@ -234,15 +215,15 @@ class FeatureExtraction:
         collate = task.collator(tokenizer, training=False)
         overview.show(data, task, accelerator)
         if run.check:
-            pool = functools.partial(features.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
+            pool = functools.partial(extract.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
             choice = f"{len(wanted)} layers of {run.model} and {len(poolings)} poolings to choose from"
             kept = sum(len(split.features or ()) for split in data.splits.values())
             values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
             facts = {"layers": len(wanted), "poolings": len(poolings), **overview.facts(data, task)}
-            raise _checked(data, run, pool, collate, tokens, values, choice, facts)
+            raise estimate.of_reading(data, run, pool, collate, tokens, values, choice, facts)
         overview.give_advice(task, accelerator, frozen=True)
         return {
-            name: features.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
+            name: extract.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
             if split.features is not None
         }
@@ -266,7 +247,7 @@ class FeatureExtraction:
             (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
                 place = "+".join(map(str, chosen.layers))
-                _draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
+                draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
         history = History(rows=len(data.splits["train"].rows))
         history.seconds = vectors["train"].seconds + time.perf_counter() - start
         chosen.decision = history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
@@ -282,13 +263,13 @@ class FeatureExtraction:
 
     def assemble(self, chosen: Chosen, model: Any, tokenizer: Any, task: Any, base: Base, run: RunConfig) -> Any:
         """The model that is saved: a `FeatureModel` or, with `fold`, one of transformers' own class."""
-        encoder = features.encoder_of(model)
+        encoder = extract.encoder_of(model)
         found: dict[str, Any] = {"id": base.id, "source": base.source, "revision": base.revision}
         if base.source == "local":
             found["path"] = str(Path(run.model).resolve())
         sentences = isinstance(task, ExtractiveSummarization)
         config = {
-            "base": {**found, "sha256": features.weights_sha256(encoder)},
+            "base": {**found, "sha256": extract.weights_sha256(encoder)},
             "layers": list(chosen.layers),
             "pooling": chosen.pooling,
             "labels": list(task.labels),
@@ -318,16 +299,16 @@ class FeatureExtraction:
         """
         sentences = isinstance(task, ExtractiveSummarization)
         row = column(split.features, "row")
-        drawn = _drawn(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
+        drawn = drawn_rows(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
         vectors, row = _taken(vectors, row, drawn)
         targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
-        layers, poolings = self.candidates(features.encoder_of(model), len(targets))
+        layers, poolings = self.candidates(extract.encoder_of(model), len(targets))
         parts = min(self.cv, len(drawn))
         if parts < 2:
             raise UserError(f"{len(split.rows)} training rows are too few to choose a head on; give at least 2")
         folds = heads.folds_of(targets, parts, seed, row if sentences else None)
         balanced = getattr(task, "class_weights", "none") == "balanced"
-        some = _drawn(row, _SWEEP_ROWS, sentences, seed)
+        some = drawn_rows(row, _SWEEP_ROWS, sentences, seed)
         few_vectors, few_row = _taken(vectors, row, some)
         few = np.flatnonzero(np.isin(row, some)) if sentences else some
 
@@ -394,18 +375,6 @@ def _texts(split: Split, task: Any) -> int:
     return len(split.features or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
-def _drawn(row: np.ndarray, most: int, each: bool, seed: int) -> np.ndarray:
-    """Numbers of rows drawn by chance until about `most` are there, ascending; all if there are no more than that.
-
-    Args:
-        row: of each feature, (features,), counted from 0.
-        each: count the features, and not the rows. The last row that is drawn may exceed `most`.
-    """
-    sizes = np.bincount(row) if each else np.ones(row[-1] + 1, dtype=int)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    return np.sort(order[: np.searchsorted(sizes[order].cumsum(), most) + 1])
-
-
 def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
     """The vectors of the rows `drawn`, and the row of each, counted from 0 without a gap."""
     places = np.flatnonzero(np.isin(row, drawn))
@@ -435,470 +404,3 @@ def _examples(
 ) -> np.ndarray:
     """What the head is fitted on, (examples, dimensions)."""
     return np.concatenate([task.examples(*block) for block in _blocks(vectors, row, layers, pooling, mix)])
-
-
-@dataclass(kw_only=True)
-class HeadOnly:
-    """The base stays as it is and computes without dropout; what the checkpoint lacked is trained by gradient.
-
-    That is the head, and BERT's pooler where the checkpoint has none. It is for heads that read the vector of every
-    token, such as the one that answers questions.
-
-    Raises:
-        UserError: a setting is out of its range.
-    """
-
-    name: ClassVar[str] = "feature extraction"
-    kind: ClassVar[str] = "feature-extraction"
-    unused: ClassVar[tuple[str, ...]] = ()
-    base_sources: ClassVar[tuple[str, ...]] = SOURCES
-    published: ClassVar[tuple[Row, ...]] = ()
-
-    layer: str = flag(
-        "auto", "layer whose vectors the head reads, from 1 on, those above it are cut off; auto: the best of all"
-    )
-
-    def __post_init__(self) -> None:
-        if self.layer != "auto" and (not self.layer.isdecimal() or int(self.layer) < 1):
-            raise UserError(f"--layer is {self.layer}; it must be auto or a whole number from 1")
-        self.sweep: list[dict[str, Any]] = []  # a dict a layer, its F1; empty before, and where none was run
-
-    def fit_head(
-        self,
-        model: Any,
-        data: Data,
-        task: QuestionAnswering,
-        tokenizer: Any,
-        base: Base,
-        run: RunConfig,
-        accelerator: Accelerator,
-    ) -> tuple[Any, History, Score]:
-        """Freeze the model but its head, train that on vectors of the training rows, and score it.
-
-        Raises:
-            UserError, RunStopped, Checked: as `wrap` and `train`.
-        """
-        model = self.wrap(model, base)
-        history = self.train(model, data, task, tokenizer, run, accelerator)
-        return model, history, self.score(model, data, task, tokenizer, run, accelerator, history)
-
-    def wrap(self, model: Any, base: Base) -> Any:
-        """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.
-
-        T5's head reads its decoder, whose layers are meant; the model's final norm stays where there is one.
-
-        Raises:
-            UserError: the model has no such layer; or the checkpoint has the whole head already, so that nothing would
-                be trained.
-        """
-        if self.layer != "auto":
-            _cut(model, int(self.layer))
-        if not base.fresh:
-            raise UserError(
-                f"--model {base.id} has a trained head for this task, so feature extraction would train nothing; "
-                "give the pretrained model without one, or fine-tune"
-            )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad = name in base.fresh
-        model.base_model.register_forward_pre_hook(_without_dropout)
-        return model
-
-    def train(
-        self, model: Any, data: Data, task: QuestionAnswering, tokenizer: Any, run: RunConfig, accelerator: Accelerator
-    ) -> History:
-        """`training.train` of the head that finds spans, on vectors that the base gives once, before the first step.
-
-        Layers are compared first, on about 2,000 windows of the training rows: a head for each is fitted on two thirds
-        of the contexts and judged on the third that it has not seen, each third in turn. Those above the best one are
-        cut off. Writes `layers.png` then.
-
-        The head learns on standardised vectors; mean and deviation are then folded into it. But for that, and for
-        vectors kept in half precision, the result is that of a base that computes in every step; padding, which cannot
-        be an answer, has no part in the loss.
-
-        Raises:
-            UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few contexts to choose a
-                layer; or as `features.extract_tokens`.
-            RunStopped: as `training.train`.
-            Checked: `run.check` asked for no more.
-        """
-        others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
-        if others:
-            raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
-        if run.push_every:
-            raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
-        overview.show(data, task, accelerator)
-        if run.check:
-            lengths = {name: column(split.features, "length") for name, split in data.splits.items()}
-            values = sum(int(each.sum()) for each in lengths.values())
-            if self.layer == "auto":  # some windows are kept with all layers
-                blocks = features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
-                values += int(min(_COMPARED_WINDOWS, len(lengths["train"])) * lengths["train"].mean()) * len(blocks)
-            tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
-            give = model.to(accelerator.device).eval()
-            values *= model.config.hidden_size
-            raise _checked(
-                data, run, lambda batch: give(**batch), collate, tokens, values, run.model, overview.facts(data, task)
-            )
-        overview.give_advice(task, accelerator, frozen=True)
-        start = time.perf_counter()
-        read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
-        if self.layer == "auto":
-            self.sweep = _compare(read, data.splits["train"], task, run.seed)
-            best = [max(self.sweep, key=lambda line: line["F1"])["layer"]]
-            broadcast_object_list(best)
-            _cut(model, int(best[0]))
-        layers = [len(features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
-        splits = [data.splits[name].features for name in ("train", "validation")]
-        vectors = [read(each, layers).values[0, 0] for each in splits]
-        mean, deviation = heads.moments(vectors[0][:: max(1, len(vectors[0]) // _MOMENTS)].astype(np.float32))
-        seconds = time.perf_counter() - start
-        with _on_vectors(model, splits, vectors, mean, deviation):
-            history = training.train(model, data, task, tokenizer, run, accelerator)
-        with torch.no_grad():
-            device = model.qa_outputs.weight.device
-            model.qa_outputs.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
-            model.qa_outputs.bias -= model.qa_outputs.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
-        if self.sweep and accelerator.is_main_process:
-            _draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", "F1 on held-out training contexts")
-        history.seconds += seconds
-        return history
-
-    def score(
-        self,
-        model: Any,
-        data: Data,
-        task: QuestionAnswering,
-        tokenizer: Any,
-        run: RunConfig,
-        accelerator: Accelerator,
-        history: History,
-    ) -> Score:
-        """Score the rows that the reported numbers come from, on vectors that the base gives once."""
-        split = data.splits[data.final]
-        layers = [len(features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
-        vectors = _token_vectors(model, task, tokenizer, run, accelerator, split.features, layers)
-        with _on_vectors(model, [split.features], [vectors.values[0, 0]]):
-            score = training.evaluate(model, split, task, tokenizer, run, accelerator, history.decision)
-        if self.sweep:
-            score.tables[f"Quality by layer: F1 on held-out training contexts (chosen: layer {layers[0]})"] = self.sweep
-        return score
-
-
-def _token_vectors(
-    model: Any,
-    task: QuestionAnswering,
-    tokenizer: Any,
-    run: RunConfig,
-    accelerator: Accelerator,
-    encoded: Any,
-    layers: Sequence[int] | None = None,
-) -> Vectors:
-    """`features.extract_tokens` as the run has it, of all layers if none are named."""
-    blocks = features.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
-    return features.extract_tokens(
-        model,
-        model.qa_outputs,
-        encoded,
-        task.collator(tokenizer, training=False),
-        range(1, len(blocks) + 1) if layers is None else layers,
-        run.batch_size * task.max_length,
-        accelerator.mixed_precision == "bf16",
-    )
-
-
-@contextmanager
-def _on_vectors(
-    model: Any,
-    splits: Sequence[Any],
-    vectors: Sequence[np.ndarray],
-    mean: np.ndarray | float = 0.0,
-    deviation: np.ndarray | float = 1.0,
-) -> Iterator[None]:
-    """For a while, `model` takes the vectors of the tokens from those of `splits`, standardised, and computes none."""
-    kept: dict[bytes, np.ndarray] = {}
-    for encoded, values in zip(splits, vectors, strict=True):
-        end = 0
-        names = [n for n in _IDS if n in encoded.column_names]
-        for row in encoded.select_columns(names):
-            start, end = end, end + len(row["input_ids"])
-            kept[_digest(row[n] for n in names)] = values[start:end]
-
-    def forward(
-        model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
-    ) -> QuestionAnsweringModelOutput:
-        mask = attention_mask.bool()
-        ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
-        found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
-        x = (np.concatenate(found).astype(np.float32) - mean) / deviation
-        states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
-        states[mask] = torch.as_tensor(x, dtype=torch.float32, device=mask.device)
-        return _spans(model.qa_outputs, states, mask, start_positions, end_positions)
-
-    model.forward = MethodType(forward, model)
-    try:
-        yield
-    finally:
-        del model.forward
-
-
-def _spans(
-    head: torch.nn.Module, states: torch.Tensor, mask: torch.Tensor, start: Any = None, end: Any = None
-) -> QuestionAnsweringModelOutput:
-    """Logits of states (batch, length, hidden), the lowest there are for padding, and the loss of given places."""
-    logits = head(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
-    starts, ends = logits.unbind(2)
-    loss = None
-    if start is not None:
-        loss = (cross_entropy(starts, start) + cross_entropy(ends, end)) / 2
-    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
-
-
-def _compare(
-    read: Callable[[Dataset], Vectors], split: Split, task: QuestionAnswering, seed: int
-) -> list[dict[str, Any]]:
-    """F1 of a head on each layer in cross-validation, a dict a layer, on some training contexts drawn by chance."""
-    assert split.features is not None
-    row = column(split.features, "row")
-    _, contexts = np.unique(split.rows["context"][:], return_inverse=True)
-    drawn = np.flatnonzero(np.isin(contexts, _drawn(contexts[row], _COMPARED_WINDOWS, True, seed)))
-    parts = min(_COMPARED_PARTS, len(np.unique(contexts[drawn])))
-    if parts < 2:
-        raise UserError("the training rows have one context, which is too few to choose a layer on; give --layer")
-    places = np.flatnonzero(np.isin(row, drawn))
-    encoded = split.features.select(places).remove_columns("row")
-    encoded = encoded.add_column("row", np.searchsorted(drawn, row[places]).tolist())
-    rows = split.rows.select(drawn)
-    folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, contexts[row[places]])
-    vectors, sweep = read(encoded), []
-    for layer, values in zip(vectors.layers, vectors.values[:, 0], strict=True):
-        score = task.score(_cross_validated(values, encoded, task, folds, seed), rows, encoded, None)
-        sweep.append({"layer": str(layer), "F1": round(float(score.metrics["f1"].mean()), 2)})
-    return sweep
-
-
-def _cross_validated(
-    values: np.ndarray, encoded: Dataset, task: QuestionAnswering, folds: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    """What `task.predict` gives for each window by a linear head fitted on the windows of the other folds.
-
-    Args:
-        values: vectors of all tokens of all windows, one after the other, (tokens, hidden).
-        folds: of each window, (windows,).
-    """
-    lengths = column(encoded, "length")
-    ends = np.cumsum(lengths)
-    names = ("start_positions", "end_positions", *task.scoring_only)
-    columns = {name: torch.as_tensor(column(encoded, name)) for name in names}
-    mean, deviation = heads.moments(values[:: max(1, len(values) // _MOMENTS)].astype(np.float32))
-
-    def states(places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        found = [(values[ends[p] - lengths[p] : ends[p]].astype(np.float32) - mean) / deviation for p in places]
-        mask = torch.arange(int(lengths[places].max())) < torch.as_tensor(lengths[places])[:, None]
-        return pad_sequence([torch.as_tensor(x, dtype=torch.float32) for x in found], batch_first=True), mask
-
-    predictions: dict[str, np.ndarray] = {}
-    for fold in np.unique(folds):
-        random, fitted = np.random.default_rng(seed), np.flatnonzero(folds != fold)
-        head = torch.nn.Linear(values.shape[1], 2)
-        torch.nn.init.zeros_(head.weight)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=_SPAN_RATE)
-        epochs = max(_SPAN_EPOCHS, math.ceil(_SPAN_LEAST / len(fitted)))
-        order = np.concatenate([random.permutation(fitted) for _ in range(epochs)])
-        for start in range(0, len(order), _SPAN_BATCH):
-            places = order[start : start + _SPAN_BATCH]
-            optimizer.param_groups[0]["lr"] = _SPAN_RATE * (1 - start / len(order))
-            answers = [columns[name][places] for name in ("start_positions", "end_positions")]
-            optimizer.zero_grad()
-            _spans(head, *states(places), *answers)["loss"].backward()
-            optimizer.step()
-        out = np.flatnonzero(folds == fold)
-        for start in range(0, len(out), _SPAN_BATCH):
-            places = out[start : start + _SPAN_BATCH]
-            with torch.no_grad():
-                outputs = _spans(head, *states(places))
-            found = task.predict(outputs, {name: columns[name][places] for name in task.scoring_only})
-            for name, tensor in found.items():
-                made = predictions.setdefault(name, np.zeros(len(folds), tensor.numpy().dtype))
-                made[places] = tensor.numpy()
-    return predictions
-
-
-def _cut(model: Any, layer: int) -> None:
-    """Leave the lowest layers of what the head reads, and say so in the configuration.
-
-    Raises:
-        UserError: there are fewer.
-    """
-    architecture = ARCHITECTURES[model.config.model_type]
-    holder, _, name = architecture.blocks.rpartition(".")
-    parent = features.stack_of(model).get_submodule(holder)
-    blocks = getattr(parent, name)
-    if layer > len(blocks):
-        raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
-    setattr(parent, name, blocks[:layer])
-    setattr(model.config, architecture.depth, layer)
-
-
-def _digest(columns: Iterable[Any]) -> bytes:
-    """Of the token ids of a window, and of its segments: the same ids have the same vectors."""
-    return xxhash.xxh3_128_digest(b"".join(np.asarray(column, dtype=np.int64).tobytes() for column in columns))
-
-
-def _without_dropout(module: torch.nn.Module, _: Any) -> None:
-    """The training loop puts the whole model into training mode; its frozen part must not be."""
-    module.eval()
-
-
-def _draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, metric: str) -> None:
-    """Write layers.png: quality by layer, a line a pooling, with a mark on what was chosen."""
-    from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    names = [line["layer"] for line in sweep]
-    for each in sweep[0]:
-        if each != "layer":
-            axes.plot(names, [line[each] for line in sweep], "o-", label=each)
-    axes.plot(layer, sweep[names.index(layer)][pooling], "k*", markersize=16, label="chosen", zorder=3)
-    axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric}, %")
-    axes.legend(frameon=False)
-    figure.savefig(folder / run_folder.LAYERS, dpi=110)
-
-
-class FeatureClassifier(ClassifierMixin, BaseEstimator):
-    """Feature extraction as an estimator of scikit-learn, also at the end of a `Pipeline` whose steps give texts.
-
-    `FeatureClassifier("tiny:bert").fit(texts, labels).predict(texts)`; the fitted model is `model_`, a `FeatureModel`.
-
-    Args:
-        model, revision, batch_size, seed: as in `RunConfig`.
-        max_length, doc_stride, class_weights: as in `Classification`.
-        layer, pooling, head, strength, cv: as in `FeatureExtraction`.
-        bf16: read the training texts in bfloat16; None where the hardware computes in it.
-    """
-
-    def __init__(
-        self,
-        model: str = "tiny:bert",
-        *,
-        revision: str | None = None,
-        layer: str = "auto",
-        pooling: Pooling = "sweep",
-        head: heads.Kind = "logistic",
-        strength: float | None = None,
-        cv: int = 5,
-        max_length: int = 256,
-        doc_stride: int = 64,
-        class_weights: Literal["none", "balanced"] = "none",
-        batch_size: int = 16,
-        bf16: bool | None = None,
-        seed: int = 0,
-    ):
-        self.model = model
-        self.revision = revision
-        self.layer = layer
-        self.pooling = pooling
-        self.head = head
-        self.strength = strength
-        self.cv = cv
-        self.max_length = max_length
-        self.doc_stride = doc_stride
-        self.class_weights = class_weights
-        self.batch_size = batch_size
-        self.bf16 = bf16
-        self.seed = seed
-
-    def fit(self, X: Any, y: Any) -> "FeatureClassifier":
-        """Read the texts `X` and fit a head that gives them the classes `y`, which `model_` names as text.
-
-        Raises:
-            UserError: a text is empty, or two classes are the same as text; or as a recipe does, for instance for
-                fewer than two classes.
-        """
-        texts, y = list(X), np.asarray(y)
-        if y.ndim != 1:
-            raise UserError(f"y has {y.ndim} dimensions; give one class a text")
-        if len(texts) != len(y):
-            raise UserError(f"X has {len(texts):,} texts and y {len(y):,} classes; give one class a text")
-        self.classes_, places = np.unique(y, return_inverse=True)
-        names = [str(name) for name in self.classes_]
-        if len(set(names)) < len(names):
-            raise UserError(f"two of the classes {', '.join(names)} are the same as text; name them apart")
-        run = RunConfig(model=self.model, revision=self.revision, batch_size=self.batch_size, seed=self.seed)
-        task = Classification(max_length=self.max_length, doc_stride=self.doc_stride, class_weights=self.class_weights)
-        method = FeatureExtraction(
-            layer=self.layer, pooling=self.pooling, head=self.head, strength=self.strength, cv=self.cv
-        )
-        # Numbers of the classes: their names may be of any type, and must come back as they are.
-        rows = task.check(Dataset.from_dict({"text": texts, "label": places.tolist()}))
-        if len(rows) < len(texts):
-            raise UserError("a text is empty; omit it and its class")
-        task.learn({"train": rows})
-        with without_report():
-            model, tokenizer, base = base_model.load(run, task)
-        encoded = task.encode(rows, tokenizer, model)
-        split = Split(rows, encoded)
-        layers, poolings = method.candidates(features.encoder_of(model), len(rows))
-        vectors = features.extract(
-            features.encoder_of(model),
-            encoded,
-            task.collator(tokenizer, training=False),
-            sorted({layer for group in layers for layer in group}),
-            poolings,
-            self.batch_size * self.max_length,
-            launch.computes_bf16() if self.bf16 is None else self.bf16,
-        )
-        chosen = method.choose(model, vectors, split, task, self.seed)
-        task.labels = names
-        self.model_ = method.assemble(chosen, model, tokenizer, task, base, run)
-        return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class of each text, as it was named in `fit`."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class in the order of `classes_`, (texts, classes)."""
-        check_is_fitted(self, "model_")
-        return self.model_.predict_proba(list(X), batch_size=self.batch_size)
-
-
-@torch.no_grad()
-def _checked(
-    data: Data,
-    run: RunConfig,
-    read: Callable[[dict[str, torch.Tensor]], Any],
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
-    tokens: int,
-    values: int,
-    choice: str,
-    facts: dict[str, Any],
-) -> Checked:
-    """What reading `values` figures of so many tokens a batch would take, told by the longest batch, read twice."""
-    count, found = 0, list[dict[str, torch.Tensor]]()
-    for split in data.splits.values():
-        if split.features is not None:
-            every = list(features.batches(split.features["length"], tokens))
-            count += len(every)
-            names = [name for name in ("input_ids", "token_type_ids") if name in split.features.column_names]
-            found.append(collate(split.features.select_columns(names).select(every[0]).to_list()))
-    longest = max(found, key=lambda batch: batch["input_ids"].numel())
-    batch = {name: tensor.to(PartialState().device) for name, tensor in longest.items()}
-    for _ in range(2):  # the first one warms up
-        clock = time.perf_counter()
-        read(batch)
-        seconds = time.perf_counter() - clock
-    facts |= {
-        "model": run.model,
-        "batches": count,
-        "seconds": count * seconds,
-        "memory_bytes": estimate.peak_memory(),
-        "cache_bytes": 2 * values,  # float16
-    }
-    return Checked(
-        f"checked, nothing kept: {estimate.counted(data)}; {choice}; reading takes at most about "
-        f"{estimate.about(facts['seconds'])} (estimated from the longest batch), "
-        f"{facts['memory_bytes'] / 2**30:.1f} GiB of memory and {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache",
-        facts,
-    )

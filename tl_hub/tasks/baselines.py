@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tl_hub.heads import folds_of
 from tl_hub.metrics import best_threshold
+from tl_hub.vectors.heads import folds_of
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """scikit-learn's C among which cross-validation chooses; texts of few words want 10 to 100."""

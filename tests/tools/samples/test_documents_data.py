@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from transformers import AutoTokenizer
 
 from tl_hub import samples
-from tl_hub.methods.feature_extraction import FeatureClassifier
+from tl_hub.methods.estimator import FeatureClassifier
 from tools.samples import write_documents
 
 FILE = Path(samples.__file__).with_name("documents.jsonl")

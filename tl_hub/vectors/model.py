@@ -17,11 +17,11 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tl_hub import run_folder, samples
 from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.errors import UserError, first_line
-from tl_hub.features import batches, depth_of, encoder_of, pooled, weights_sha256
-from tl_hub.heads import Head
 from tl_hub.tasks.classification import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
 from tl_hub.tasks.regression import PROBLEM
+from tl_hub.vectors.extract import batches, depth_of, encoder_of, pooled, weights_sha256
+from tl_hub.vectors.heads import Head
 
 _CHUNK = 1000
 """Texts whose token ids are in memory at once."""
@@ -34,7 +34,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
     `from_pretrained` fetches the base from where it is and makes sure that it is the same.
 
     Args:
-        encoder: the base, from `features.encoder_of`.
+        encoder: the base, from `extract.encoder_of`.
         config: `base` (`id`, `source`, `revision`, `path` of a local one, `sha256` of the weights), `layers`,
             `pooling`, `labels`, `multi_label`, `pairs` (of texts are read), `in_document` (sentences are read, see
             `tl_hub.tasks.extractive_summarization`), `max_length` and `doc_stride` of the windows; `threshold`, the

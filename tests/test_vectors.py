@@ -27,12 +27,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tl_hub import feature_model, features, heads
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
-from tl_hub.feature_model import FeatureModel
-from tl_hub.methods.feature_extraction import FeatureClassifier
+from tl_hub.methods.estimator import FeatureClassifier
 from tl_hub.tasks.classification import Classification
+from tl_hub.vectors import cache as vector_cache
+from tl_hub.vectors import extract, heads
+from tl_hub.vectors import model as model_module
+from tl_hub.vectors.model import FeatureModel
 
 TEXTS = [
     "The Danube ends in the Black Sea.",
@@ -60,16 +62,16 @@ def encoders(checkpoint_folders):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             TASK.adapt(tokenizer, model)
             encoded = TASK.encode(Dataset.from_dict({"text": TEXTS}), tokenizer, model)
-            found[family] = features.encoder_of(model), tokenizer, encoded
+            found[family] = extract.encoder_of(model), tokenizer, encoded
         return found[family]
 
     return load
 
 
-def extracted(encoder, tokenizer, encoded, layers=(0, 1, 2), poolings=features.POOLINGS, tokens=10_000, **options):
+def extracted(encoder, tokenizer, encoded, layers=(0, 1, 2), poolings=extract.POOLINGS, tokens=10_000, **options):
     collate = TASK.collator(tokenizer, training=False)
     options = {"bf16": False, **options}
-    return features.extract(encoder, encoded, collate, layers, poolings, tokens, **options)
+    return extract.extract(encoder, encoded, collate, layers, poolings, tokens, **options)
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -83,7 +85,7 @@ def test_each_layer_and_pooling_is_that_of_the_stock_model_on_the_text_alone(fam
          for i in range(len(encoded))]
     )  # fmt: skip
     assert (batch["attention_mask"] == 0).any()
-    low = features.pooled(encoder, batch, [1], ["mean"])[0, 0]
+    low = extract.pooled(encoder, batch, [1], ["mean"])[0, 0]
     stock = transformers.AutoModel.from_pretrained(checkpoint_folders(family), attn_implementation="eager").eval()
     stock = stock.encoder if family == "t5" else stock
     for i, row in enumerate(encoded):
@@ -95,7 +97,7 @@ def test_each_layer_and_pooling_is_that_of_the_stock_model_on_the_text_alone(fam
         for layer, state in enumerate(s[0].numpy() for s in states):
             truth = {"mean": state.mean(0), "first": state[0], "last": state[-1], "max": state.max(0)}
             truth["attention"] = weights[max(layer, 1) - 1] @ state
-            assert set(truth) == set(features.POOLINGS)
+            assert set(truth) == set(extract.POOLINGS)
             for pooling, vector in truth.items():
                 got = found.of([layer], pooling)[i]
                 np.testing.assert_allclose(got, vector, rtol=1e-3, atol=1e-3, err_msg=f"{layer} {pooling}")
@@ -103,7 +105,7 @@ def test_each_layer_and_pooling_is_that_of_the_stock_model_on_the_text_alone(fam
     both = np.float32(0.25) * found.of([0], "max") + np.float32(0.5) * found.of([2], "max")
     np.testing.assert_allclose(found.of([0, 2], "max", np.array([0.25, 0.5])), both, rtol=1e-5)
     np.testing.assert_array_equal(found.of([2, 0], "max")[:, 32:], found.of([0], "max"))
-    assert features.depth_of(encoder) == 2, "the layers above are back"
+    assert extract.depth_of(encoder) == 2, "the layers above are back"
 
 
 def test_nothing_above_the_deepest_wanted_layer_is_computed(encoders):
@@ -122,10 +124,10 @@ def test_layers_that_were_left_out_at_first_give_their_attention_later(family, f
     folder = checkpoint_folders(family)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     inputs = {**tokenizer("Water boils.", return_tensors="pt", return_token_type_ids=False)}
-    used, fresh = (features.encoder_of(transformers.AutoModel.from_pretrained(folder)).eval() for _ in range(2))
-    features.pooled(used, inputs, [1], first)
+    used, fresh = (extract.encoder_of(transformers.AutoModel.from_pretrained(folder)).eval() for _ in range(2))
+    extract.pooled(used, inputs, [1], first)
     torch.testing.assert_close(
-        features.pooled(used, inputs, [1, 2], ["attention"]), features.pooled(fresh, inputs, [1, 2], ["attention"])
+        extract.pooled(used, inputs, [1, 2], ["attention"]), extract.pooled(fresh, inputs, [1, 2], ["attention"])
     )
 
 
@@ -135,17 +137,17 @@ def test_half_precision_is_close_and_kept_apart(encoders):
     half = extracted(encoder, tokenizer, encoded, bf16=True).of([2], "mean")
     cosine = (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
     assert cosine.min() > 0.9995 and not np.array_equal(exact, half)
-    assert len(features.cache_entries()) == 2
+    assert len(vector_cache.cache_entries()) == 2
 
 
 def test_batches_keep_to_the_budget_and_miss_nothing():
     lengths = np.random.default_rng(0).integers(1, 90, 200)
-    found = list(features.batches(lengths, 300))
+    found = list(extract.batches(lengths, 300))
     assert sorted(place for batch in found for place in batch) == list(range(200))
     padded = [len(batch) * 16 * np.ceil(lengths[batch].max() / 16) for batch in found]
     assert max(padded) <= 300 and np.mean(padded[:-1]) > 200, "padding counts, and batches are as large as they can be"
     assert [lengths[batch].max() for batch in found] == sorted((lengths[batch].max() for batch in found), reverse=True)
-    assert list(features.batches([7, 900], 300)) == [[1], [0]], "a row longer than the budget is read by itself"
+    assert list(extract.batches([7, 900], 300)) == [[1], [0]], "a row longer than the budget is read by itself"
 
 
 def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, monkeypatch):
@@ -173,8 +175,8 @@ def test_a_second_run_reads_the_disk_and_any_change_reads_the_texts(encoders, mo
         finally:
             with torch.no_grad():
                 encoder.embeddings.LayerNorm.bias -= 1
-        libraries = (features.torch, "__version__"), (features.transformers, "__version__")
-        for place, name in ((features, "VERSION"), *libraries):
+        libraries = (vector_cache.torch, "__version__"), (vector_cache.transformers, "__version__")
+        for place, name in ((vector_cache, "VERSION"), *libraries):
             monkeypatch.setattr(place, name, "another")
             calls.clear()
             extracted(encoder, tokenizer, encoded)
@@ -195,7 +197,7 @@ def test_what_an_entry_has_among_others_is_not_read_again(encoders, cache):
         assert reads == [] and found.seconds == 0
         extracted(encoder, tokenizer, encoded, layers=(1, 2), poolings=("max",))
         extracted(encoder, tokenizer, encoded, layers=(1,), poolings=("max", "last"))
-    assert len(reads) == 2 and len(features.cache_entries()) == 3
+    assert len(reads) == 2 and len(vector_cache.cache_entries()) == 3
 
 
 def test_a_stream_has_the_vectors_of_its_rows_and_leaves_no_other_file(encoders, cache):
@@ -204,7 +206,7 @@ def test_a_stream_has_the_vectors_of_its_rows_and_leaves_no_other_file(encoders,
     shutil.rmtree(cache)
     for stream in (encoded.to_iterable_dataset(), iter(encoded.to_list())):
         np.testing.assert_array_equal(extracted(encoder, tokenizer, stream).values, truth)
-    assert len(features.cache_entries()) == len(list(cache.iterdir())) == 1
+    assert len(vector_cache.cache_entries()) == len(list(cache.iterdir())) == 1
     with pytest.raises(UserError, match="there are no rows to read"):
         extracted(encoder, tokenizer, iter([]))
 
@@ -212,17 +214,17 @@ def test_a_stream_has_the_vectors_of_its_rows_and_leaves_no_other_file(encoders,
 def test_two_token_ids_in_one_row_are_not_one_in_each_of_two(encoders):
     encoder = encoders("gpt2")[0]
     rows = [{"input_ids": [[5, 6], [7]], "length": [2, 1]}, {"input_ids": [[5], [6, 7]], "length": [1, 2]}]
-    keys = {features._key(encoder, encoder.named_parameters(), Dataset.from_dict(row), False) for row in rows}
+    keys = {vector_cache.key_of(encoder, encoder.named_parameters(), Dataset.from_dict(row), False) for row in rows}
     assert len(keys) == 2
 
 
 @pytest.mark.parametrize("setting", [{"hidden_act": "relu"}, {"num_attention_heads": 4}, {"layer_norm_eps": 1e-2}])
 def test_encoders_of_the_same_weights_that_compute_otherwise_share_no_entry(setting, encoders, checkpoint_folders):
     encoder, tokenizer, encoded = encoders("bert")
-    other = features.encoder_of(transformers.AutoModel.from_pretrained(checkpoint_folders("bert"), **setting))
-    assert features.weights_sha256(other) == features.weights_sha256(encoder)
+    other = extract.encoder_of(transformers.AutoModel.from_pretrained(checkpoint_folders("bert"), **setting))
+    assert extract.weights_sha256(other) == extract.weights_sha256(encoder)
     first, second = (extracted(each, tokenizer, encoded, layers=(2,)) for each in (encoder, other))
-    assert not np.array_equal(first.values, second.values) and len(features.cache_entries()) == 2
+    assert not np.array_equal(first.values, second.values) and len(vector_cache.cache_entries()) == 2
 
 
 def test_a_writer_that_dies_leaves_no_entry_and_of_two_one_wins(encoders, cache):
@@ -233,18 +235,18 @@ def test_a_writer_that_dies_leaves_no_entry_and_of_two_one_wins(encoders, cache)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        features.extract(encoder, encoded, dying, (2,), ("mean",), 100, False)
+        extract.extract(encoder, encoded, dying, (2,), ("mean",), 100, False)
     assert list(cache.iterdir()) == []
 
     def overtaken(rows):
         """Another writer of the same vectors begins after this one and ends before it."""
-        if not features.cache_entries():
-            features.extract(encoder, encoded, collate, (2,), ("mean",), 10_000, False)
+        if not vector_cache.cache_entries():
+            extract.extract(encoder, encoded, collate, (2,), ("mean",), 10_000, False)
         return collate(rows)
 
-    found = features.extract(encoder, encoded, overtaken, (2,), ("mean",), 10_000, False)
-    assert len(features.cache_entries()) == 1 and len(list(cache.iterdir())) == 1
-    truth = features.pooled(
+    found = extract.extract(encoder, encoded, overtaken, (2,), ("mean",), 10_000, False)
+    assert len(vector_cache.cache_entries()) == 1 and len(list(cache.iterdir())) == 1
+    truth = extract.pooled(
         encoder, collate(encoded.select_columns(["input_ids", "token_type_ids"]).to_list()), [2], ["mean"]
     )
     np.testing.assert_allclose(found.of([2], "mean"), truth[0, 0], rtol=1e-3, atol=1e-3)
@@ -256,39 +258,39 @@ def test_half_an_entry_is_not_one_and_is_read_anew(encoders, cache):
     whole = extracted(encoder, tokenizer, encoded)
     (folder,) = (path.parent for path in cache.glob("*/vectors.npy"))
     (folder / "vectors.npy").unlink()
-    assert features.cache_entries() == [] and features.prune(0) == []
+    assert vector_cache.cache_entries() == [] and vector_cache.prune(0) == []
     again = extracted(encoder, tokenizer, encoded)
-    assert np.array_equal(again.values, whole.values) and len(features.cache_entries()) == 1
+    assert np.array_equal(again.values, whole.values) and len(vector_cache.cache_entries()) == 1
 
 
 def test_entries_are_listed_and_the_old_ones_pruned(encoders, cache):
     encoder, tokenizer, encoded = encoders("bert")
     extracted(encoder, tokenizer, encoded, layers=(0,))
     extracted(encoder, tokenizer, encoded, layers=(1, 2), poolings=("max", "mean"))
-    new, old = features.cache_entries()
+    new, old = vector_cache.cache_entries()
     assert (new.layers, new.poolings, new.features, new.model_type) == ((1, 2), ("max", "mean"), 3, "bert")
     assert new.size == (cache / new.key / "vectors.npy").stat().st_size > 2 * 2 * 2 * 3 * 32
     for path, days in ((cache / old.key, 40), (cache / f"{new.key}.abandoned", 2), (cache / f"{new.key}.now", 0)):
         path.mkdir(exist_ok=True)
         os.utime(path, (time.time() - 86400 * days,) * 2)
     os.utime(cache / new.key, (time.time() - 86400 * 29,) * 2)
-    assert [entry.key for entry in features.prune(days=30)] == [old.key]
+    assert [entry.key for entry in vector_cache.prune(days=30)] == [old.key]
     assert {path.name for path in cache.iterdir()} == {new.key, f"{new.key}.now"}
     extracted(encoder, tokenizer, encoded, layers=(0,))
     os.utime(cache / old.key, (time.time() - 86400 * 40,) * 2)
     extracted(encoder, tokenizer, encoded, layers=(0,))  # a use keeps it
-    assert features.prune(days=30) == []
+    assert vector_cache.prune(days=30) == []
 
 
 def test_removals_that_were_interrupted_or_come_twice_stop_none(encoders, cache, monkeypatch):
     encoder, tokenizer, encoded = encoders("bert")
     extracted(encoder, tokenizer, encoded, layers=(0,))
-    (entry,) = features.cache_entries()
+    (entry,) = vector_cache.cache_entries()
     (cache / f"{entry.key}.removed").mkdir()
     (cache / f"{entry.key}.removed" / "vectors.npy").touch()
-    assert features.prune(days=0) == [entry] and features.cache_entries() == []
+    assert vector_cache.prune(days=0) == [entry] and vector_cache.cache_entries() == []
     extracted(encoder, tokenizer, encoded, layers=(0,))
-    listed = features.cache_entries
+    listed = vector_cache.cache_entries
 
     def overtaken():
         """Another process prunes as soon as this one has listed the entries."""
@@ -297,8 +299,8 @@ def test_removals_that_were_interrupted_or_come_twice_stop_none(encoders, cache,
             shutil.rmtree(cache / each.key)
         return found
 
-    monkeypatch.setattr(features, "cache_entries", overtaken)
-    assert features.prune(days=0) == []
+    monkeypatch.setattr(vector_cache, "cache_entries", overtaken)
+    assert vector_cache.prune(days=0) == []
     found = extracted(encoder, tokenizer, encoded, layers=(0,))
     again = extracted(encoder, tokenizer, encoded, layers=(0,))
     assert found.seconds > 0 and again.seconds > 0, "what was removed meanwhile is read anew"
@@ -312,16 +314,16 @@ def test_a_reading_that_takes_days_is_not_pruned(stream, encoders, cache):
 
     def slow(rows):
         """A day passes before each batch."""
-        assert features.prune() == []
+        assert vector_cache.prune() == []
         seen.append({path.name.split(".")[0] for path in cache.iterdir()})
         for path in cache.rglob("*"):
             os.utime(path, (time.time() - 86400 * 1.1,) * 2)
         return collate(rows)
 
     rows = iter(encoded.to_list()) if stream else encoded
-    features.extract(encoder, rows, slow, (2,), ("mean",), 16, False)
+    extract.extract(encoder, rows, slow, (2,), ("mean",), 16, False)
     assert len(seen) == 3 and all(len(names) == 1 + stream for names in seen)
-    assert len(features.cache_entries()) == len(list(cache.iterdir())) == 1
+    assert len(vector_cache.cache_entries()) == len(list(cache.iterdir())) == 1
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/none"])
@@ -330,7 +332,7 @@ def test_a_cache_that_cannot_be_made_is_told_in_a_line(place, encoders, tmp_path
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / place))
     with pytest.raises(UserError, match="cannot be made or written to .*; set TL_HUB_CACHE"):
         extracted(*encoders("bert"))
-    assert features.cache_entries() == features.prune() == []
+    assert vector_cache.cache_entries() == vector_cache.prune() == []
 
 
 def test_weights_are_hashed_once_and_again_when_they_change(encoders, monkeypatch):
@@ -339,14 +341,14 @@ def test_weights_are_hashed_once_and_again_when_they_change(encoders, monkeypatc
     numpy = torch.Tensor.numpy
     monkeypatch.setattr(torch.Tensor, "numpy", lambda self: hashed.append(self.data_ptr()) or numpy(self))
     own = {parameter.data_ptr() for parameter in encoder.parameters()}
-    keys = [features._key(encoder, encoder.named_parameters(), encoded, False) for _ in range(2)]
+    keys = [vector_cache.key_of(encoder, encoder.named_parameters(), encoded, False) for _ in range(2)]
     assert keys[0] == keys[1] and len(own & set(hashed)) in (0, len(own)) and len(hashed) <= len(own)
     bias = encoder.embeddings.LayerNorm.bias
     for change in (lambda: bias.add_(1), lambda: setattr(bias, "data", bias.data - 1)):
         hashed.clear()
         with torch.no_grad():
             change()
-        keys.append(features._key(encoder, encoder.named_parameters(), encoded, False))
+        keys.append(vector_cache.key_of(encoder, encoder.named_parameters(), encoded, False))
         assert set(hashed) == {parameter.data_ptr() for parameter in encoder.parameters()}
     assert keys[2] != keys[0] == keys[3]
 
@@ -368,15 +370,15 @@ import transformers
 from pathlib import Path
 from accelerate import PartialState
 from datasets import Dataset
-from tl_hub import features
+from tl_hub.vectors import extract
 from tl_hub.tasks.classification import Classification
 state = PartialState(cpu=True)
 folder, task = {str(checkpoint_folders("bert"))!r}, Classification(max_length=64, doc_stride=16)
 model, tokenizer = transformers.AutoModel.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
 encoded = task.encode(Dataset.from_dict({{"text": {TEXTS!r}}}), tokenizer, model)
-encoder, seen = features.encoder_of(model), []
+encoder, seen = extract.encoder_of(model), []
 encoder.register_forward_hook(lambda module, args, output: seen.append(len(output[0])))
-features.extract(encoder, encoded, task.collator(tokenizer, False), (2,), features.POOLINGS, 16, False)
+extract.extract(encoder, encoded, task.collator(tokenizer, False), (2,), extract.POOLINGS, 16, False)
 Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(seen)))
 """)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(program)]
@@ -384,7 +386,7 @@ Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(
     process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert process.returncode == 0, process.stderr
     assert [(tmp_path / f"read_{rank}").read_text() for rank in (0, 1)] == ["2", "1"]
-    (entry,) = features.cache_entries()
+    (entry,) = vector_cache.cache_entries()
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
 
 
@@ -398,7 +400,7 @@ def test_processes_that_write_one_entry_at_once_and_one_that_is_killed(encoders,
 import sys, time, transformers
 from pathlib import Path
 from datasets import Dataset
-from tl_hub import features
+from tl_hub.vectors import extract
 from tl_hub.tasks.classification import Classification
 own, others = sys.argv[1], sys.argv[2:]
 folder, task = {str(checkpoint_folders("bert"))!r}, Classification(max_length=64, doc_stride=16)
@@ -413,7 +415,7 @@ def waits(rows):
         while not all(Path(__file__).with_name(other).exists() for other in others):
             time.sleep(0.02)
     return collate(rows)
-found = features.extract(features.encoder_of(model), encoded, waits, (2,), features.POOLINGS, 16, False)
+found = extract.extract(extract.encoder_of(model), encoded, waits, (2,), extract.POOLINGS, 16, False)
 Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
 """)
 
@@ -435,13 +437,13 @@ Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
             process.kill()
             process.communicate()
     assert {(tmp_path / f"{name}.done").read_text() for name in ("one", "other")} == {"3"}, "each read all three"
-    (entry,) = features.cache_entries()
+    (entry,) = vector_cache.cache_entries()
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
     (left,) = (path for path in cache.iterdir() if path.name != entry.key)
-    assert (left / "vectors.npy").exists() and features.prune() == [] and left.exists()
+    assert (left / "vectors.npy").exists() and vector_cache.prune() == [] and left.exists()
     for path in (left, left / "vectors.npy"):
         os.utime(path, (time.time() - 2 * 86400,) * 2)
-    assert features.prune() == [] and [path.name for path in cache.iterdir()] == [entry.key]
+    assert vector_cache.prune() == [] and [path.name for path in cache.iterdir()] == [entry.key]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -456,10 +458,10 @@ def test_memory_does_not_grow_with_the_rows(stream, tmp_path):
 import re, sys, torch, transformers
 from pathlib import Path
 from datasets import Dataset
-from tl_hub import features
+from tl_hub.vectors import extract
 torch.manual_seed(0)
 shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=50)
-encoder = features.encoder_of(transformers.BertModel(transformers.BertConfig(**shape)))
+encoder = extract.encoder_of(transformers.BertModel(transformers.BertConfig(**shape)))
 def rows(count):
     for i in range(count):
         yield {{"input_ids": [1 + (i + k) % 40 for k in range(12)], "length": 12}}
@@ -469,7 +471,7 @@ def collate(batch):
 for count in (1_000, 4_000, {last}):
     data = rows(count) if {stream} else Dataset.from_generator(
         rows, gen_kwargs={{"count": count}}, cache_dir={str(tmp_path)!r})
-    found = features.extract(encoder, data, collate, (0, 1), ("mean", "max"), 24_000, False)
+    found = extract.extract(encoder, data, collate, (0, 1), ("mean", "max"), 24_000, False)
     assert found.values.shape == (2, 2, count, 8)
     print(count, re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """)
@@ -760,7 +762,7 @@ def test_a_model_loads_as_it_was_saved_and_embeds_as_it_reads(
     one_by_one = np.concatenate([loaded.embed([text]) for text in texts])
     np.testing.assert_allclose(one_by_one, model.embed(texts, batch_size=4), atol=1e-5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_model, "_CHUNK", 4)
+        patch.setattr(model_module, "_CHUNK", 4)
         np.testing.assert_allclose(one_by_one, model.embed(texts), atol=1e-5)
         counts = [len(model._windows([text], None, 32)[1]) for text in texts]
         assert model._windows(texts, None, 32)[1].tolist() == np.repeat(np.arange(len(texts)), counts).tolist()

@@ -1,0 +1,356 @@
+"""A head that reads every token, trained by gradient on vectors that the frozen base gives once."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xxhash
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
+
+from tl_hub import estimate, overview, training
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.base_model import Base
+from tl_hub.config import RunConfig, flag
+from tl_hub.data import Data, Split
+from tl_hub.errors import UserError
+from tl_hub.methods.base import SOURCES
+from tl_hub.methods.layer_choice import draw, drawn_rows
+from tl_hub.published_settings import Row
+from tl_hub.tasks.base import Score, column
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.training_state import History
+from tl_hub.vectors import extract, heads
+from tl_hub.vectors.cache import Vectors
+
+_COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
+_SPAN_RATE, _SPAN_EPOCHS, _SPAN_LEAST, _SPAN_BATCH = 1e-2, 3, 2000, 16
+"""Of the heads that tell which layer is best: learning rate, epochs, windows to learn from in all of them, a batch."""
+_MOMENTS = 50_000
+"""Token vectors, evenly spread, of which mean and deviation are taken."""
+_IDS = ("input_ids", "token_type_ids")
+
+
+@dataclass(kw_only=True)
+class HeadOnly:
+    """The base stays as it is and computes without dropout; what the checkpoint lacked is trained by gradient.
+
+    That is the head, and BERT's pooler where the checkpoint has none. It is for heads that read the vector of every
+    token, such as the one that answers questions.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "feature extraction"
+    kind: ClassVar[str] = "feature-extraction"
+    unused: ClassVar[tuple[str, ...]] = ()
+    base_sources: ClassVar[tuple[str, ...]] = SOURCES
+    published: ClassVar[tuple[Row, ...]] = ()
+
+    layer: str = flag(
+        "auto", "layer whose vectors the head reads, from 1 on, those above it are cut off; auto: the best of all"
+    )
+
+    def __post_init__(self) -> None:
+        if self.layer != "auto" and (not self.layer.isdecimal() or int(self.layer) < 1):
+            raise UserError(f"--layer is {self.layer}; it must be auto or a whole number from 1")
+        self.sweep: list[dict[str, Any]] = []  # a dict a layer, its F1; empty before, and where none was run
+
+    def fit_head(
+        self,
+        model: Any,
+        data: Data,
+        task: QuestionAnswering,
+        tokenizer: Any,
+        base: Base,
+        run: RunConfig,
+        accelerator: Accelerator,
+    ) -> tuple[Any, History, Score]:
+        """Freeze the model but its head, train that on vectors of the training rows, and score it.
+
+        Raises:
+            UserError, RunStopped, Checked: as `wrap` and `train`.
+        """
+        model = self.wrap(model, base)
+        history = self.train(model, data, task, tokenizer, run, accelerator)
+        return model, history, self.score(model, data, task, tokenizer, run, accelerator, history)
+
+    def wrap(self, model: Any, base: Base) -> Any:
+        """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.
+
+        T5's head reads its decoder, whose layers are meant; the model's final norm stays where there is one.
+
+        Raises:
+            UserError: the model has no such layer; or the checkpoint has the whole head already, so that nothing would
+                be trained.
+        """
+        if self.layer != "auto":
+            _cut(model, int(self.layer))
+        if not base.fresh:
+            raise UserError(
+                f"--model {base.id} has a trained head for this task, so feature extraction would train nothing; "
+                "give the pretrained model without one, or fine-tune"
+            )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name in base.fresh
+        model.base_model.register_forward_pre_hook(_without_dropout)
+        return model
+
+    def train(
+        self, model: Any, data: Data, task: QuestionAnswering, tokenizer: Any, run: RunConfig, accelerator: Accelerator
+    ) -> History:
+        """`training.train` of the head that finds spans, on vectors that the base gives once, before the first step.
+
+        Layers are compared first, on about 2,000 windows of the training rows: a head for each is fitted on two thirds
+        of the contexts and judged on the third that it has not seen, each third in turn. Those above the best one are
+        cut off. Writes `layers.png` then.
+
+        The head learns on standardised vectors; mean and deviation are then folded into it. But for that, and for
+        vectors kept in half precision, the result is that of a base that computes in every step; padding, which cannot
+        be an answer, has no part in the loss.
+
+        Raises:
+            UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few contexts to choose a
+                layer; or as `extract.extract_tokens`.
+            RunStopped: as `training.train`.
+            Checked: `run.check` asked for no more.
+        """
+        others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
+        if others:
+            raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
+        if run.push_every:
+            raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
+        overview.show(data, task, accelerator)
+        if run.check:
+            lengths = {name: column(split.features, "length") for name, split in data.splits.items()}
+            values = sum(int(each.sum()) for each in lengths.values())
+            if self.layer == "auto":  # some windows are kept with all layers
+                blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
+                values += int(min(_COMPARED_WINDOWS, len(lengths["train"])) * lengths["train"].mean()) * len(blocks)
+            tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
+            give = model.to(accelerator.device).eval()
+            values *= model.config.hidden_size
+            raise estimate.of_reading(
+                data, run, lambda batch: give(**batch), collate, tokens, values, run.model, overview.facts(data, task)
+            )
+        overview.give_advice(task, accelerator, frozen=True)
+        start = time.perf_counter()
+        read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
+        if self.layer == "auto":
+            self.sweep = _compare(read, data.splits["train"], task, run.seed)
+            best = [max(self.sweep, key=lambda line: line["F1"])["layer"]]
+            broadcast_object_list(best)
+            _cut(model, int(best[0]))
+        layers = [len(extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
+        splits = [data.splits[name].features for name in ("train", "validation")]
+        vectors = [read(each, layers).values[0, 0] for each in splits]
+        mean, deviation = heads.moments(vectors[0][:: max(1, len(vectors[0]) // _MOMENTS)].astype(np.float32))
+        seconds = time.perf_counter() - start
+        with _on_vectors(model, splits, vectors, mean, deviation):
+            history = training.train(model, data, task, tokenizer, run, accelerator)
+        with torch.no_grad():
+            device = model.qa_outputs.weight.device
+            model.qa_outputs.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
+            model.qa_outputs.bias -= model.qa_outputs.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
+        if self.sweep and accelerator.is_main_process:
+            draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", "F1 on held-out training contexts")
+        history.seconds += seconds
+        return history
+
+    def score(
+        self,
+        model: Any,
+        data: Data,
+        task: QuestionAnswering,
+        tokenizer: Any,
+        run: RunConfig,
+        accelerator: Accelerator,
+        history: History,
+    ) -> Score:
+        """Score the rows that the reported numbers come from, on vectors that the base gives once."""
+        split = data.splits[data.final]
+        layers = [len(extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
+        vectors = _token_vectors(model, task, tokenizer, run, accelerator, split.features, layers)
+        with _on_vectors(model, [split.features], [vectors.values[0, 0]]):
+            score = training.evaluate(model, split, task, tokenizer, run, accelerator, history.decision)
+        if self.sweep:
+            score.tables[f"Quality by layer: F1 on held-out training contexts (chosen: layer {layers[0]})"] = self.sweep
+        return score
+
+
+def _token_vectors(
+    model: Any,
+    task: QuestionAnswering,
+    tokenizer: Any,
+    run: RunConfig,
+    accelerator: Accelerator,
+    encoded: Any,
+    layers: Sequence[int] | None = None,
+) -> Vectors:
+    """`extract.extract_tokens` as the run has it, of all layers if none are named."""
+    blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
+    return extract.extract_tokens(
+        model,
+        model.qa_outputs,
+        encoded,
+        task.collator(tokenizer, training=False),
+        range(1, len(blocks) + 1) if layers is None else layers,
+        run.batch_size * task.max_length,
+        accelerator.mixed_precision == "bf16",
+    )
+
+
+@contextmanager
+def _on_vectors(
+    model: Any,
+    splits: Sequence[Any],
+    vectors: Sequence[np.ndarray],
+    mean: np.ndarray | float = 0.0,
+    deviation: np.ndarray | float = 1.0,
+) -> Iterator[None]:
+    """For a while, `model` takes the vectors of the tokens from those of `splits`, standardised, and computes none."""
+    kept: dict[bytes, np.ndarray] = {}
+    for encoded, values in zip(splits, vectors, strict=True):
+        end = 0
+        names = [n for n in _IDS if n in encoded.column_names]
+        for row in encoded.select_columns(names):
+            start, end = end, end + len(row["input_ids"])
+            kept[_digest(row[n] for n in names)] = values[start:end]
+
+    def forward(
+        model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
+    ) -> QuestionAnsweringModelOutput:
+        mask = attention_mask.bool()
+        ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
+        found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
+        x = (np.concatenate(found).astype(np.float32) - mean) / deviation
+        states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
+        states[mask] = torch.as_tensor(x, dtype=torch.float32, device=mask.device)
+        return _spans(model.qa_outputs, states, mask, start_positions, end_positions)
+
+    model.forward = MethodType(forward, model)
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _spans(
+    head: torch.nn.Module, states: torch.Tensor, mask: torch.Tensor, start: Any = None, end: Any = None
+) -> QuestionAnsweringModelOutput:
+    """Logits of states (batch, length, hidden), the lowest there are for padding, and the loss of given places."""
+    logits = head(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
+    starts, ends = logits.unbind(2)
+    loss = None
+    if start is not None:
+        loss = (cross_entropy(starts, start) + cross_entropy(ends, end)) / 2
+    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
+
+
+def _compare(
+    read: Callable[[Dataset], Vectors], split: Split, task: QuestionAnswering, seed: int
+) -> list[dict[str, Any]]:
+    """F1 of a head on each layer in cross-validation, a dict a layer, on some training contexts drawn by chance."""
+    assert split.features is not None
+    row = column(split.features, "row")
+    _, contexts = np.unique(split.rows["context"][:], return_inverse=True)
+    drawn = np.flatnonzero(np.isin(contexts, drawn_rows(contexts[row], _COMPARED_WINDOWS, True, seed)))
+    parts = min(_COMPARED_PARTS, len(np.unique(contexts[drawn])))
+    if parts < 2:
+        raise UserError("the training rows have one context, which is too few to choose a layer on; give --layer")
+    places = np.flatnonzero(np.isin(row, drawn))
+    encoded = split.features.select(places).remove_columns("row")
+    encoded = encoded.add_column("row", np.searchsorted(drawn, row[places]).tolist())
+    rows = split.rows.select(drawn)
+    folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, contexts[row[places]])
+    vectors, sweep = read(encoded), []
+    for layer, values in zip(vectors.layers, vectors.values[:, 0], strict=True):
+        score = task.score(_cross_validated(values, encoded, task, folds, seed), rows, encoded, None)
+        sweep.append({"layer": str(layer), "F1": round(float(score.metrics["f1"].mean()), 2)})
+    return sweep
+
+
+def _cross_validated(
+    values: np.ndarray, encoded: Dataset, task: QuestionAnswering, folds: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """What `task.predict` gives for each window by a linear head fitted on the windows of the other folds.
+
+    Args:
+        values: vectors of all tokens of all windows, one after the other, (tokens, hidden).
+        folds: of each window, (windows,).
+    """
+    lengths = column(encoded, "length")
+    ends = np.cumsum(lengths)
+    names = ("start_positions", "end_positions", *task.scoring_only)
+    columns = {name: torch.as_tensor(column(encoded, name)) for name in names}
+    mean, deviation = heads.moments(values[:: max(1, len(values) // _MOMENTS)].astype(np.float32))
+
+    def states(places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        found = [(values[ends[p] - lengths[p] : ends[p]].astype(np.float32) - mean) / deviation for p in places]
+        mask = torch.arange(int(lengths[places].max())) < torch.as_tensor(lengths[places])[:, None]
+        return pad_sequence([torch.as_tensor(x, dtype=torch.float32) for x in found], batch_first=True), mask
+
+    predictions: dict[str, np.ndarray] = {}
+    for fold in np.unique(folds):
+        random, fitted = np.random.default_rng(seed), np.flatnonzero(folds != fold)
+        head = torch.nn.Linear(values.shape[1], 2)
+        torch.nn.init.zeros_(head.weight)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=_SPAN_RATE)
+        epochs = max(_SPAN_EPOCHS, math.ceil(_SPAN_LEAST / len(fitted)))
+        order = np.concatenate([random.permutation(fitted) for _ in range(epochs)])
+        for start in range(0, len(order), _SPAN_BATCH):
+            places = order[start : start + _SPAN_BATCH]
+            optimizer.param_groups[0]["lr"] = _SPAN_RATE * (1 - start / len(order))
+            answers = [columns[name][places] for name in ("start_positions", "end_positions")]
+            optimizer.zero_grad()
+            _spans(head, *states(places), *answers)["loss"].backward()
+            optimizer.step()
+        out = np.flatnonzero(folds == fold)
+        for start in range(0, len(out), _SPAN_BATCH):
+            places = out[start : start + _SPAN_BATCH]
+            with torch.no_grad():
+                outputs = _spans(head, *states(places))
+            found = task.predict(outputs, {name: columns[name][places] for name in task.scoring_only})
+            for name, tensor in found.items():
+                made = predictions.setdefault(name, np.zeros(len(folds), tensor.numpy().dtype))
+                made[places] = tensor.numpy()
+    return predictions
+
+
+def _cut(model: Any, layer: int) -> None:
+    """Leave the lowest layers of what the head reads, and say so in the configuration.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    architecture = ARCHITECTURES[model.config.model_type]
+    holder, _, name = architecture.blocks.rpartition(".")
+    parent = extract.stack_of(model).get_submodule(holder)
+    blocks = getattr(parent, name)
+    if layer > len(blocks):
+        raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
+    setattr(parent, name, blocks[:layer])
+    setattr(model.config, architecture.depth, layer)
+
+
+def _digest(columns: Iterable[Any]) -> bytes:
+    """Of the token ids of a window, and of its segments: the same ids have the same vectors."""
+    return xxhash.xxh3_128_digest(b"".join(np.asarray(column, dtype=np.int64).tobytes() for column in columns))
+
+
+def _without_dropout(module: torch.nn.Module, _: Any) -> None:
+    """The training loop puts the whole model into training mode; its frozen part must not be."""
+    module.eval()
