@@ -10,14 +10,16 @@ from transformers.utils import cached_file, is_protobuf_available, is_sentencepi
 
 from tl_hub.architectures import ARCHITECTURES
 
+_PIECES = ("spiece.model", "sentencepiece.bpe.model")
+"""How a SentencePiece model may be called that is read where there is no tokenizer.json."""
 _OWN = {
     "bos_token": ("<s>", "</s>"),
     "eos_token": ("</s>",),
     "pad_token": ("<pad>", "[PAD]"),
     "unk_token": ("<unk>", "[UNK]"),
     "mask_token": ("<mask>", "[MASK]"),
-    "cls_token": ("[CLS]",),
-    "sep_token": ("[SEP]",),
+    "cls_token": ("[CLS]", "<cls>", "<s>"),
+    "sep_token": ("[SEP]", "<sep>", "</s>"),
 }
 """How vocabularies call a special token that their configuration does not name, the likeliest first."""
 
@@ -60,19 +62,20 @@ def _loaded(path: str, revision: str | None, config: Any) -> Any:
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     file = cached_file(path, "tokenizer.json", revision=revision, **quiet)
     written = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
-    pieces = None if file else cached_file(path, "spiece.model", revision=revision, **quiet)
+    named = (name for name in _PIECES if not file and cached_file(path, name, revision=revision, **quiet))
+    pieces = next(named, None)
     packages = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
     absent = [name for name, available in packages.items() if not available]
     if pieces and absent:  # without them, transformers takes the file for one of tiktoken and asks for that
         raise ImportError(
-            f"spiece.model without a tokenizer.json is read with {' and '.join(absent)}, not installed here: pip "
+            f"{pieces} without a tokenizer.json is read with {' and '.join(absent)}, not installed here: pip "
             f"install {' '.join(absent)}"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **given)
     except (TypeError, ValueError, AttributeError) as error:  # the vocabulary is of another kind than the class's
         if pieces:
-            raise ValueError("spiece.model cannot be read as a SentencePiece model; fetch it anew") from error
+            raise ValueError(f"{pieces} cannot be read as a SentencePiece model; fetch it anew") from error
         if "model" not in written:
             raise
     else:
@@ -83,9 +86,11 @@ def _loaded(path: str, revision: str | None, config: Any) -> Any:
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(path, **given)
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     for name, usual in _OWN.items():
+        if name in ("cls_token", "sep_token") and ARCHITECTURES[config.model_type].null_token != "cls":
+            continue  # a GPT-2's "<s>" begins a text and sums none up
         number = getattr(config, f"{name}_id", None)
-        named = [] if number is None else [tokenizer.convert_ids_to_tokens(number)]
-        found = [token for token in (*named, *usual) if token in special]
+        own = [] if number is None else [tokenizer.convert_ids_to_tokens(number)]
+        found = [token for token in (*own, *usual) if token in special]
         if getattr(tokenizer, name) is None and found:
             setattr(tokenizer, name, found[0])
     return tokenizer

@@ -194,7 +194,7 @@ class MaskedLanguageModeling(LanguageModeling):
             masked = inputs["input_ids"][0] == tokenizer.mask_token_id
             if masked.any():  # words may be of many tokens, and the mask be cut off
                 logits = model.eval()(**inputs.to(model.device)).logits[0, -len(masked) :]  # after a prompt, if any
-                predicted = tokenizer.decode(logits[masked.to(model.device)].argmax(-1))
+                predicted = tokenizer.decode(logits[masked.to(model.device)].argmax(-1)).strip()
                 found.append({"text": text, "expected": expected, "predicted": predicted})
         return found
 
@@ -485,7 +485,7 @@ def objective_of(model_type: str) -> type[LanguageModeling]:
 
 def _one_token(tokenizer: Any) -> Callable[[str], bool]:
     """Whether a word is a single token, by which one mask stands for it."""
-    return lambda word: word.isalpha() and len(tokenizer.tokenize(word)) == 1
+    return lambda word: word.isalpha() and len(tokenizer.tokenize(f" {word}")) == 1  # BPE of bytes counts the blank in
 
 
 def _gapped(rows: Dataset, gap: str, seed: int, window: int, fits: Callable[[str], bool]) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,9 @@ from tl_hub.published_settings import Row
 if TYPE_CHECKING:
     from tl_hub.base_model import Base
 
+_WHOLE = "classifier"
+"""A head that PEFT saves whole where it is told that the task is classification; it cannot load parts of it then."""
+
 
 def rate_factor(default: float) -> Any:
     """The flag of how fast added weights learn. Prompts, prefixes and factors want more than updates of matrices."""
@@ -127,7 +130,10 @@ class Adapter:
             others = [name for name, kind in self.methods.items() if kind.fits(model, architecture)]
             raise UserError(f"--method {self.method} is not for {type(model).__name__}; use {', '.join(others)}")
         config = self.peft_config(model, architecture)
-        config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.fresh}) or None
+        new = {name.rpartition(".")[0] for name in base.fresh}
+        if config.task_type == "SEQ_CLS":
+            new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
+        config.modules_to_save = sorted(new) or None
         wrapped = get_peft_model(model, config, revision=base.revision)
         for name, parameter in wrapped.named_parameters():
             if parameter.requires_grad and ".modules_to_save." not in name:
