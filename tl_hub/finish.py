@@ -30,6 +30,7 @@ from tl_hub.data import Data
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.estimate import peak_memory
 from tl_hub.licenses import license_of
+from tl_hub.methods.adapters.base import merged
 from tl_hub.methods.base import Method
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.probe import write_probe
@@ -80,7 +81,7 @@ def finish(
     row_predictions.write(folder, score, len(measured))
     record = record_of(run, task, method, base, rows, history, score, model, accelerator)
     if method.kind == "merged":
-        model.merge_and_unload().save_pretrained(folder)
+        merged(model).save_pretrained(folder)
     record.save(folder)
     card.write(folder)
     print("loading the run folder back in a fresh process ...", flush=True)

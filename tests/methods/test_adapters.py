@@ -20,6 +20,7 @@ from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, Vera, named
+from tl_hub.methods.adapters.base import merged
 from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -200,7 +201,7 @@ def cells(tmp_path_factory, load):
             "trained and not saved": len([p for p in wrapped.parameters() if p.requires_grad])
             - len([n for n in load_file(folder / "adapter_model.safetensors") if n not in FIXED]),
             "initial": difference(before, initial) if name not in SOMEWHERE else 0.0,
-            "merged": difference(trained, logits_of(wrapped.merge_and_unload(), inputs))
+            "merged": difference(trained, logits_of(merged(wrapped), inputs))
             if adapter.mergeable else 0.0,
         }  # fmt: skip
     process = subprocess.run(
@@ -327,7 +328,7 @@ def test_other_cells_are_refused_by_name(load, method):
         if (family, auto_class) not in SOMEWHERE[method]:
             model, base = load(family, auto_class)
             there = [name for name, cells in SOMEWHERE.items() if (family, auto_class) in cells]
-            use = ", ".join(["lora", "dora", "ia3", *there, "bottleneck"])
+            use = ", ".join(["lora", "dora", "ia3", *there, "bottleneck", "vera"])
             with pytest.raises(UserError, match=f"--method {method} is not for {type(model).__name__}; use {use}$"):
                 METHODS[method]().wrap(model, base)
 

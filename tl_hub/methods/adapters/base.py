@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tl_hub.base_model import Base
 
 _WHOLE = "classifier"
-"""A head that PEFT saves whole where it is told that the task is classification; it cannot load parts of it then."""
+"""A head that PEFT's own classes for classification save whole; they cannot load it in parts."""
 
 
 def rate_factor(default: float) -> Any:
@@ -131,14 +131,24 @@ class Adapter:
             raise UserError(f"--method {self.method} is not for {type(model).__name__}; use {', '.join(others)}")
         config = self.peft_config(model, architecture)
         new = {name.rpartition(".")[0] for name in base.fresh}
-        if config.task_type == "SEQ_CLS":
-            new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
+        new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
         config.modules_to_save = sorted(new) or None
         wrapped = get_peft_model(model, config, revision=base.revision)
         for name, parameter in wrapped.named_parameters():
             if parameter.requires_grad and ".modules_to_save." not in name:
                 parameter.rate, parameter.decayed = self.rate_factor, self.decayed
         return wrapped
+
+
+def merged(model: Any) -> Any:
+    """The whole model with its adapter in the weights. PEFT's own merge fails at a saved head of several layers."""
+    from peft.utils import ModulesToSaveWrapper  # takes seconds to import
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.modules_to_save[model.active_adapter])
+    return model.merge_and_unload()
 
 
 def any_of(*ends: str | None) -> str:
