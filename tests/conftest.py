@@ -1,4 +1,4 @@
-"""Small checkpoints of all four families, made once a session, and a process environment without a network."""
+"""Small checkpoints of all families, made once a session, and a process environment without a network."""
 
 import os
 
@@ -39,13 +39,17 @@ def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         if not path.exists():
             torch.manual_seed(0)
             empty = {"bert": "BertTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer", "xlnet": "XLNetTokenizer"}
+            empty |= {"roberta": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
             tokenizer = getattr(transformers, empty[family])().train_new_from_iterator(texts, vocab_size=600)
             ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
             wide = {"initializer_range": 0.1}  # or, of so small a model, all texts would have nearly the same vector
+            sizes: Any = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+            # RoBERTa's positions begin behind the padding token's id, which is 1 in the published ones, of 514 rows.
+            own = {"max_position_embeddings": 513 + (tokenizer.pad_token_id or 0), "type_vocab_size": 1}
             config: Any = {
-                "bert": lambda: transformers.BertConfig(
-                    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **ids, **wide
-                ),
+                "bert": lambda: transformers.BertConfig(**sizes, **ids, **wide),
+                "roberta": lambda: transformers.RobertaConfig(**own, **sizes, **ids, **wide),
+                "xlm-roberta": lambda: transformers.XLMRobertaConfig(**own, **sizes, **ids, **wide),
                 "gpt2": lambda: transformers.GPT2Config(
                     n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **ids, **wide
                 ),

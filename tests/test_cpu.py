@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModel, AutoModelForQuestionAnswering
 
 from tl_hub import cpu
+from tl_hub.architectures import ARCHITECTURES
 
 
 def test_cores_are_counted_where_a_process_cannot_ask_for_its_own(monkeypatch):
@@ -47,7 +48,7 @@ def test_gradients_pass_only_where_something_was_kept():
     assert torch.equal(x.grad, y.detach())
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", [name for name, entry in ARCHITECTURES.items() if entry.plain_attention])
 def test_attention_equals_the_models_own_and_is_taken_back(family, checkpoints):
     """Logits and gradients are those of the stock attention, with padding and, for GPT-2, the causal mask."""
     model, _ = checkpoints(family, "AutoModelForQuestionAnswering")
@@ -55,7 +56,7 @@ def test_attention_equals_the_models_own_and_is_taken_back(family, checkpoints):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    for name in ("attention_probs_dropout_prob", "attn_pdrop"):
+    for name in ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout"):
         setattr(model.config, name, 0.0)
     model.train()
     batch = {"input_ids": torch.randint(5, 500, (3, 20)), "attention_mask": torch.ones(3, 20, dtype=torch.long)}

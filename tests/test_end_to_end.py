@@ -1,4 +1,4 @@
-"""Three kinds of run of four families: trained, published on a Hub of our own, and loaded where tl_hub is not."""
+"""Three kinds of run of each family: trained, published on a Hub of our own, and loaded where tl_hub is not."""
 
 import json
 import os
@@ -24,7 +24,7 @@ KINDS = {
     "finetune": ["--max_steps", "2"],
     "features": ["--fold"],  # a stock class; without it the result needs tl_hub.FeatureModel
 }
-CELLS = [(kind, family) for family in ARCHITECTURES for kind in KINDS]
+CELLS = [(kind, family) for family in ARCHITECTURES for kind in KINDS if family != "xlm-roberta"]
 # T5's head on frozen vectors cannot be folded, as transformers' classifier reads its decoder: it needs tl_hub.
 FOLDED = [cell for cell in CELLS if cell != ("features", "t5")]
 STOCK = """
@@ -121,6 +121,15 @@ RUNS = {
     "continued_pretraining_finetune-xlnet": ["--max_length", "32", *SHORT],
     "text_generation_finetune-gpt2": ["--max_length", "32", "--max_new_tokens", "4", *SHORT],
     "text_generation_finetune-xlnet": ["--max_length", "32", "--max_new_tokens", "4", *SHORT],
+    "pretraining-roberta": ["--layers", "1", "--hidden_size", "32", "--heads", "2", "--intermediate_size", "64",
+                            "--vocab_size", "300", "--max_length", "32", "--max_steps", "2"],
+    "continued_pretraining_finetune-xlm-roberta": ["--max_length", "32", "--whole_word", *SHORT],
+    "continued_pretraining_adapter-roberta": ["--max_length", "32", *SHORT],
+    "qa_finetune-xlm-roberta": SHORT,
+    "qa_adapter-roberta": ["--method", "prefix", "--virtual_tokens", "4", *SHORT],
+    "qa_features-roberta": ["--max_steps", "2"],
+    "summarization_features-xlm-roberta": [],
+    "sentiment_adapter-xlm-roberta": ["--method", "prompt", "--virtual_tokens", "4", *SHORT],
 }  # fmt: skip
 LOAD_BACK = """
 import json, os, sys
@@ -139,7 +148,7 @@ def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, checkp
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
     rows = ["--train_rows", "24", "--validation_rows", "6", "--test_rows", "6"]
     for name, flags in RUNS.items():
-        recipe, family = name.split("-")
+        recipe, _, family = name.partition("-")
         folder = checkpoint_folders(family)
         if recipe.startswith(("continued_pretraining", "text_generation")):  # they go on with a head that is there
             folder = tmp_path / f"{family}-with-head"

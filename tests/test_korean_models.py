@@ -1,8 +1,8 @@
 """Small random models of the kinds that Korean ones are: tasks that make sense, and Hangul comes out as it went in.
 
-The kinds are those of klue/bert-base (WordPiece, cased), skt/kogpt2-base-v2 (BPE of words that start with U+2581, one
-token for start and end, no tokenizer_config.json), KETI-AIR/ke-t5-small (Unigram) and paust/pko-t5-small (BPE of
-bytes). Nothing of theirs is in here.
+The kinds are those of klue/bert-base and klue/roberta-base (WordPiece, cased), skt/kogpt2-base-v2 (BPE of words that
+start with U+2581, one token for start and end, no tokenizer_config.json), KETI-AIR/ke-t5-small (Unigram) and
+paust/pko-t5-small (BPE of bytes). Nothing of theirs is in here.
 """
 
 import json
@@ -40,16 +40,21 @@ UNSEEN = "뷁을 본 적이 없다."
 GAPS = [f"<extra_id_{i}>" for i in range(100)]
 
 
-def wordpiece() -> tokenizers.Tokenizer:
+def wordpiece(special: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")) -> tokenizers.Tokenizer:
     made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     made.pre_tokenizer, made.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    made.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=220, special_tokens=special))
+    made.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=220, special_tokens=list(special)))
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, special.index(name)) for name in ("[CLS]", "[SEP]")],
     )
     return made
+
+
+def wordpiece_of_roberta() -> tokenizers.Tokenizer:
+    return wordpiece(("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"))
 
 
 def words_by_bpe() -> tokenizers.Tokenizer:
@@ -89,6 +94,9 @@ def bytes_by_bpe() -> tokenizers.Tokenizer:
     return ending(made)
 
 
+BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+ROBERTA = {**BERT, "type_vocab_size": 1, "max_position_embeddings": 514}
+ROBERTA |= {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
 T5 |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "pad_token_id": 0, "eos_token_id": 1}
 NAMES = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -96,7 +104,13 @@ KINDS = {
     "klue_bert": (
         wordpiece,
         "BertForMaskedLM",
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+        BERT,
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 512},
+    ),
+    "klue_roberta": (
+        wordpiece_of_roberta,
+        "RobertaForMaskedLM",
+        ROBERTA,
         {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 512},
     ),
     "kogpt2": (
@@ -143,12 +157,12 @@ def test_hangul_comes_back_as_it_went_in(kind, korean):
     place, own = korean(kind)
     _, tokenizer = loaded(place)
     for text in TEXTS:
-        for given in (text, unicodedata.normalize("NFD", text)) if kind != "klue_bert" else (text,):
+        for given in (text, unicodedata.normalize("NFD", text)) if not kind.startswith("klue") else (text,):
             ids = tokenizer(given)["input_ids"]
             assert [i for i in ids if i not in tokenizer.all_special_ids] == own.encode(
                 given, add_special_tokens=False
             ).ids
-            assert tokenizer.unk_token_id not in ids or kind == "klue_bert"
+            assert tokenizer.unk_token_id not in ids or kind.startswith("klue")
             back = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
             assert back.strip() == text
     decoded = tokenizer.decode(tokenizer(UNSEEN)["input_ids"], skip_special_tokens=True)
@@ -227,6 +241,8 @@ RUNS = [
     ("klue_bert", "sentiment_finetune", reviews, []),
     ("klue_bert", "qa_adapter", questions, []),
     ("klue_bert", "document_classification_features", reviews, []),
+    ("klue_roberta", "sentiment_adapter", reviews, []),
+    ("klue_roberta", "qa_finetune", questions, []),
     ("kogpt2", "sentiment_adapter", reviews, []),
     ("kogpt2", "qa_finetune", questions, []),
     ("kogpt2", "text_generation_finetune", texts, ["--language", "ko"]),
@@ -287,10 +303,23 @@ def test_an_answer_within_a_word_is_the_fewest_tokens_that_cover_it(korean):
             assert places[columns["start_positions"][i]] == inside[0]
 
 
-def test_a_klue_roberta_is_refused_by_name(tmp_path):
-    config = transformers.RobertaConfig(
+def test_a_klue_roberta_reads_pairs_without_segments(korean, tmp_path):
+    """Its tokenizer is a BERT's, whose second text would ask for a segment that the model has not."""
+    place, own = korean("klue_roberta")
+    assert "token_type_ids" in transformers.AutoTokenizer.from_pretrained(place)(TEXTS[0], TEXTS[1])
+    model, tokenizer, _ = base_model.load(RunConfig(model=str(place)), QuestionAnswering())
+    tokenizer.save_pretrained(tmp_path)
+    for given in (tokenizer, transformers.AutoTokenizer.from_pretrained(tmp_path)):
+        inputs = given(TEXTS[0], TEXTS[1], return_tensors="pt")
+        assert set(inputs) == {"input_ids", "attention_mask"}
+        assert inputs["input_ids"][0].tolist() == own.encode(TEXTS[0], TEXTS[1]).ids
+        assert torch.isfinite(model(**inputs).start_logits).all()
+
+
+def test_a_family_that_is_none_of_ours_is_refused_by_name(tmp_path):
+    config = transformers.ElectraConfig(
         vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16
     )
-    transformers.RobertaModel(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is of type 'roberta'; allowed are bert, gpt2, t5, xlnet"):
+    transformers.ElectraModel(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is of type 'electra'; allowed are bert, gpt2, t5, xlnet, roberta"):
         base_model.load(RunConfig(model=str(tmp_path)), TextGeneration())

@@ -16,8 +16,8 @@ import pytest
 import transformers
 
 import tl_hub
+from tests.families import ONE_OF_EACH
 from tl_hub import base_model, data, finish, launch, samples, training
-from tl_hub.architectures import ARCHITECTURES
 from tl_hub.errors import UserError
 from tl_hub.probe import digests
 from tl_hub.record import RunRecord
@@ -113,7 +113,7 @@ MODEL = {"config.json", "model.safetensors"}
 
 @pytest.mark.parametrize(
     ("name", "family", "flags"),
-    [("qa_adapter", family, ["--rank", "2"]) for family in ARCHITECTURES] + [("qa_finetune", "bert", [])],
+    [("qa_adapter", family, ["--rank", "2"]) for family in ONE_OF_EACH] + [("qa_finetune", "bert", [])],
 )
 def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_path, name, family, flags):
     base, run = checkpoint_folders(family), tmp_path / "run"
@@ -171,7 +171,7 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(recipe, checkpoint_folders, fe
 CLASSES = ["a place", "a river", "a town"]
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)
 @pytest.mark.parametrize("method", ["finetune", "adapter"])
 def test_every_family_and_method_trains_and_saves_its_head(
     method, family, checkpoint_folders, load_back_here, tmp_path

@@ -883,6 +883,8 @@ FOLDS = [
     ("gpt2", "last", "2"),
     ("xlnet", "last", "1"),
     ("xlnet", "last", "2"),
+    ("roberta", "first", "1"),
+    ("xlm-roberta", "first", "2"),
 ]
 
 

@@ -32,6 +32,7 @@ LANGUAGE = {
     "gpt2": "AutoModelForCausalLM",
     "t5": "AutoModelForSeq2SeqLM",
     "xlnet": "AutoModelForCausalLM",
+    "roberta": "AutoModelForMaskedLM",
 }
 HEADS = [(family, head) for family in LANGUAGE for head in (CLASSIFICATION, ANSWERS, LANGUAGE[family])]
 ANYWHERE: dict[str, Adapter] = {
@@ -43,7 +44,7 @@ ANYWHERE: dict[str, Adapter] = {
     "vera": Vera(rank=4),
 }
 SOMEWHERE = {
-    "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"])],
+    "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"]), ("roberta", CLASSIFICATION)],
     "prefix": [
         ("bert", CLASSIFICATION),
         ("bert", ANSWERS),
@@ -51,6 +52,8 @@ SOMEWHERE = {
         ("gpt2", ANSWERS),
         ("gpt2", LANGUAGE["gpt2"]),
         ("t5", LANGUAGE["t5"]),
+        ("roberta", CLASSIFICATION),
+        ("roberta", ANSWERS),
     ],
 }
 CELLS = [

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
+from tests.families import ONE_OF_EACH
 from tl_hub import data, evaluation, finish, launch, load_back, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
@@ -158,7 +159,7 @@ def with_embedded_tokenizer(family, checkpoint_folders):
     return transformers.AutoModelForQuestionAnswering.from_config(config), tokenizer
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)
 def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
     family, checkpoint_folders, tmp_path, monkeypatch
 ):
@@ -215,7 +216,7 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
         torch.testing.assert_close(model.eval()(**batch).start_logits, stock(**batch).start_logits)
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)
 def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoints, tmp_path, monkeypatch):
     """Each layer's vectors are what the model gives when it is cut off there; the layer that knows is taken."""
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
@@ -458,7 +459,7 @@ def test_heads_for_classes_are_refused_in_regression(head, features_run):
         features_run("document_classification", "bert", rows, SHORT, {"head": head})
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)
 def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, features_run, tmp_path, monkeypatch, capsys):
     strong = {"strength": 1.0}  # a random model's texts differ by little more than half precision rounds away
     record, _ = features_run("document_classification", family, DOCUMENTS, SHORT, strong)

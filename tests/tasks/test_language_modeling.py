@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling
 
 import tl_hub
+from tests.families import ONE_OF_EACH
 from tl_hub import base_model, data, evaluation, finish, launch, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
@@ -452,7 +453,7 @@ def test_texts_that_hold_a_gap_are_no_examples(family: str, gap: str, checkpoint
 
 
 @pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)
 def test_every_cell_trains_and_loads_back(
     family: str, method: Any, checkpoints: Any, tmp_path: Path, load_back_here: None
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from tl_hub.architectures.base import Architecture, Objective
 from tl_hub.architectures.bert import BERT
 from tl_hub.architectures.gpt2 import GPT2
+from tl_hub.architectures.roberta import ROBERTA, XLM_ROBERTA
 from tl_hub.architectures.t5 import T5
 from tl_hub.architectures.xlnet import XLNET
 from tl_hub.errors import UserError
@@ -16,6 +17,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": GPT2,
     "t5": T5,
     "xlnet": XLNET,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
 }
 """By the `model_type` of their configurations."""
 
