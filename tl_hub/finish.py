@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from tl_hub import card, data, row_predictions, run_folder, shown_rows, verification
 from tl_hub.base_model import Base
+from tl_hub.card import snippets
 from tl_hub.command_line import command_line
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
@@ -403,8 +404,8 @@ def _show(record: RunRecord, folder: Path, verification: dict[str, Any]) -> None
         f"largest difference of logits {verification['max_difference']:.1e}"
     )
     print("\nNext:")
-    if card.reads(record):
-        arguments = ", ".join(f"{name}='...'" for name in card.reads(record))
+    if snippets.reads(record):
+        arguments = ", ".join(f"{name}='...'" for name in snippets.reads(record))
         print(f'  python -c "import tl_hub; print(tl_hub.pipeline({str(folder)!r})({arguments}))"')
     print(f"  less {folder / 'README.md'}")
 

@@ -16,6 +16,7 @@ import transformers
 
 import tl_hub
 from tl_hub import card, cpu, run_folder, verification
+from tl_hub.card import snippets
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods import adapters
 from tl_hub.probe import Probe, digests, outputs_of, read_probe
@@ -172,7 +173,7 @@ def _examples(run: _Run) -> dict[str, Any]:
             if code:
                 exec(code, run.namespace)
                 found[name] = run.namespace[variable]
-    elif row := card.shown_row(run.record):
+    elif row := snippets.shown_row(run.record):
         found["pipeline_output"] = tl_hub.pipeline(".")(**row)
     return found
 

@@ -1,0 +1,91 @@
+"""The YAML head of a card, and the Hub's newer form of results."""
+
+import re
+from typing import TYPE_CHECKING
+
+from tl_hub.card.markdown import capitalized, interval_of, label_of, rounded, without_folders
+from tl_hub.record import RunRecord
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+
+RESULTS = ".eval_results"
+_LIBRARIES = {"FeatureModel": "tl_hub", "SentenceTransformer": "sentence-transformers"}
+"""Classes that are not of transformers, and the Hub's name of their library."""
+
+
+def results_files(record: RunRecord) -> dict[str, str]:
+    """The Hub's newer form of results: path in the repository -> YAML. Only for data of the Hub, which it names.
+
+    An entry has no name of a metric, so only the first metric is stated, with what it is in the notes
+    (https://huggingface.co/docs/hub/eval-results).
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    record = RunRecord.from_facts(record.facts())
+    if record.data.source != "hub" or not record.metrics:
+        return {}
+    metric = record.metrics[0]
+    entry = EvalResultEntry(
+        dataset_id=record.data.id,
+        task_id=record.pipeline_tag,
+        value=rounded(metric.value),
+        dataset_revision=record.data.revision,
+        date=record.created,
+        notes=", ".join([label_of(metric.name), *interval_of(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
+    )
+    name = re.sub(r"[^\w.-]+", "-", record.data.id.lower())
+    return {f"{RESULTS}/{name}.yaml": yaml_dump(eval_result_entries_to_yaml([entry]))}
+
+
+def metadata(record: RunRecord) -> "ModelCardData":
+    """The YAML head. Only ids of the Hub stand in `base_model` and `datasets`: it links them, and refuses others."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    record = RunRecord.from_facts(record.facts())
+    base, data = record.base, record.data
+    base_on_hub = base is not None and base.source == "hub"
+    data_on_hub = data.source == "hub"
+    # The Hub takes the form of an id only, and would link it: other libraries, too, write this for rows it lacks.
+    dataset_type = data.id if data_on_hub else "unknown"
+    # Its `language` takes ISO 639 codes alone: what names a region or script as well belongs in `language_bcp47`.
+    languages = list(dict.fromkeys(code.partition("-")[0] for code in record.language))
+    results = [
+        EvalResult(
+            task_type=record.pipeline_tag,
+            dataset_type=dataset_type,
+            dataset_name=without_folders(data.id),
+            dataset_split=metric.split,
+            dataset_revision=data.revision if data_on_hub else None,
+            metric_type=metric.name,
+            metric_value=rounded(metric.value),
+            metric_name=capitalized(label_of(metric.name))
+            + f" ({', '.join([*interval_of(metric), f'n = {metric.rows:,}'])})",
+        )
+        for metric in record.metrics
+    ]
+    return ModelCardData(
+        language=languages or None,
+        language_bcp47=[code for code in record.language if "-" in code] or None,
+        license=record.license or (base.license if base else None),
+        library_name="peft" if record.kind == "adapter" else _LIBRARIES.get(record.auto_class, "transformers"),
+        pipeline_tag=record.pipeline_tag,
+        base_model=base.id if base and base_on_hub else None,
+        base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
+        datasets=[data.id] if data_on_hub else None,
+        metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
+        tags=["tl_hub", method_tag(record), *filter(None, [model_type_of(record)])],
+        model_name=" ".join(record.name.split()),
+        eval_results=results or None,
+    )
+
+
+def model_type_of(record: RunRecord) -> str | None:
+    """The base's family; of a model pretrained from scratch, that of the method's settings."""
+    return record.base.model_type if record.base else record.method.get("settings", {}).get("model_type")
+
+
+def method_tag(record: RunRecord) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", record.method["name"].lower()).strip("-")

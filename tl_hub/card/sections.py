@@ -1,0 +1,153 @@
+"""The parts of a card that are made of the record's facts: sentences and tables."""
+
+import json
+from typing import Any
+
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.card.markdown import (
+    capitalized,
+    code_span,
+    cut,
+    duration,
+    figure,
+    interval_of,
+    keys_of,
+    label_of,
+    table,
+    text_as_is,
+    without_folders,
+)
+from tl_hub.card.metadata import model_type_of
+from tl_hub.methods.adapters import named
+from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
+from tl_hub.tasks import catalog
+
+_PAPERS = {
+    **{name: (f"{entry.title}: {entry.paper[0]}", entry.paper[1]) for name, entry in ARCHITECTURES.items()},
+    "expected_calibration_error": ("Expected calibration error: Guo et al. 2017", "https://arxiv.org/abs/1706.04599"),
+}
+
+
+def base(base: BaseModel | None) -> str:
+    if base is None:
+        return ""
+    if base.source == "hub":
+        return f"[{base.id}](https://huggingface.co/{base.id})"
+    kind = "the embedded checkpoint" if base.source == "embedded" else "the local checkpoint"
+    return f"{kind} {code_span(without_folders(base.id))}"
+
+
+def data(data: DataFacts) -> str:
+    if data.source == "hub":
+        return f"[{data.id}](https://huggingface.co/datasets/{data.id})"
+    kind = "the embedded data" if data.source == "embedded" else "local data"
+    return f"{kind} {code_span(without_folders(data.id))}"
+
+
+def headline(record: RunRecord) -> str:
+    """The first metric, in the middle of a sentence."""
+    if not record.metrics:
+        return ""
+    metric = record.metrics[0]
+    interval = "".join(f" ({text})" for text in interval_of(metric))
+    rows = f"{metric.rows:,} row{'' if metric.rows == 1 else 's'}"
+    label, split = text_as_is(label_of(metric.name)), text_as_is(metric.split)
+    return f"{label} is {figure(metric.value)}{interval} on {rows} of the {split} split"
+
+
+def results(metrics: list[Metric]) -> str:
+    return table(
+        ["Metric", "Value", "95 % interval", "Split", "Rows"],
+        [
+            [
+                text_as_is(capitalized(label_of(metric.name))),
+                figure(metric.value),
+                "".join(interval_of(metric)).removeprefix("95 % interval "),
+                text_as_is(metric.split),
+                f"{metric.rows:,}",
+            ]
+            for metric in metrics
+        ],
+    )
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """A table of the record, whose rows are dicts."""
+    columns = keys_of(rows)
+    headers = [text_as_is(capitalized(label_of(name))) for name in columns]
+    return table(headers, [[figure(row[name]) if name in row else "" for name in columns] for row in rows])
+
+
+def examples(record: RunRecord) -> str:
+    """All columns but the context, which is long; in question answering no text stands for "there is no answer"."""
+    columns = [name for name in keys_of(record.examples) if name != "context"]
+    empty = f"*{catalog.facts_of(record).no_answer}*"
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        if name not in row:
+            return ""
+        value = ", ".join(map(str, row[name])) if isinstance(row[name], list) else str(row[name])
+        return text_as_is(cut(value)) or empty
+
+    headers = [text_as_is(capitalized(name.replace("_", " "))) for name in columns]
+    return table(headers, [[cell(row, name) for name in columns] for row in record.examples])
+
+
+def splits(data: DataFacts) -> str:
+    return table(
+        ["Split", "Rows", "Features", "SHA-256"],
+        [
+            [
+                text_as_is(name),
+                f"{split.rows:,}",
+                "" if split.features is None else f"{split.features:,}",
+                code_span(split.sha256[:12]) if split.sha256 else "",
+            ]
+            for name, split in data.splits.items()
+        ],
+    )
+
+
+def settings_table(settings: dict[str, Any]) -> str:
+    rows = []
+    for name, value in settings.items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if value not in ("", [], {}):
+            rows.append([code_span(name), code_span(cut(without_folders(shown)))])
+    return table(["Setting", "Value"], rows)
+
+
+def history(record: RunRecord) -> str:
+    columns = keys_of(record.history)
+
+    def cell(epoch: dict[str, Any], name: str) -> str:
+        shown = figure(epoch[name]) if name in epoch else ""
+        return f"**{shown} (kept)**" if name == "epoch" and shown and epoch[name] == record.best_epoch else shown
+
+    headers = [text_as_is(capitalized(label_of(name))) for name in columns]
+    return table(headers, [[cell(epoch, name) for name in columns] for epoch in record.history])
+
+
+def cost(record: RunRecord) -> str:
+    cost = record.cost
+    trained, total = cost.trainable_parameters, cost.total_parameters
+    rows = [
+        ["Training, without evaluations", duration(cost.training_seconds)],
+        ["Whole run", duration(cost.total_seconds)],
+        ["Training rows a second", "" if cost.rows_per_second is None else figure(cost.rows_per_second)],
+        ["Peak memory", "" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB"],
+        ["Parameters", "" if total is None or trained is not None else f"{total:,}"],
+        ["Parameters trained", "" if trained is None else f"{trained:,}"],
+        ["Device", text_as_is(cost.device or "")],
+        ["Precision", text_as_is(cost.precision or "")],
+    ]
+    if trained is not None and total:
+        rows[5][1] += f" of {total:,} ({100 * trained / total:.3g} %)"
+    return table(["Cost", "Figure"], [row for row in rows if row[1]])
+
+
+def papers(record: RunRecord) -> list[str]:
+    adapter, of_task = named(record.method["name"]), catalog.facts_of(record).paper
+    papers = [_PAPERS.get(model_type_of(record) or ""), adapter.paper if adapter else None, of_task]
+    papers += [_PAPERS.get(metric.name) for metric in record.metrics]
+    return [f"[{paper[0]}]({paper[1]})" for paper in papers if paper]

@@ -1,0 +1,140 @@
+"""Python on the card: how to load what the folder holds, and what it gives for a row that the card shows."""
+
+import textwrap
+from typing import Any
+
+from tl_hub.architectures import ARCHITECTURES
+from tl_hub.card.metadata import model_type_of
+from tl_hub.card.templates import literal, template
+from tl_hub.methods.adapters import named
+from tl_hub.record import RunRecord
+from tl_hub.tasks import catalog
+
+
+def snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str:
+    """Python that defines `model` and, but for sentence-transformers, `tokenizer`; run in the folder without `repo`."""
+    if record.kind == "adapter":
+        return adapter_snippet(record, repo, revision)
+    place = _place(repo, revision)
+    if record.auto_class == "FeatureModel":
+        return f"import tl_hub\n\nmodel = tl_hub.FeatureModel.from_pretrained({place})\ntokenizer = model.tokenizer\n"
+    if record.auto_class == "SentenceTransformer":
+        return f"from sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer({place})\n"
+    return (
+        f"from transformers import {record.auto_class}, AutoTokenizer\n\n"
+        f"model = {record.auto_class}.from_pretrained({place})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({place})\n"
+    )
+
+
+def _place(repo: str | None, revision: str | None) -> str:
+    """Arguments that say where to load from."""
+    return literal(repo or ".") + (f", revision={literal(revision)}" if repo and revision else "")
+
+
+def adapter_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str:
+    """The same by the adapter and its base; beside a merged model the adapter is in `adapter/`."""
+    base, auto_class, place = record.base, record.auto_class, _place(repo, revision)
+    adapter = place + (', subfolder="adapter"' if record.kind == "merged" else "")
+    imports = ["from peft import PeftModel", f"from transformers import {auto_class}, AutoTokenizer"]
+    kind = named(record.method["name"])
+    if kind and kind.snippet_import:
+        imports.append(kind.snippet_import)
+    lines = []
+    if base is not None and base.source == "hub":
+        where = literal(base.id) + (f", revision={literal(base.revision)}" if base.revision else "")
+    elif base is not None and base.source == "embedded":
+        imports.append("from tl_hub import samples")
+        where = f"samples.checkpoint({literal(base.id.removeprefix('tiny:'))})"
+    else:  # a local base is known to adapter_config.json only: its path has no place on a card
+        imports[0] = "from peft import PeftConfig, PeftModel"
+        lines = [f"config = PeftConfig.from_pretrained({adapter})"]
+        where = "config.base_model_name_or_path"
+    # An adapter was trained on its base in float32; a loader would take the base's stored, perhaps halved, precision.
+    arguments = [where, 'dtype="float32"', *(f"{name}={value!r}" for name, value in record.config.items())]
+    joined = "".join(f"\n    {argument}," for argument in arguments) + "\n" if record.config else ", ".join(arguments)
+    lines += [
+        f"base = {auto_class}.from_pretrained({joined})",
+        f"model = PeftModel.from_pretrained(base, {adapter}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+    ]
+    return "\n".join([*imports, "", *lines]) + "\n"
+
+
+def reads(record: RunRecord) -> tuple[str, ...]:
+    """Names of the texts that tl_hub.pipeline takes, which are columns of the examples; none without a pipeline."""
+    pairs = bool(record.settings.get("text_pair_column"))
+    return catalog.facts_of(record).reads + (("text_pair",) if pairs else ())
+
+
+def shown_row(record: RunRecord) -> dict[str, str] | None:
+    """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
+    names = reads(record)
+    rows = [row for row in record.examples if all(row.get(name) and isinstance(row[name], str) for name in names)]
+    if not names or not rows:
+        return None
+    row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
+    return {name: row[name] for name in names}
+
+
+def call_snippet(record: RunRecord) -> str | None:
+    """Python that goes on with `snippet` by stock calls and defines `result`, of the row the record shows.
+
+    None where there is no such row, or where few lines cannot read it as it was trained: GPT-2's prompts of
+    summarization and translation, XLNet from left to right, sentences chosen from a text.
+    """
+    shown = shown_row(record)
+    call = catalog.facts_of(record).stock_calls.get(record.auto_class)
+    family = ARCHITECTURES.get(model_type_of(record) or "")
+    if shown is None or call is None or (call == "feature-model" and len(shown) > 1):
+        return None
+    if call == "sequence-to-sequence" and "prefix" not in record.settings:  # of another training loop
+        return None
+    if call == "text-generation" and (family is None or family.pretrained_by != "causal"):
+        return None
+    prefix = f"{record.settings['prefix']} " if record.settings.get("prefix") else ""
+    if "question" in shown:
+        shown["question"] = shown["question"].strip()  # as it is read in training
+    return template(f"calls/{call}.txt").render(
+        record=record,
+        texts=[_wrapped(prefix + text) for text in shown.values()],
+        longest=record.settings.get("max_length") or record.settings.get("max_source_length"),
+        null=0 if family and family.summary == "first" else -1,  # where the family has its special token
+    )
+
+
+def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
+    """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
+    shown = shown_row(record)
+    if shown is None:
+        return None
+    arguments = [f"    {name}={_wrapped(text)},\n" for name, text in shown.items()]
+    code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_place(repo, revision)})(\n{''.join(arguments)})\n"
+    output = (record.verification or {}).get("pipeline_output")
+    if output:
+        code += f"# {literal(_rounded(output))}\n"
+    return code
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _wrapped(text: str) -> str:
+    """A Python literal of `text`, over several lines where it is long."""
+    parts = textwrap.wrap(
+        text,
+        100,
+        drop_whitespace=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if len(parts) < 2:
+        return literal(text)
+    return "(\n" + "".join(f"        {literal(part)}\n" for part in parts) + "    )"
