@@ -107,4 +107,7 @@ def test_help_shows_both_values(recipe, values, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{recipe}.py", "--help"])
     with pytest.raises(SystemExit):
         runpy.run_path(str(next(p for p in TRAINED if p.stem == recipe)), run_name="__main__")
-    assert f"peak learning rate of AdamW [{values}]" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"peak learning rate of AdamW [{values}]" in shown
+    rank = "[lora, dora: 16, models from 10M parameters: 16; vera: 256]"
+    assert (rank in shown) == (recipe == "qa_adapter")

@@ -55,8 +55,8 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
             help="a public model and data set with settings for them; flags still win",
         )
 
-    def larger(name: str) -> str:
-        return published_settings.shown(name, *settings[1:]) if len(settings) == len(_GROUPS) else ""
+    def larger(name: str, method: Any) -> str:
+        return published_settings.shown(name, settings[1], method) if len(settings) == len(_GROUPS) else ""
 
     for place, instance in enumerate(settings):
         group = parser.add_argument_group(_GROUPS[place])
@@ -66,7 +66,9 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
         hints = typing.get_type_hints(type(instance))
         for field in dataclasses.fields(instance):
             shown = _shown(field, getattr(instance, field.name))
-            add_flag(group, field, hints[field.name], f"{field.metadata['help']} [{shown}{larger(field.name)}]")
+            add_flag(
+                group, field, hints[field.name], f"{field.metadata['help']} [{shown}{larger(field.name, settings[-1])}]"
+            )
 
     flags = [option for action in parser._actions for option in action.option_strings]
     known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
@@ -165,13 +167,13 @@ def _hint(token: str, flags: Sequence[str]) -> str:
     return f"; did you mean --{ours}?" if f"--{ours}" in flags else f"; it is --{ours} in the recipes that have it"
 
 
-def _add_adapter_flags(group: Any, usual: Adapter, larger: Callable[[str], str]) -> None:
+def _add_adapter_flags(group: Any, usual: Adapter, larger: Callable[[str, Adapter], str]) -> None:
     """Add `--method` and the flags of all adapters, each with the methods it is for and its default with each.
 
     Args:
         group: of a parser.
         usual: the adapter that the recipe uses, whose values are its defaults.
-        larger: what the help of a flag adds for larger models.
+        larger: what the help of a flag adds for larger models, by the flag's name and the adapter.
     """
     group.add_argument("--method", choices=list(usual.methods), help=f"what is added and trained [{usual.method}]")
     adapters = [usual if name == usual.method else kind() for name, kind in usual.methods.items()]
@@ -180,10 +182,13 @@ def _add_adapter_flags(group: Any, usual: Adapter, larger: Callable[[str], str])
     for name in [*own, *common]:
         those = [adapter for adapter in adapters if name in adapter.flags()]
         says = {adapter.method: adapter.flags()[name].metadata["help"] for adapter in those}
-        defaults = {adapter.method: _shown(adapter.flags()[name], getattr(adapter, name)) for adapter in those}
+        defaults = {
+            adapter.method: _shown(adapter.flags()[name], getattr(adapter, name)) + larger(name, adapter)
+            for adapter in those
+        }
         text = _by_method(says, always=len(those) < len(adapters))
         field, hint = those[0].flags()[name], typing.get_type_hints(type(those[0]))[name]
-        add_flag(group, field, hint, f"{text} [{_by_method(defaults)}{larger(name)}]")
+        add_flag(group, field, hint, f"{text} [{_by_method(defaults)}]")
 
 
 def _by_method(texts: Mapping[str, str], always: bool = False) -> str:
@@ -193,7 +198,7 @@ def _by_method(texts: Mapping[str, str], always: bool = False) -> str:
         methods.setdefault(text, []).append(method)
     if len(methods) == 1 and not always:
         return next(iter(methods))
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in methods.items())
+    return "; ".join(f"{', '.join(names)}: {text.replace('; ', ', ')}" for text, names in methods.items())
 
 
 def _shown(field: dataclasses.Field, default: Any) -> str:
