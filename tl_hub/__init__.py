@@ -1,5 +1,6 @@
 """Transfer-learning recipes for BERT, GPT-2, T5 and XLNet, with model cards and checks that the results load."""
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,36 +11,30 @@ try:
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
-__all__ = ["FeatureClassifier", "FeatureModel", "RunFolder", "RunFolderCallback", "pipeline", "publish", "verify"]
+_PUBLIC = {
+    "FeatureClassifier": "tl_hub.methods.estimator",
+    "FeatureModel": "tl_hub.vectors.model",
+    "RunFolder": "tl_hub.loops",
+    "RunFolderCallback": "tl_hub.loops",
+    "pipeline": "tl_hub.inference",
+    "publish": "tl_hub.publishing",
+    "verify": "tl_hub.verifying",
+}
+"""What the package offers -> the module it is in: torch and transformers take seconds to import, so it waits for that.
 
-# So that PEFT can load what this package adds to its methods.
+Beside it, recipes use `cli`, `config`, `launch`, `data`, `base_model`, `published_settings`, `training`, `finish`, and
+the settings of `tasks` and `methods`. The rest may change from one version to the next.
+"""
+__all__ = [*_PUBLIC]
+
 after_import("peft", "tl_hub.methods.adapters.peft_bottleneck")
 
 
 def __getattr__(name: str) -> Any:
-    # torch and transformers take seconds to import, and cards and records need neither.
-    if name == "pipeline":
-        from tl_hub.inference import pipeline
-
-        return pipeline
-    if name == "publish":
-        from tl_hub.publishing import publish
-
-        return publish
-    if name == "verify":
-        from tl_hub.verifying import verify
-
-        return verify
-    if name == "FeatureModel":
-        from tl_hub.vectors.model import FeatureModel
-
-        return FeatureModel
-    if name == "FeatureClassifier":
-        from tl_hub.methods.estimator import FeatureClassifier
-
-        return FeatureClassifier
-    if name in ("RunFolder", "RunFolderCallback"):
-        from tl_hub import loops
-
-        return getattr(loops, name)
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'tl_hub' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])
