@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # or waiting threads take the cores from the processes that tests start
 
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,6 +95,30 @@ def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
             return load_back.load_and_compare(RunRecord.load("."))
 
     monkeypatch.setattr(verification, "check", check)
+
+
+@pytest.fixture
+def script_here(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script in this process, where its own is not what is tested: the imports of one take eight seconds."""
+
+    def run(path: str, *arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with monkeypatch.context() as within:
+            within.setattr(sys, "argv", [path, *map(str, arguments)])
+            for name, value in environment.items():
+                within.setenv(name, value)
+            capfd.readouterr()
+            with pytest.raises(SystemExit) as end:
+                runpy.run_path(str(ROOT / path), run_name="__main__")
+        return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def recipe_here(script_here: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `recipe`, in this process."""
+    return lambda name, *arguments, **environment: script_here(f"recipes/{name}.py", *arguments, **environment)
 
 
 @pytest.fixture(scope="session")

@@ -74,10 +74,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     [unknown_flag, malformed_json, misplaced_answers, other_run, unknown_family, no_weights],
     ids=lambda mistake: mistake.__name__,
 )
-def test_a_mistake_is_one_line_and_writes_nothing(recipe, tmp_path, mistake):
+def test_a_mistake_is_one_line_and_writes_nothing(request, tmp_path, mistake):
     flags, says = mistake(tmp_path)
     before = contents(tmp_path)
-    process = recipe("qa_adapter", *flags, "--output_dir", str(tmp_path / "run"))
+    # One in a process of its own, whose imports say nothing either.
+    run = request.getfixturevalue("recipe" if mistake is no_weights else "recipe_here")
+    process = run("qa_adapter", *flags, "--output_dir", str(tmp_path / "run"))
     assert process.returncode == 2, process.stderr
     assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
     assert says in process.stderr
@@ -85,9 +87,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(recipe, tmp_path, mistake):
     assert process.stdout == ""
 
 
-def test_a_check_trains_and_writes_nothing(recipe, checkpoint_folders, few_rows, tmp_path):
+def test_a_check_trains_and_writes_nothing(recipe_here, checkpoint_folders, few_rows, tmp_path):
     before = contents(tmp_path)
-    process = recipe("qa_finetune", "--model", str(checkpoint_folders("bert")), *few_rows, "--epochs", "3", "--check")
+    flags = ["--model", str(checkpoint_folders("bert")), *few_rows, "--epochs", "3", "--check"]
+    process = recipe_here("qa_finetune", *flags)
     assert process.returncode == 0, process.stderr
     windows = len(ROWS)  # short contexts: a window each
     said = f"checked, nothing trained: {windows} train, 6 validation rows of train.jsonl, validation.jsonl; "
@@ -220,14 +223,15 @@ def test_every_family_and_method_trains_and_saves_its_head(
 
 
 @pytest.mark.parametrize("name", ["sentiment_adapter", "qa_features"])
-def test_the_other_recipes_end_to_end(recipe, checkpoint_folders, tmp_path, name):
+@pytest.mark.usefixtures("load_back_here")
+def test_the_other_recipes_end_to_end(recipe_here, checkpoint_folders, tmp_path, name):
     flags = ["--model", str(checkpoint_folders("bert")), "--train_rows", "12", "--validation_rows", "8"]
     flags += ["--max_steps", "2", "--output_dir", str(tmp_path / "run")]
     if name == "sentiment_adapter":
         rows = [{"text": f"text {i}", "kind": ["good", "new"][: i % 3]} for i in range(12)]
         (tmp_path / "train.jsonl").write_text(lines(rows))
         flags += ["--train_file", str(tmp_path / "train.jsonl"), "--label_column", "kind", "--rank", "2"]
-    process = recipe(name, *flags, TL_HUB_CACHE=str(tmp_path / "cache"))
+    process = recipe_here(name, *flags, TL_HUB_CACHE=str(tmp_path / "cache"))
     assert process.returncode == 0, process.stderr
     assert ("4 training rows of the rarest class" in process.stdout) == (name == "sentiment_adapter")
     record = RunRecord.load(tmp_path / "run")
