@@ -89,10 +89,13 @@ def fresh_accelerator() -> None:
 def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The load-back without its fresh process, which takes longer than all else; tests of recipes start it."""
 
-    def check(folder: Path) -> dict[str, Any]:
+    def check(folder: Path, offline: bool = True, *, snippets: bool = True) -> dict[str, Any]:
         with monkeypatch.context() as within:
             within.chdir(folder)
-            return load_back.load_and_compare(RunRecord.load("."))
+            report = load_back.load_and_compare(RunRecord.load("."), snippets)
+        if "error" in report:
+            raise verification.Mismatch(report["error"], exit_code=1)
+        return report
 
     monkeypatch.setattr(verification, "check", check)
 

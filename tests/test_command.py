@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,18 @@ RECORD = {
 }
 
 
-def command(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def command(script_here: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`tl-hub` in this process."""
+    return lambda *arguments: script_here("tl_hub/command.py", *arguments)
+
+
+def command_on(hub: HubServer, home: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """`tl-hub` in a process of its own, as the Hub's client reads once where the Hub is."""
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     return subprocess.run(
         [sys.executable, "-m", "tl_hub.command", *map(str, arguments)],
-        env={**os.environ, **environment},
+        env={**os.environ, **own, "HF_HOME": str(home), "NO_PROXY": "*"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -73,7 +82,7 @@ print(sorted(heavy & set(sys.modules)), file=sys.stderr)
         assert (done.returncode, done.stderr.strip()) == (0, "[]")
 
 
-def test_list_and_show(folder):
+def test_list_and_show(command, folder):
     (folder.parent / "broken").mkdir()
     (folder.parent / "broken" / "run.json").write_text("{")
     listed = command("list", folder.parent).stdout.splitlines()
@@ -88,7 +97,7 @@ def test_list_and_show(folder):
     assert "accuracy" in command("show", folder).stdout
 
 
-def test_a_mistake_is_one_line(folder, tmp_path):
+def test_a_mistake_is_one_line(command, folder, tmp_path):
     for arguments, says in [
         (["show", tmp_path], "holds no run.json"),
         (["list", tmp_path / "none"], "is not a folder"),
@@ -103,7 +112,7 @@ def test_a_mistake_is_one_line(folder, tmp_path):
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done
 
 
-def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
+def test_card_push_and_verify_a_real_model(command, folder, checkpoints, tmp_path):
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -111,13 +120,11 @@ def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
     assert command("card", folder, "--repo", "alice/mine").returncode == 0
     assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
     with HubServer() as hub:
-        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-        own |= {"HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
-        pushed = command("push", folder, "alice/mine", "--tag", "v1", "--json", **own)
+        pushed = command_on(hub, tmp_path / "home", "push", folder, "alice/mine", "--tag", "v1", "--json")
         answer = json.loads(pushed.stdout)
         assert answer["verification"]["max_difference"] == 0
         assert hub.model("alice/mine").refs["refs/tags/v1"] == answer["revision"]
-        checked = command("verify", "alice/mine", "--revision", "v1", "--json", **own)
+        checked = command_on(hub, tmp_path / "home", "verify", "alice/mine", "--revision", "v1", "--json")
         assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
@@ -126,7 +133,7 @@ def test_card_push_and_verify_a_real_model(folder, checkpoints, tmp_path):
     assert RunRecord.load(folder).name == "mine"
 
 
-def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
+def test_a_check_is_that_of_the_recipe(command, checkpoint_folders, tmp_path):
     recipe = ROOT / "recipes" / "qa_adapter.py"
     flags = ["--model", checkpoint_folders("bert"), "--train_rows", 8, "--output_dir", tmp_path / "run"]
     done = command("check", "--json", recipe, *flags)
@@ -148,7 +155,8 @@ def test_a_check_is_that_of_the_recipe(checkpoint_folders, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
+@pytest.mark.usefixtures("load_back_here")
+def test_figures_are_measured_anew(command, recipe_here, checkpoint_folders, tmp_path):
     """A claim that is true holds, one that was raised by hand is found out; of other rows nothing was claimed."""
     rows = [{"text": f"it was {word} {i}", "label": word} for i in range(40) for word in ("good", "bad")]
     for name, part in (("train", rows[:60]), ("test", rows[60:])):
@@ -156,7 +164,7 @@ def test_figures_are_measured_anew(recipe, checkpoint_folders, tmp_path):
     files = ["--train_file", str(tmp_path / "train.jsonl"), "--test_file", str(tmp_path / "test.jsonl")]
     model, run = checkpoint_folders("bert"), tmp_path / "run"
     flags = ["--model", str(model), "--batch_size", "8", "--learning_rate", "1e-3", "--epochs", "1"]
-    made = recipe("sentiment_finetune", *files, *flags, "--output_dir", str(run))
+    made = recipe_here("sentiment_finetune", *files, *flags, "--output_dir", str(run))
     assert made.returncode == 0, made.stderr
 
     done = command("verify", run, "--json", *files)

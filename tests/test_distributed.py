@@ -11,14 +11,14 @@ from tl_hub.record import RunRecord
 
 
 @pytest.mark.parametrize("family", ["bert", "xlnet"])
-def test_two_processes_train_and_score_as_one(tmp_path, checkpoint_folders, recipe, family):
+def test_two_processes_train_and_score_as_one(tmp_path, checkpoint_folders, recipe, recipe_here, family):
     """Every row is scored once, whoever scored it, and one process writes and speaks."""
     common = (
         "--model", str(checkpoint_folders(family)), "--train_rows", "24", "--validation_rows", "6", "--max_steps", "3",
         "--precision", "fp32", "--max_length", "384", "--learning_rate", "1e-3",
     )  # fmt: skip
     torchrun = (os.path.join(os.path.dirname(sys.executable), "torchrun"), "--nproc_per_node", "2", "--standalone")
-    one = recipe("qa_finetune", *common, "--batch_size", "8", "--output_dir", str(tmp_path / "one"))
+    one = recipe_here("qa_finetune", *common, "--batch_size", "8", "--output_dir", str(tmp_path / "one"))
     two = recipe(
         "qa_finetune", *common, "--batch_size", "4", "--output_dir", str(tmp_path / "two"), launcher=torchrun,
         ACCELERATE_USE_CPU="true",

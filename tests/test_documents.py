@@ -196,7 +196,9 @@ def test_help_lists_every_setting(recipe_here, settings, path):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_flags_in_the_text_are_flags(settings, name):
-    flags = [field for path in RECIPES for part in settings(path, []) for field in fields(part)]
+    parts = [part for path in RECIPES for part in settings(path, [])]
+    parts += [kind for part in parts for kind in getattr(part, "methods", {}).values()]  # of the other adapters
+    flags = [field for part in parts for field in fields(part)]
     known = {f"--{field.name}" for field in flags}
     known |= {f"--no_{field.name}" for field in flags if isinstance(field.default, bool)}
     known |= {"--help", "--preset", "--label_map"}
