@@ -201,7 +201,7 @@ def test_flags_in_the_text_are_flags(settings, name):
     flags = [field for part in parts for field in fields(part)]
     known = {f"--{field.name}" for field in flags}
     known |= {f"--no_{field.name}" for field in flags if isinstance(field.default, bool)}
-    known |= {"--help", "--preset", "--label_map"}
+    known |= {"--help", "--preset", "--label_map", "--full-diff"}  # the last is git's
     known |= {option for action in launch_command_parser()._actions for option in action.option_strings}
     given = {flag for code in prose(name) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
     assert given <= known

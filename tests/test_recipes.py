@@ -118,11 +118,16 @@ MODEL = {"config.json", "model.safetensors"}
     ("name", "family", "flags"),
     [("qa_adapter", family, ["--rank", "2"]) for family in ONE_OF_EACH] + [("qa_finetune", "bert", [])],
 )
-def test_a_good_run_under_accelerate(recipe, checkpoint_folders, few_rows, tmp_path, name, family, flags):
+def test_a_good_run(request, checkpoint_folders, few_rows, tmp_path, name, family, flags):
+    """BERT's started by accelerate and loaded back in a fresh process, which takes three times the imports."""
     base, run = checkpoint_folders(family), tmp_path / "run"
-    launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu")
     flags = ["--model", str(base), *few_rows, "--max_steps", "3", *flags]
-    process = recipe(name, *flags, launcher=launcher)
+    if family == "bert":
+        launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu")
+        process = request.getfixturevalue("recipe")(name, *flags, launcher=launcher)
+    else:
+        request.getfixturevalue("load_back_here")
+        process = request.getfixturevalue("recipe_here")(name, *flags)
     assert process.returncode == 0, process.stderr
     files = {path.name for path in run.iterdir()}
     expected = {"README.md", "run.json", "log.jsonl", "curves.png", "tokenizer.json", "tokenizer_config.json"}

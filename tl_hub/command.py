@@ -13,7 +13,6 @@ import tl_hub
 from tl_hub import cli, run_folder
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
-from tl_hub.vectors import cache
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -307,6 +306,8 @@ def list_runs(asked: argparse.Namespace) -> tuple[Any, str]:
 def manage_cache(asked: argparse.Namespace) -> tuple[Any, str]:
     if not asked.days >= 0:
         raise UserError(f"--days is {asked.days:g}; it must be at least 0")
+
+    from tl_hub.vectors import cache
 
     entries = cache.prune(asked.days) if asked.action == "prune" else cache.cache_entries()
     answer = [vars(entry) | {"used": entry.used.isoformat(timespec="seconds")} for entry in entries]
