@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo hub-demo test lint clean
+.PHONY: demo hub-demo test quick lint clean
 
 demo: $(VENV)/installed  ## train an adapter on embedded data and answer questions with it
 	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
@@ -13,6 +13,9 @@ hub-demo: $(VENV)/installed-test  ## train, publish, verify and load, against a 
 
 test: $(VENV)/installed-test  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto
+
+quick: lint  ## the linters, and the tests that neither train nor start processes
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
 
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check .

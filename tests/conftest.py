@@ -29,6 +29,17 @@ ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+# Fixtures of tests that train a model, start a process or push.
+SLOW_FIXTURES = {"load_back_here", "script_here", "recipe", "run_script", "push", "hub", "server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of such fixtures are `slow`, which `make quick` leaves out; other slow ones say so themselves."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a randomly initialised checkpoint (base model, no head) with a tokenizer trained on the samples."""

@@ -18,6 +18,8 @@ from tests.hub_server import File, HubServer, Repo
 from tl_hub import hub, samples
 from tl_hub.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "refhub" / "refhub.py"
 NOWHERE = "http://127.0.0.1:9"  # the discard port, where nobody listens
 

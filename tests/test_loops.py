@@ -22,6 +22,8 @@ from tl_hub import RunFolder, RunFolderCallback, verify
 from tl_hub.errors import UserError
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_" + "x" * 34
 DATA = DataFacts(id="reviews.csv", source="local")
 LABELS = {"id2label": {0: "bad", 1: "fair", 2: "good"}, "label2id": {"bad": 0, "fair": 1, "good": 2}}

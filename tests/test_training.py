@@ -21,6 +21,8 @@ from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.question_answering import QuestionAnswering
 
+pytestmark = pytest.mark.slow
+
 TASK = QuestionAnswering(max_length=128, doc_stride=32)
 
 

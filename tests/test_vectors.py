@@ -36,6 +36,8 @@ from tl_hub.vectors import extract, heads
 from tl_hub.vectors import model as model_module
 from tl_hub.vectors.model import FeatureModel
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "The Danube ends in the Black Sea.",
     "Water boils.",

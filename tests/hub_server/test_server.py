@@ -12,6 +12,8 @@ import pytest
 
 from tests.hub_server import READ, WRITE, HubServer
 
+pytestmark = pytest.mark.slow
+
 SESSION = """
 import sys
 from pathlib import Path

@@ -25,6 +25,8 @@ from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
 
+pytestmark = pytest.mark.slow
+
 ADAPTER_FILE = "adapter_model.safetensors"
 CLASSIFICATION, ANSWERS = "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering"
 LANGUAGE = {

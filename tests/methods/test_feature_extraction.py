@@ -43,6 +43,8 @@ from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.vectors import cache as vector_cache
 from tl_hub.vectors import extract, heads
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 AUTO = "AutoModelForSequenceClassification"

@@ -14,6 +14,8 @@ from tl_hub import samples
 from tools.samples import write_translation
 from tools.samples.write_translation import Clause, NounPhrase, Sentence
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(samples.__file__).with_name("translation.jsonl")
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 SPLITS = ("train", "validation", "test")
