@@ -53,11 +53,11 @@ def other_run(folder: Path) -> tuple[list[str], str]:
 
 
 def unknown_family(folder: Path) -> tuple[list[str], str]:
-    config = transformers.RobertaConfig(
+    config = transformers.ElectraConfig(
         vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16
     )
-    transformers.RobertaModel(config).save_pretrained(folder / "roberta")
-    return ["--model", str(folder / "roberta")], "is of type 'roberta'; allowed are bert, gpt2, t5, xlnet"
+    transformers.ElectraModel(config).save_pretrained(folder / "electra")
+    return ["--model", str(folder / "electra")], "is of type 'electra'; allowed are bert, "
 
 
 def no_weights(folder: Path) -> tuple[list[str], str]:
