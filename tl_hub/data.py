@@ -8,7 +8,7 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,7 +86,7 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
     for name in ("validation_file", "test_file"):
         if training and getattr(run, name) and not run.train_file:
             raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
-    data = _read(run, run.dataset or f"sample:{task.sample}")
+    data = _read(run, run.dataset or f"sample:{task.sample}", task)
     for name, split in data.splits.items():
         read = len(split.rows)
         try:
@@ -196,13 +196,14 @@ class LengthBuckets:
             yield batches[i]
 
 
-def _read(run: RunConfig, name: str) -> Data:
+def _read(run: RunConfig, name: str, task: "Task") -> Data:
+    readers = _READERS | {suffix: _columns_by(read) for suffix, read in task.readers.items()}
     files = {split: path for split in SPLITS if (path := getattr(run, f"{split}_file"))}
     for setting in ("dataset_config", "dataset_revision"):
         if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
             raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
     if files:
-        parts = {split: Split(_read_file(path, run.encoding, run.delimiter)) for split, path in files.items()}
+        parts = {split: Split(_read_file(path, run, readers)) for split, path in files.items()}
         notes = _separators(map(Path, files.values()), run)
         return Data(parts, ", ".join(Path(path).name for path in files.values()), "local", notes=notes)
     if name.startswith("sample:"):
@@ -213,17 +214,13 @@ def _read(run: RunConfig, name: str) -> Data:
         found: dict[str, Path] = {}
         for path in sorted(Path(name).iterdir()):
             split = path.name.split(".")[0]
-            if split in SPLITS and _suffix(path) in _READERS:
+            if split in SPLITS and _suffix(path) in readers:
                 if split in found:
                     raise UserError(f"--dataset {name} holds {found[split].name} and {path.name}; leave one of them")
                 found[split] = path
         if not found:
-            raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(_READERS)})")
-        parts = {
-            split: Split(_read_file(str(found[split]), run.encoding, run.delimiter))
-            for split in SPLITS
-            if split in found
-        }
+            raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(readers)})")
+        parts = {split: Split(_read_file(str(found[split]), run, readers)) for split in SPLITS if split in found}
         return Data(parts, Path(name).resolve().name, "local", notes=_separators(found.values(), run))
     facts = hub.dataset_facts(name, run.dataset_revision)
     try:
@@ -234,18 +231,18 @@ def _read(run: RunConfig, name: str) -> Data:
     return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
 
 
-def _read_file(path: str, encoding: str | None = None, delimiter: str | None = None) -> Dataset:
+def _read_file(path: str, run: RunConfig, readers: dict[str, "Reader"]) -> Dataset:
     file = Path(path)
-    if _suffix(file) not in _READERS:
+    if _suffix(file) not in readers:
         kind = file.suffix or "none"
-        raise UserError(f"{path}: files of kind {kind} are not read; allowed are {', '.join(_READERS)}")
+        raise UserError(f"{path}: files of kind {kind} are not read; allowed are {', '.join(readers)}")
     if not file.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        rows = _READERS[_suffix(file)](file, encoding or _marked(file), delimiter)
+        rows = readers[_suffix(file)](file, run.encoding or _marked(file), run.delimiter)
     except UnicodeDecodeError as error:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        raise UserError(f"{path} cannot be read: {_undecoded(content, encoding)}") from error
+        raise UserError(f"{path} cannot be read: {_undecoded(content, run.encoding)}") from error
     except (ValueError, OverflowError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
     if len(rows) == 0:
@@ -391,4 +388,19 @@ def _read_parquet(file: Path, encoding: str, delimiter: str | None) -> Dataset:
     return Dataset(InMemoryTable(pyarrow.parquet.ParquetFile(file).read()))
 
 
-_READERS = {".json": _read_json, ".jsonl": _read_json, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+Reader = Callable[[Path, str, str | None], Dataset]
+"""Makes rows of a file, by its encoding and what separates its cells; a `ValueError` says what is wrong with it."""
+
+
+def _columns_by(read: Callable[[str], dict[str, list[Any]]]) -> Reader:
+    """The reader of files of a kind that only one task knows, which makes columns of their text."""
+    return lambda file, encoding, delimiter: Dataset.from_dict(read(_text(file, encoding)))
+
+
+_READERS: dict[str, Reader] = {
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--max_steps", type=int)
     asked = parser.parse_args()
     task = Classification(text_column=asked.text_column, label_column=asked.label_column, max_length=128, doc_stride=32)
-    rows = data._read_file(asked.train_file).select_columns([asked.text_column, asked.label_column])
+    rows = data._read_file(asked.train_file, RunConfig(), data._READERS).select_columns(
+        [asked.text_column, asked.label_column]
+    )
     labels = np.array([str(label) for label in rows[asked.label_column]])
     names, counts = np.unique(labels, return_counts=True)
     print(f"| examples a class | {' | '.join(asked.methods)} |\n| --- |{' --- |' * len(asked.methods)}", flush=True)

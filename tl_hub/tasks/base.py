@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -56,6 +56,8 @@ class Task(ABC):
         pretrained_by: objectives of pretraining after which a model can be trained to do the task.
         refused: other objective -> why the task is not for such models, where that needs a word.
         predicts_rows: a score has a prediction for each row, of which some can be shown on a card.
+        readers: kind of files that only this task reads, by its suffix -> columns of the text of one; a `ValueError`
+            says in which line it is broken.
         measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
     """
 
@@ -67,6 +69,7 @@ class Task(ABC):
     pretrained_by: ClassVar[tuple[Objective, ...]] = get_args(Objective)
     refused: ClassVar[dict[Objective, str]] = {}
     predicts_rows: ClassVar[bool] = True
+    readers: ClassVar[dict[str, Callable[[str], dict[str, list[Any]]]]] = {}
     measured_anew: ClassVar[bool] = True
 
     @property
