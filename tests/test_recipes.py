@@ -309,7 +309,7 @@ def test_recipes_of_a_task_read_the_same_of_each_row():
         first, *others = ((name, task) for name, task in recipes if name != "summarization_features")  # of sentences
         for name, task in others:
             assert task == first[1], f"{name}, {first[0]}"
-    assert len(found) == 8
+    assert len(found) == 9
 
 
 def is_setting(value: object) -> bool:

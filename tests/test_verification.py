@@ -275,8 +275,8 @@ def test_the_pipeline_says_what_it_cannot_read(folders, tmp_path):
     with pytest.raises(UserError, match="holds no run.json"):
         tl_hub.pipeline(tmp_path)
     record = RunRecord.load(folders("bert", FineTune()))
-    replace(record, task=None, pipeline_tag="token-classification").save(tmp_path)
-    with pytest.raises(UserError, match="no token-classification"):
+    replace(record, task=None, pipeline_tag="table-question-answering").save(tmp_path)
+    with pytest.raises(UserError, match="no table-question-answering"):
         tl_hub.pipeline(tmp_path)
     shutil.copy(folders("bert", FineTune()) / "model.safetensors", tmp_path)
     for name in ("cached_file", "AutoConfig", "AutoModelForNothing"):

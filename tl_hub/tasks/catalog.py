@@ -72,6 +72,17 @@ CATALOG = {
         pipeline=_CLASSIFIES,
         stock_calls={"AutoModelForSequenceClassification": "text-regression", "FeatureModel": "feature-model"},
     ),
+    "token-classification": TaskFacts(
+        tag="token-classification",
+        does="finds entities in texts",
+        reads=("text",),
+        settings="tl_hub.tasks.token_classification:TokenClassification",
+        pipeline="tl_hub.inference.token_classification:TokenClassificationPipeline",
+        paper=("CoNLL-2003, F1 of entities: Tjong Kim Sang and De Meulder 2003", "https://aclanthology.org/W03-0419"),
+        no_answer="no entity",
+        windows="Each word is tagged in the window in which it has most context.",
+        stock_calls={"AutoModelForTokenClassification": "token-classification"},
+    ),
     "summarization": TaskFacts(
         tag="summarization",
         does="summarizes texts",
@@ -143,7 +154,6 @@ CATALOG = {
 
 _OTHERS = {
     "feature-extraction": TaskFacts(tag="feature-extraction", does="turns texts into vectors"),
-    "token-classification": TaskFacts(tag="token-classification", does="labels the words of a text"),
 }
 """Tags of the Hub that a training loop of one's own may give, and that no task here has."""
 

@@ -1,0 +1,58 @@
+"""Teach a model to find entities such as persons and places in a text, with a small adapter (LoRA) on frozen weights.
+
+    accelerate launch recipes/ner_adapter.py
+
+trains on embedded data with the embedded BERT, without a network; its test rows hold no name of the training rows.
+Then:
+
+    accelerate launch recipes/ner_adapter.py --preset conll2003
+    accelerate launch recipes/ner_adapter.py --model xlnet/xlnet-base-cased --train_file mine.jsonl
+
+Rows are {"tokens": ["Ann", "lives", "in", "Bonn"], "tags": ["B-person", "O", "O", "B-place"]}; files of the kind .conll
+or .txt hold a word and its tag a line, and a blank line between sentences. Tags are BIO or BIOES. F1 is that of whole
+entities, by the rules of CoNLL and seqeval; giving each word its most frequent tag stands beside it.
+
+Papers: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685;
+CoNLL-2003, Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-0419.
+"""
+
+from tl_hub import base_model, cli, data, finish, launch, published_settings, training
+from tl_hub.config import RunConfig
+from tl_hub.methods.adapters import Lora
+from tl_hub.tasks.token_classification import TokenClassification
+
+# Added weights start from nothing and take a larger rate than fine-tuning does.
+RUN = RunConfig(output_dir="runs/ner_adapter", epochs=8, batch_size=16, learning_rate=2e-3)
+TASK = TokenClassification(max_length=256)
+METHOD = Lora()  # of rank 16; --method takes other adapters
+
+PRESETS = {
+    "conll2003": {
+        "model": "google-bert/bert-base-cased",
+        "dataset": "eriktks/conll2003",
+        "dataset_revision": "refs/convert/parquet",  # the main branch is a script, which is not run
+        "tags_column": "ner_tags",
+        "output_dir": "runs/conll2003_adapter",
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 5e-4,
+    }
+}
+
+
+def main() -> None:
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    accelerator = launch.start(run, method)
+    rows = data.load(run, task)
+    model, tokenizer, base = base_model.load(run, task)
+    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    model = method.wrap(model, base)
+    data.encode(rows, task, tokenizer, model)
+    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
+    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+
+
+if __name__ == "__main__":
+    cli.run(main)

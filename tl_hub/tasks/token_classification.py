@@ -1,0 +1,472 @@
+"""Token classification: entities such as persons and places are found in a text (named-entity recognition)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, List, Value
+from torch.nn.functional import pad
+
+from tl_hub import cells
+from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
+from tl_hub.config import flag
+from tl_hub.errors import UserError
+from tl_hub.tasks import entities
+from tl_hub.tasks.base import Score, Task, check_fast, column, give_padding, give_segments, select_columns
+from tl_hub.tasks.entities import Entity
+from tl_hub.tasks.labels import count_labels
+
+_FEATURES = Features(
+    {
+        "text": Value("string"),
+        "start": List(Value("int64")),
+        "end": List(Value("int64")),
+        "tags": List(Value("string")),
+        "label": List(Value("string")),
+        "repaired": Value("int64"),
+        "blank": Value("int64"),
+    }
+)
+_UNTRAINED = -100
+"""Label of tokens that have no part in the loss."""
+
+
+@dataclass(kw_only=True)
+class TokenClassification(Task):
+    """Each word is tagged by the vector of its first token (Devlin et al. 2019, section 5.3); tags make entities.
+
+    A sentence longer than the window is read in overlapping windows, and each word is trained and tagged in the one
+    in which it has most context. GPT-2 reads from left to right and sees neither what follows a word nor its end.
+
+    Attributes:
+        labels: tags in the order of the logits, by the types in the training rows.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    name: ClassVar[str] = "token-classification"
+    sample: ClassVar[str] = "ner"
+    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    best: ClassVar[tuple[str, bool]] = ("f1", True)
+    batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
+    readers = {".conll": entities.read_conll, ".txt": entities.read_conll}
+
+    tokens_column: str = flag("tokens", "column with the words of a sentence, a list", reads=True)
+    tags_column: str = flag("tags", "column with a tag for each word (O, B-person, ...), text or number", reads=True)
+    tag_names: str | None = flag(
+        None, "names of tags that are numbers, in their order from 0: O,B-person,I-person", reads=True
+    )
+    max_length: int = flag(256, "tokens in a window, special tokens included")
+    doc_stride: int = flag(64, "tokens that neighbouring windows of a long sentence share", follows="max_length")
+
+    def __post_init__(self) -> None:
+        if self.doc_stride < 1:
+            raise UserError(f"--doc_stride is {self.doc_stride}; it must be at least 1")
+        self._check_window(f"--max_length is {self.max_length}", self.max_length)
+        for tag in self.tag_names.split(",") if self.tag_names else []:
+            _checked(tag.strip(), f"--tag_names {self.tag_names}")
+        self.labels: list[str] = []
+        self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
+        self._train: Dataset | None = None
+        self._learned = Counter[str]()  # entities of each type in the training rows
+        self._pad_token_id: int | None = None
+
+    def _check_window(self, what: str, max_length: int) -> None:
+        least = self.doc_stride + 16
+        if max_length < least:
+            raise UserError(f"{what}; with --doc_stride {self.doc_stride} it must be at least {least}")
+
+    def config_for(self, model_type: str) -> dict[str, Any]:
+        config = {
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+        }
+        return config | ({} if self._pad_token_id is None else {"pad_token_id": self._pad_token_id})
+
+    def check(self, rows: Dataset) -> Dataset:
+        rows = select_columns(rows, {"tokens": self.tokens_column, "tags": self.tags_column})
+        names = getattr(getattr(rows.features["tags"], "feature", None), "names", None)
+        if self.tag_names:
+            names = [name.strip() for name in self.tag_names.split(",")]
+        words = cells.lists(rows["tokens"][:], self.tokens_column)
+        tags = cells.lists(rows["tags"][:], self.tags_column)
+        told = [i for i, tokens in enumerate(words) if tokens]
+        if not told:
+            raise UserError(f"none of the {len(words)} rows has words in {self.tokens_column}")
+        hidden = [i for i in told if tags[i] is None or (names and all(tag == -1 for tag in tags[i]))]
+        if len(hidden) == len(told):
+            return rows.select([])
+        if hidden:
+            raise UserError(f"{len(hidden)} rows have no {self.tags_column} (the first is row {hidden[0]})")
+        read = [self._sentence(i, words[i], tags[i], names) for i in told]
+        read = [row for row in read if row["words"]]
+        scheme = entities.scheme_of([tag for row in read for tag in row["tags"]])
+        return Dataset.from_list([_spelled(row, scheme) for row in read], features=_FEATURES)
+
+    def _sentence(self, row: int, words: Any, tags: Any, names: list[str] | None) -> dict[str, Any]:
+        """Words that can be seen and their tags, by name."""
+        for name, values in ((self.tokens_column, words), (self.tags_column, tags)):
+            if not isinstance(values, list):
+                raise UserError(f"row {row}: {name} is {values!r}; it must be a list, with an entry for each word")
+        if len(words) != len(tags):
+            raise UserError(f"row {row}: {len(words)} words and {len(tags)} tags; give one tag for each word")
+        if not all(isinstance(word, str) or type(word) is int for word in words):
+            raise UserError(f"row {row}: {self.tokens_column} is {words!r}; words must be texts")
+        texts = [" ".join(str(word).split()) for word in words]
+        named = [self._tag(row, tag, names) for tag in tags]
+        kept = [i for i, text in enumerate(texts) if text]
+        return {"words": [texts[i] for i in kept], "tags": [named[i] for i in kept], "blank": len(texts) - len(kept)}
+
+    def _tag(self, row: int, tag: Any, names: list[str] | None) -> str:
+        if type(tag) is int:
+            if names is None:
+                raise UserError(
+                    f"row {row}: {self.tags_column} holds numbers; name the tags in their order with --tag_names, such "
+                    "as O,B-person,I-person"
+                )
+            if not 0 <= tag < len(names):
+                raise UserError(f"row {row}: {self.tags_column} holds {tag}; the {len(names)} tags are numbered from 0")
+            tag = names[tag]
+        prefix, kind = _checked(tag.strip() if isinstance(tag, str) else tag, f"row {row}: {self.tags_column}")
+        kind = (self._label_map or {}).get(kind, kind)
+        return f"{prefix}-{kind}" if kind else prefix
+
+    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> None:
+        """The types of a model, as the rows may lack some of them.
+
+        Raises:
+            UserError: the model's labels are no tags of BIO or BIOES, or `label_map` leads to none of its types.
+        """
+        self.labels = labels_in(config)
+        self._label_map = label_map or {}
+        unknown = [f"{kind}={name}" for kind, name in self._label_map.items() if name not in self.kinds]
+        if unknown:
+            raise UserError(f"--label_map {unknown[0]}: the model's entities are {', '.join(self.kinds)}")
+
+    @property
+    def kinds(self) -> list[str]:
+        """Types of entities, in the order of the labels."""
+        return list(dict.fromkeys(kind for label in self.labels if (kind := entities.parts(label)[1])))
+
+    def learn(self, rows: dict[str, Dataset]) -> None:
+        if self._label_map is None:
+            train = self._train = rows["train"]
+            known = sorted(self.class_counts(train))
+            if not known:
+                raise UserError(f"no word of the {len(train):,} training rows is tagged as an entity (all tags are O)")
+            scheme = entities.scheme_of([tag for tags in train["tags"] for tag in tags])
+            self.labels = entities.labels_of(known, scheme)
+            self._learned = Counter(kind for tags in train["tags"] for kind, _, _ in entities.entities_of(tags))
+        for name, part in rows.items():
+            unseen = sorted(set(self.class_counts(part)) - set(self.kinds))
+            if unseen and self._label_map is not None:
+                raise UserError(
+                    f"the rows have entities of type {', '.join(unseen)}, the model finds {', '.join(self.kinds)}; "
+                    f"name the model's type with --label_map, such as {unseen[0]}={self.kinds[0]}"
+                )
+            if unseen:
+                raise UserError(
+                    f"the {name} rows have entities of type {', '.join(unseen)}, which no training row has; add "
+                    "training rows with it or tag it O"
+                )
+
+    def class_counts(self, rows: Dataset) -> dict[str, int]:
+        return count_labels(rows["label"])
+
+    def input_of(self, row: dict[str, Any]) -> str:
+        return row["text"]
+
+    def adapt(self, tokenizer: Any, model: Any) -> None:
+        check_fast(tokenizer)
+        give_segments(tokenizer, model)
+        known = model.config.pad_token_id
+        give_padding(tokenizer, model)
+        if known != tokenizer.pad_token_id:
+            self._pad_token_id = tokenizer.pad_token_id
+
+    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+        """Windows. `words` are those that a window tags, `places` the tokens by which it does.
+
+        Rows need `text`, and `start` and `end` of its words; with `tags` they are trained on.
+        """
+        longest = longest_input(model.config)
+        self.max_length = min(self.max_length, longest or self.max_length)  # so that the record tells it
+        self._check_window(f"the model reads {longest} tokens at most", self.max_length)
+        segments = ARCHITECTURES[model.config.model_type].token_type_ids
+        number = {label: i for i, label in enumerate(self.labels)}
+        scheme = entities.scheme_of(self.labels)
+
+        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+            columns = windows(
+                tokenizer, batch["text"], batch["start"], batch["end"], self.max_length, self.doc_stride, segments
+            )
+            if "tags" in batch:
+                tagged = [entities.tags_of(entities.entities_of(t), len(t), scheme) for t in batch["tags"]]
+                targets = [[number[tag] for tag in tags] for tags in tagged]
+                columns["labels"] = [
+                    _targets(targets[row], words, places, length)
+                    for row, words, places, length in zip(
+                        *(columns[name] for name in ("row", "words", "places", "length")), strict=True
+                    )
+                ]
+                for name in ("repaired", "blank"):
+                    columns[name] = [batch[name][row] for row in columns["row"]]
+            return {**columns, "row": [indices[place] for place in columns["row"]]}
+
+        return rows.map(
+            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
+        )
+
+    def notes(self, features: Dataset) -> list[str]:
+        """Sentences in several windows, tags that were repaired, and words without a token of their own."""
+        row = column(features, "row")
+        first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+        long = int((np.bincount(row) > 1).sum())
+        notes = [f"overlapping windows were needed to read {long:,} of {len(first):,} sentences whole"] if long else []
+        repaired, blank = (column(features, name)[first] for name in ("repaired", "blank"))
+        if repaired.any():
+            notes.append(
+                f"{repaired.sum():,} tags in {(repaired > 0).sum():,} of {len(first):,} sentences did not follow BIO "
+                "or BIOES and were repaired: a word that goes on with no entity begins one"
+            )
+        if blank.any():
+            notes.append(f"{blank.sum():,} blank words were left out with their tags")
+        unread = int(column(features, "unread")[first].sum())
+        if unread:
+            notes.append(
+                f"{unread:,} words have no token of their own, as those that the tokenizer drops or joins to the word "
+                "before; they are tagged as that token is, or O"
+            )
+        return notes
+
+    def collator(self, tokenizer: Any, training: bool) -> Any:
+        def collate(encoded: list[dict[str, Any]]) -> Any:
+            # On the right for every family, or the places of words would not be those of their tokens.
+            inputs = [{name: value for name, value in each.items() if name != "labels"} for each in encoded]
+            batch = tokenizer.pad(inputs, pad_to_multiple_of=PAD_TO, padding_side="right", return_tensors="pt")
+            if "labels" in encoded[0]:
+                width = batch["input_ids"].size(1)
+                labels = [[*each["labels"], *[_UNTRAINED] * (width - len(each["labels"]))] for each in encoded]
+                batch["labels"] = torch.tensor(labels)
+            return batch
+
+        return collate
+
+    def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Of each token the likeliest tag, and its probability: all that entities are made of."""
+        score, tag = outputs.logits.float().softmax(-1).max(-1)
+        missing = -(-self.max_length // PAD_TO) * PAD_TO - tag.size(1)  # batches are of different lengths
+        return {"tag": pad(tag, (0, missing)), "score": pad(score, (0, missing))}
+
+    def tagged(
+        self, predictions: dict[str, np.ndarray], features: Dataset, counts: Sequence[int]
+    ) -> tuple[list[list[str]], list[list[float]]]:
+        """The tag of each word and its probability, of rows with so many words."""
+        tags = [[entities.OUTSIDE] * count for count in counts]
+        scores = [[1.0] * count for count in counts]
+        for i, (row, words, places) in enumerate(zip(*(features[n] for n in ("row", "words", "places")), strict=True)):
+            for word, place in zip(words, places, strict=True):
+                tags[row][word] = self.labels[predictions["tag"][i, place]]
+                scores[row][word] = float(predictions["score"][i, place])
+        return tags, scores
+
+    def score(
+        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+    ) -> Score:
+        expected = [entities.entities_of(tags) for tags in rows["tags"]]
+        tags, _ = self.tagged(predictions, features, [len(starts) for starts in rows["start"]])
+        predicted = [entities.entities_of(each) for each in tags]
+        counts = entities.compared(expected, predicted, self.kinds)
+        right = (counts[..., 0] == counts[..., 1]) & (counts[..., 0] == counts[..., 2])
+        every = counts.sum(1)
+        metrics = entities.figures(every.sum(0)) | {"exact_match": 100.0 * right.all(1)}
+        shown = [
+            {"text": row["text"], "expected": _named(row, wanted), "predicted": _named(row, found)}
+            for row, wanted, found in zip(rows, expected, predicted, strict=True)
+        ]
+        return Score(
+            metrics,
+            predictions=shown,
+            intervals=entities.intervals(every),
+            tables={"Entities": self._by_kind(counts.sum(0))},
+        )
+
+    def _by_kind(self, counts: np.ndarray) -> list[dict[str, Any]]:
+        """Figures of each type by its counts, (types, 3)."""
+        figures = entities.figures(counts)
+        return [
+            {
+                "entity": kind,
+                "in training": self._learned[kind],
+                "expected": int(counts[i, 2]),
+                "predicted": int(counts[i, 1]),
+                "precision": float(figures["precision"][i]),
+                "recall": float(figures["recall"][i]),
+                "F1": float(figures["f1"][i]),
+            }
+            for i, kind in enumerate(self.kinds)
+        ]
+
+    def report(
+        self,
+        score: Score,
+        rows: Dataset,
+        model: Any,
+        tokenizer: Any,
+        *,
+        folder: Path,
+        seed: int,
+        before: Score | None = None,
+    ) -> None:
+        """This model beside giving each word the tag that it has most often in the training rows."""
+        assert self._train is not None
+        known: dict[str, Counter[str]] = {}
+        for row in self._train:
+            for word, tag in zip(_words(row), row["tags"], strict=True):
+                known.setdefault(word, Counter())[tag] += 1
+        usual = {word: min(counts, key=lambda tag: (-counts[tag], tag)) for word, counts in known.items()}
+        guessed = [[usual.get(word, entities.OUTSIDE) for word in _words(row)] for row in rows]
+        expected, found = ([entities.entities_of(tags) for tags in each] for each in (rows["tags"], guessed))
+        by_words = entities.figures(entities.compared(expected, found, self.kinds).sum((0, 1)))
+        systems = {"this model": score.metrics, "most frequent tag of each word": by_words}
+        names = {"F1": "f1", "precision": "precision", "recall": "recall"}
+        table = [
+            {"system": system, **{name: float(figures[key]) for name, key in names.items()}}
+            for system, figures in systems.items()
+        ]
+        score.tables = {"Baselines": table, **score.tables}
+
+
+def labels_in(config: Any) -> list[str]:
+    """The labels of a model, in the order of its logits.
+
+    Raises:
+        UserError: they are no tags of BIO or BIOES.
+    """
+    labels = [config.id2label[i] for i in range(config.num_labels)]
+    for label in labels:
+        _checked(label, "the model's labels")
+    return labels
+
+
+def windows(
+    tokenizer: Any,
+    texts: list[str],
+    starts: list[list[int]],
+    ends: list[list[int]],
+    max_length: int,
+    doc_stride: int,
+    segments: bool,
+) -> dict[str, list]:
+    """Cut each text into windows of at most `max_length` tokens that share `doc_stride` tokens.
+
+    Args:
+        starts, ends: where the words of each text begin and end, in characters.
+
+    Returns:
+        Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `row` (place in `texts`),
+        `length` (tokens), `words` (those that have most context in this window) and `places` (the first token of each
+        of them), and `unread` (words of the text without a first token of their own).
+    """
+    encoded = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        stride=doc_stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=segments,
+    )
+    rows = encoded["overflow_to_sample_mapping"]
+    # Of a text that its tokenizer drops, GPT-2 would read nothing at all.
+    input_ids = [ids or [tokenizer.eos_token_id] for ids in encoded["input_ids"]]
+    columns: dict[str, list] = {"input_ids": input_ids, "row": rows}
+    if segments:
+        columns["token_type_ids"] = encoded["token_type_ids"]
+    columns["length"] = list(map(len, input_ids))
+    best: list[dict[int, tuple[int, int, int, int]]] = [{} for _ in texts]
+    for window, row in enumerate(rows):
+        inside = [i for i, part in enumerate(encoded.sequence_ids(window)) if part is not None]
+        offsets = encoded["offset_mapping"][window]
+        for word, place in _first_tokens(offsets, inside, starts[row], ends[row]):
+            # A window may begin within a word: the first of its tokens is the one that begins first.
+            context = min(place - inside[0], inside[-1] - place)
+            found = (-offsets[place][0], context, window, place)
+            best[row][word] = max(best[row].get(word, found), found, key=lambda each: each[:2])
+    words: list[list[int]] = [[] for _ in rows]
+    places: list[list[int]] = [[] for _ in rows]
+    unread = []
+    for row, chosen in enumerate(best):
+        for word, (_, _, window, place) in sorted(chosen.items()):
+            words[window].append(word)
+            places[window].append(place)
+        own = len({(window, place) for _, _, window, place in chosen.values()})
+        unread.append(len(starts[row]) - own)
+    return columns | {"words": words, "places": places, "unread": [unread[row] for row in rows]}
+
+
+def _first_tokens(
+    offsets: list[tuple[int, int]], inside: list[int], starts: list[int], ends: list[int]
+) -> list[tuple[int, int]]:
+    """Words and the first token that covers some of each, among those `inside` a window; both are in order."""
+    found, at = [], 0
+    for word, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        while at < len(inside) and offsets[inside[at]][1] <= start:
+            at += 1
+        if at < len(inside) and offsets[inside[at]][0] < end:
+            found.append((word, inside[at]))
+    return found
+
+
+def _targets(targets: list[int], words: list[int], places: list[int], length: int) -> list[int]:
+    """Labels of a window's tokens. Where words share a token, it has the label of the first of them."""
+    labels = [_UNTRAINED] * length
+    for word, place in zip(words, places, strict=True):
+        if labels[place] == _UNTRAINED:
+            labels[place] = targets[word]
+    return labels
+
+
+def _spelled(row: dict[str, Any], scheme: str) -> dict[str, Any]:
+    """A row as it is encoded: its text, its words' places and tags that are valid."""
+    text, start, end = entities.joined(row["words"])
+    found = entities.entities_of(row["tags"])
+    tags = entities.tags_of(found, len(start), scheme)
+    return {
+        "text": text,
+        "start": start,
+        "end": end,
+        "tags": tags,
+        "label": sorted({kind for kind, _, _ in found}),
+        "repaired": sum(given != tag for given, tag in zip(row["tags"], tags, strict=True)),
+        "blank": row["blank"],
+    }
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    return [row["text"][start:end] for start, end in zip(row["start"], row["end"], strict=True)]
+
+
+def _named(row: dict[str, Any], found: Sequence[Entity]) -> list[str]:
+    """Entities as a person reads them."""
+    return [f"{row['text'][row['start'][begin] : row['end'][end - 1]]} ({kind})" for kind, begin, end in found]
+
+
+def _checked(tag: Any, where: str) -> tuple[str, str]:
+    """
+    Raises:
+        UserError: it is no tag of BIO or BIOES.
+    """
+    try:
+        return entities.parts(tag)
+    except (ValueError, AttributeError) as error:
+        hint = "; of BILOU, write E- for L- and S- for U-" if str(tag).startswith(("L-", "U-")) else ""
+        raise UserError(
+            f"{where}: {tag!r} is no tag; there are O and, with the type of an entity, B-, I-, E- and S-, such as "
+            f"B-person{hint}"
+        ) from error
