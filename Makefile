@@ -12,10 +12,10 @@ hub-demo: $(VENV)/installed-test  ## train, publish, verify and load, against a 
 	$(BIN)/python -m tests.hub_server.demo
 
 test: $(VENV)/installed-test  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 quick: lint  ## the linters, and the tests that neither train nor start processes
-	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # or waiting threads take the cores from the processes that tests start
 
+import contextlib
 import runpy
 import subprocess
 import sys
@@ -96,19 +97,19 @@ def fresh_accelerator() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def check_here(folder: Path, offline: bool = True, *, snippets: bool = True) -> dict[str, Any]:
+    """`verification.check` without its fresh process, which takes longer than all else."""
+    with contextlib.chdir(folder):
+        report = load_back.load_and_compare(RunRecord.load("."), snippets)
+    if "error" in report:
+        raise verification.Mismatch(report["error"], exit_code=1)
+    return report
+
+
 @pytest.fixture
 def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load-back without its fresh process, which takes longer than all else; tests of recipes start it."""
-
-    def check(folder: Path, offline: bool = True, *, snippets: bool = True) -> dict[str, Any]:
-        with monkeypatch.context() as within:
-            within.chdir(folder)
-            report = load_back.load_and_compare(RunRecord.load("."), snippets)
-        if "error" in report:
-            raise verification.Mismatch(report["error"], exit_code=1)
-        return report
-
-    monkeypatch.setattr(verification, "check", check)
+    """Load back by `check_here`. At least one test of each kind of result starts the fresh process."""
+    monkeypatch.setattr(verification, "check", check_here)
 
 
 @pytest.fixture
