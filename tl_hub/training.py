@@ -9,6 +9,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def train(
     optimizer = torch.optim.AdamW(_groups(model, run.weight_decay), lr=run.learning_rate, fused=True)
     objective, optimizer, loader = accelerator.prepare(task.objective(model), optimizer, loader)
 
-    batches = len(loader)
-    per_epoch = math.ceil(batches / run.accumulation)
-    steps = int(min(run.max_steps or math.inf, run.epochs * per_epoch))
+    steps = int(min(run.max_steps or math.inf, run.epochs * _steps_per_epoch(len(loader), run)))
     overview.show(data, task, accelerator)
     if run.check:
         longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
@@ -82,107 +81,158 @@ def train(
             tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
         accelerator.wait_for_everyone()
         history = History(same=same)
-    log = _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process)
-    bar = tqdm(
-        total=steps,
-        initial=history.step,
-        unit="step",
-        desc="training",
-        dynamic_ncols=True,
-        disable=not accelerator.is_main_process,
-    )
-    saved_at = time.monotonic()
     faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
     # Autocast casts inputs itself; PEFT would first cast each one to float32. IA3's layers lack the switch.
     added = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     switches = all(hasattr(module, "cast_input_dtype_enabled") for module in added)
-    with _Interrupts() as interrupts, log, bar, faster, disable_input_dtype_casting(model, active=switches):
+    with (
+        _Interrupts() as interrupts,
+        _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process) as log,
+        _bar(steps, history.step, accelerator) as bar,
+        faster,
+        disable_input_dtype_casting(model, active=switches),
+    ):
+        loop = _Loop(
+            objective, optimizer, loader, buckets, task, run, accelerator, keeper, history, log, bar, interrupts, steps
+        )
         while history.step < steps:
-            epoch, done = divmod(history.step, per_epoch)
-            buckets.epoch, buckets.start = epoch, done * run.accumulation * accelerator.num_processes
-            objective.train()
-            clock, rows, losses = time.perf_counter(), 0, []
-            for batch in loader:
-                with accelerator.accumulate(objective):
-                    loss = objective(**task.inputs(batch)).loss
-                    # Accelerate divides by `accumulation` in an epoch's last group too, which may hold fewer batches.
-                    group = min(run.accumulation, batches - history.step % per_epoch * run.accumulation)
-                    accelerator.backward(loss * (run.accumulation / group))
-                    losses.append(loss.detach().float())
-                    rows += len(batch["index"])
-                    if not accelerator.sync_gradients:
-                        continue
-                    norm = accelerator.clip_grad_norm_(objective.parameters(), run.max_grad_norm)
-                    figure, norm = torch.stack(
-                        [torch.stack(losses).mean(), torch.as_tensor(norm, device=loss.device)]
-                    ).tolist()
-                    if not math.isfinite(figure + norm):
-                        raise RunStopped(_diverged(history, figure, norm, folder), exit_code=1)
-                    rate = run.learning_rate * _schedule(history.step, steps, run)
-                    for parameters in optimizer.param_groups:
-                        parameters["lr"] = rate * parameters["rate"]
-                    optimizer.step()
-                    optimizer.zero_grad()
-                elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                history.step += 1
-                history.seconds += elapsed
-                history.rows += rows * accelerator.num_processes
-                history.loss_sum += figure
-                log.write(
-                    step=history.step,
-                    epoch=history.step / per_epoch,
-                    loss=figure,
-                    learning_rate=rate,
-                    grad_norm=norm,
-                    rows_per_second=rows * accelerator.num_processes / elapsed,
-                )
-                bar.set_postfix_str(f"loss {figure:.3f}, {history.rows / history.seconds:.1f} rows/s", refresh=False)
-                bar.update()
-                rows, losses = 0, []
-                stop = interrupts.on_any_process(accelerator)
-                if history.step == steps:
-                    break
-                if history.step % per_epoch == 0:
-                    continue  # the loader ends here, and the evaluation comes before the state is saved
-                if stop or time.monotonic() - saved_at > 60 * run.checkpoint_minutes:
-                    keeper.save(history)
-                    saved_at, clock = time.monotonic(), time.perf_counter()
-                if stop:
-                    raise RunStopped(_interrupted(history, steps), exit_code=130)
-            first = history.epochs[-1]["step"] if history.epochs else 0
-            score = evaluate(model, data.splits["validation"], task, tokenizer, run, accelerator)
-            figures = {name: float(np.nanmean(values)) for name, values in score.metrics.items()}
-            history.epochs.append(
-                {
-                    "epoch": len(history.epochs) + 1,
-                    "step": history.step,
-                    "loss": history.loss_sum / (history.step - first),
-                    **figures,
-                }
-            )
-            history.loss_sum = 0.0
-            name, higher = task.best
-            best = (max if higher else min)(history.epochs, key=lambda entry: entry[name])
-            if best is history.epochs[-1]:
-                history.best_epoch, history.decision = best["epoch"], score.decision
-                keeper.save_best()
-            keeper.save(history)
-            if push and run.push_every and history.step < steps and len(history.epochs) % run.push_every == 0:
-                if accelerator.is_main_process:
-                    with keeper.best():
-                        push(history)
-                accelerator.wait_for_everyone()
-            saved_at = time.monotonic()
-            if accelerator.is_main_process:
-                shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
-                bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
-            if interrupts.on_any_process(accelerator):  # in the last step, too: who interrupts wants no push
-                raise RunStopped(_interrupted(history, steps), exit_code=130)
+            loop.train_epoch()
+            loop.keep_epoch(evaluate(model, data.splits["validation"], task, tokenizer, run, accelerator), push)
     keeper.load_best()
     accelerator.unwrap_model(objective, keep_fp32_wrapper=False)  # or `model` would go on computing in bf16
     accelerator.free_memory()
     gc.collect()
     return history
+
+
+@dataclass
+class _Loop:
+    """What the steps and epochs of one call of `train` share.
+
+    Attributes:
+        steps: optimizer steps of the whole run.
+        saved_at: when the state was saved last, or training began.
+    """
+
+    objective: torch.nn.Module
+    optimizer: Any
+    loader: Any
+    buckets: LengthBuckets
+    task: Task
+    run: RunConfig
+    accelerator: Accelerator
+    keeper: Keeper
+    history: History
+    log: "_Log"
+    bar: tqdm
+    interrupts: "_Interrupts"
+    steps: int
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.batches = len(self.loader)
+        self.per_epoch = _steps_per_epoch(self.batches, self.run)
+
+    def train_epoch(self) -> None:
+        """Train to the end of the epoch, or to the last step, from wherever in the epoch the history stands.
+
+        Raises:
+            RunStopped: interrupted, or the loss or a gradient is no longer finite.
+        """
+        history, run, processes = self.history, self.run, self.accelerator.num_processes
+        epoch, done = divmod(history.step, self.per_epoch)
+        self.buckets.epoch, self.buckets.start = epoch, done * run.accumulation * processes
+        self.objective.train()
+        clock, rows, losses = time.perf_counter(), 0, list[torch.Tensor]()
+        for batch in self.loader:
+            with self.accelerator.accumulate(self.objective):
+                loss = self.objective(**self.task.inputs(batch)).loss
+                # Accelerate divides by `accumulation` in an epoch's last group too, which may hold fewer batches.
+                group = min(run.accumulation, self.batches - history.step % self.per_epoch * run.accumulation)
+                self.accelerator.backward(loss * (run.accumulation / group))
+                losses.append(loss.detach().float())
+                rows += len(batch["index"])
+                if not self.accelerator.sync_gradients:
+                    continue
+                figures = self._update(losses)
+            elapsed, clock = time.perf_counter() - clock, time.perf_counter()
+            self._count(figures, rows * processes, elapsed)
+            rows, losses = 0, []
+            stop = self.interrupts.on_any_process(self.accelerator)
+            if history.step == self.steps:
+                break
+            if history.step % self.per_epoch == 0:
+                continue  # the loader ends here, and the evaluation comes before the state is saved
+            if stop or time.monotonic() - self.saved_at > 60 * run.checkpoint_minutes:
+                self.keeper.save(history)
+                self.saved_at, clock = time.monotonic(), time.perf_counter()
+            if stop:
+                raise RunStopped(_interrupted(history, self.steps), exit_code=130)
+
+    def _update(self, losses: list[torch.Tensor]) -> dict[str, float]:
+        """An optimizer step; what the log says of it."""
+        run = self.run
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), run.max_grad_norm)
+        loss, norm = torch.stack([torch.stack(losses).mean(), torch.as_tensor(norm, device=losses[0].device)]).tolist()
+        if not math.isfinite(loss + norm):
+            raise RunStopped(_diverged(self.history, loss, norm), exit_code=1)
+        rate = run.learning_rate * _schedule(self.history.step, self.steps, run)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate * parameters["rate"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+
+    def _count(self, figures: dict[str, float], rows: int, seconds: float) -> None:
+        history = self.history
+        history.step += 1
+        history.seconds += seconds
+        history.rows += rows
+        history.loss_sum += figures["loss"]
+        place = {"step": history.step, "epoch": history.step / self.per_epoch}
+        self.log.write(**place, **figures, rows_per_second=rows / seconds)
+        speed = history.rows / history.seconds
+        self.bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s", refresh=False)
+        self.bar.update()
+
+    def keep_epoch(self, score: Score, push: Callable[[History], None] | None) -> None:
+        """Note the score of the validation rows, keep the weights if they are the best so far, and save the state.
+
+        Raises:
+            RunStopped: interrupted; in the last step, too: who interrupts wants no push.
+        """
+        history, run, main = self.history, self.run, self.accelerator.is_main_process
+        first = history.epochs[-1]["step"] if history.epochs else 0
+        figures = {name: float(np.nanmean(values)) for name, values in score.metrics.items()}
+        place = {"epoch": len(history.epochs) + 1, "step": history.step}
+        history.epochs.append({**place, "loss": history.loss_sum / (history.step - first), **figures})
+        history.loss_sum = 0.0
+        name, higher = self.task.best
+        best = (max if higher else min)(history.epochs, key=lambda entry: entry[name])
+        if best is history.epochs[-1]:
+            history.best_epoch, history.decision = best["epoch"], score.decision
+            self.keeper.save_best()
+        self.keeper.save(history)
+        if push and run.push_every and history.step < self.steps and len(history.epochs) % run.push_every == 0:
+            if main:
+                with self.keeper.best():
+                    push(history)
+            self.accelerator.wait_for_everyone()
+        self.saved_at = time.monotonic()
+        if main:
+            shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
+            self.bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
+        if self.interrupts.on_any_process(self.accelerator):
+            raise RunStopped(_interrupted(history, self.steps), exit_code=130)
+
+
+def _steps_per_epoch(batches: int, run: RunConfig) -> int:
+    return math.ceil(batches / run.accumulation)
+
+
+def _bar(steps: int, done: int, accelerator: Accelerator) -> tqdm:
+    shown = accelerator.is_main_process
+    return tqdm(total=steps, initial=done, unit="step", desc="training", dynamic_ncols=True, disable=not shown)
 
 
 @torch.no_grad()
@@ -347,7 +397,7 @@ def _interrupted(history: History, steps: float) -> str:
     return f"interrupted at step {history.step} of {steps}; the same command with --resume goes on from there"
 
 
-def _diverged(history: History, loss: float, norm: float, folder: Path) -> str:
+def _diverged(history: History, loss: float, norm: float) -> str:
     kept = (
         f"the state of step {history.epochs[-1]['step']} is kept: go on with --resume and a lower --learning_rate"
         if history.epochs
