@@ -16,9 +16,7 @@ import xxhash
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from tl_hub import estimate, overview, training
 from tl_hub.architectures import ARCHITECTURES
@@ -29,14 +27,13 @@ from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES
 from tl_hub.methods.layer_choice import draw, drawn_rows
 from tl_hub.published_settings import Row
-from tl_hub.tasks.base import Score, column
-from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.base import Score, Task, TokenHead, column
 from tl_hub.training_state import History
 from tl_hub.vectors import extract, heads
 from tl_hub.vectors.cache import Vectors
 
 _COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
-_SPAN_RATE, _SPAN_EPOCHS, _SPAN_LEAST, _SPAN_BATCH = 1e-2, 3, 2000, 16
+_RATE, _EPOCHS, _LEAST, _BATCH = 1e-2, 3, 2000, 16
 """Of the heads that tell which layer is best: learning rate, epochs, windows to learn from in all of them, a batch."""
 _MOMENTS = 50_000
 """Token vectors, evenly spread, of which mean and deviation are taken."""
@@ -73,7 +70,7 @@ class HeadOnly:
         self,
         model: Any,
         data: Data,
-        task: QuestionAnswering,
+        task: Any,
         tokenizer: Any,
         base: Base,
         run: RunConfig,
@@ -110,25 +107,26 @@ class HeadOnly:
         return model
 
     def train(
-        self, model: Any, data: Data, task: QuestionAnswering, tokenizer: Any, run: RunConfig, accelerator: Accelerator
+        self, model: Any, data: Data, task: Any, tokenizer: Any, run: RunConfig, accelerator: Accelerator
     ) -> History:
-        """`training.train` of the head that finds spans, on vectors that the base gives once, before the first step.
+        """`training.train` of the head, on vectors of all tokens that the base gives once, before the first step.
 
         Layers are compared first, on about 2,000 windows of the training rows: a head for each is fitted on two thirds
-        of the contexts and judged on the third that it has not seen, each third in turn. Those above the best one are
-        cut off. Writes `layers.png` then.
+        of the texts and judged on the third that it has not seen, each third in turn. Those above the best one are cut
+        off. Writes `layers.png` then.
 
         The head learns on standardised vectors; mean and deviation are then folded into it. But for that, and for
-        vectors kept in half precision, the result is that of a base that computes in every step; padding, which cannot
-        be an answer, has no part in the loss.
+        vectors kept in half precision, the result is that of a base that computes in every step; padding has no part in
+        the loss.
 
         Raises:
-            UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few contexts to choose a
+            UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few texts to choose a
                 layer; or as `extract.extract_tokens`.
             RunStopped: as `training.train`.
             Checked: `run.check` asked for no more.
         """
-        others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("qa_outputs.")]
+        head = _head(task)
+        others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith(f"{head.layer}.")]
         if others:
             raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
         if run.push_every:
@@ -150,7 +148,8 @@ class HeadOnly:
         start = time.perf_counter()
         read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
         if self.layer == "auto":
-            self.sweep = _compare(read, data.splits["train"], task, run.seed)
+            width = model.get_submodule(head.layer).out_features
+            self.sweep = _compare(read, data.splits["train"], task, width, run.seed)
             best = [max(self.sweep, key=lambda line: line["F1"])["layer"]]
             broadcast_object_list(best)
             _cut(model, int(best[0]))
@@ -159,14 +158,15 @@ class HeadOnly:
         vectors = [read(each, layers).values[0, 0] for each in splits]
         mean, deviation = heads.moments(vectors[0][:: max(1, len(vectors[0]) // _MOMENTS)].astype(np.float32))
         seconds = time.perf_counter() - start
-        with _on_vectors(model, splits, vectors, mean, deviation):
+        with _on_vectors(model, head, splits, vectors, mean, deviation):
             history = training.train(model, data, task, tokenizer, run, accelerator)
         with torch.no_grad():
-            device = model.qa_outputs.weight.device
-            model.qa_outputs.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
-            model.qa_outputs.bias -= model.qa_outputs.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
+            layer = model.get_submodule(head.layer)
+            device = layer.weight.device
+            layer.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
+            layer.bias -= layer.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
         if self.sweep and accelerator.is_main_process:
-            draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", "F1 on held-out training contexts")
+            draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", f"F1 on held-out training {head.apart}s")
         history.seconds += seconds
         return history
 
@@ -174,7 +174,7 @@ class HeadOnly:
         self,
         model: Any,
         data: Data,
-        task: QuestionAnswering,
+        task: Any,
         tokenizer: Any,
         run: RunConfig,
         accelerator: Accelerator,
@@ -184,16 +184,27 @@ class HeadOnly:
         split = data.splits[data.final]
         layers = [len(extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
         vectors = _token_vectors(model, task, tokenizer, run, accelerator, split.features, layers)
-        with _on_vectors(model, [split.features], [vectors.values[0, 0]]):
+        with _on_vectors(model, _head(task), [split.features], [vectors.values[0, 0]]):
             score = training.evaluate(model, split, task, tokenizer, run, accelerator, history.decision)
         if self.sweep:
-            score.tables[f"Quality by layer: F1 on held-out training contexts (chosen: layer {layers[0]})"] = self.sweep
+            held_out = f"F1 on held-out training {_head(task).apart}s"
+            score.tables[f"Quality by layer: {held_out} (chosen: layer {layers[0]})"] = self.sweep
         return score
+
+
+def _head(task: Task) -> TokenHead:
+    """
+    Raises:
+        UserError: the task has no head that reads every token.
+    """
+    if task.token_head is None:
+        raise UserError(f"{task.name} has no head that reads every token; use a recipe *_features.py of another method")
+    return task.token_head
 
 
 def _token_vectors(
     model: Any,
-    task: QuestionAnswering,
+    task: Any,
     tokenizer: Any,
     run: RunConfig,
     accelerator: Accelerator,
@@ -204,7 +215,7 @@ def _token_vectors(
     blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
     return extract.extract_tokens(
         model,
-        model.qa_outputs,
+        model.get_submodule(_head(task).layer),
         encoded,
         task.collator(tokenizer, training=False),
         range(1, len(blocks) + 1) if layers is None else layers,
@@ -216,6 +227,7 @@ def _token_vectors(
 @contextmanager
 def _on_vectors(
     model: Any,
+    head: TokenHead,
     splits: Sequence[Any],
     vectors: Sequence[np.ndarray],
     mean: np.ndarray | float = 0.0,
@@ -230,16 +242,15 @@ def _on_vectors(
             start, end = end, end + len(row["input_ids"])
             kept[_digest(row[n] for n in names)] = values[start:end]
 
-    def forward(
-        model: Any, attention_mask: Any, start_positions: Any = None, end_positions: Any = None, **inputs: Any
-    ) -> QuestionAnsweringModelOutput:
+    def forward(model: Any, attention_mask: Any, **inputs: Any) -> Any:
+        layer = model.get_submodule(head.layer)
         mask = attention_mask.bool()
         ids = [inputs[n].cpu().numpy() for n in _IDS if n in inputs]
         found = [kept[_digest(each[i][m] for each in ids)] for i, m in enumerate(mask.cpu().numpy())]
         x = (np.concatenate(found).astype(np.float32) - mean) / deviation
-        states = torch.zeros(*mask.shape, model.qa_outputs.in_features, device=mask.device)
+        states = torch.zeros(*mask.shape, layer.in_features, device=mask.device)
         states[mask] = torch.as_tensor(x, dtype=torch.float32, device=mask.device)
-        return _spans(model.qa_outputs, states, mask, start_positions, end_positions)
+        return head.outputs(layer(states), mask, **{name: inputs[name] for name in head.targets if name in inputs})
 
     model.forward = MethodType(forward, model)
     try:
@@ -248,54 +259,43 @@ def _on_vectors(
         del model.forward
 
 
-def _spans(
-    head: torch.nn.Module, states: torch.Tensor, mask: torch.Tensor, start: Any = None, end: Any = None
-) -> QuestionAnsweringModelOutput:
-    """Logits of states (batch, length, hidden), the lowest there are for padding, and the loss of given places."""
-    logits = head(states).float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
-    starts, ends = logits.unbind(2)
-    loss = None
-    if start is not None:
-        loss = (cross_entropy(starts, start) + cross_entropy(ends, end)) / 2
-    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
-
-
 def _compare(
-    read: Callable[[Dataset], Vectors], split: Split, task: QuestionAnswering, seed: int
+    read: Callable[[Dataset], Vectors], split: Split, task: Any, width: int, seed: int
 ) -> list[dict[str, Any]]:
-    """F1 of a head on each layer in cross-validation, a dict a layer, on some training contexts drawn by chance."""
+    """F1 of a head on each layer in cross-validation, a dict a layer, on some training texts drawn by chance."""
     assert split.features is not None
-    row = column(split.features, "row")
-    _, contexts = np.unique(split.rows["context"][:], return_inverse=True)
-    drawn = np.flatnonzero(np.isin(contexts, drawn_rows(contexts[row], _COMPARED_WINDOWS, True, seed)))
-    parts = min(_COMPARED_PARTS, len(np.unique(contexts[drawn])))
+    row, apart = column(split.features, "row"), _head(task).apart
+    _, texts = np.unique(split.rows[apart][:], return_inverse=True)
+    drawn = np.flatnonzero(np.isin(texts, drawn_rows(texts[row], _COMPARED_WINDOWS, True, seed)))
+    parts = min(_COMPARED_PARTS, len(np.unique(texts[drawn])))
     if parts < 2:
-        raise UserError("the training rows have one context, which is too few to choose a layer on; give --layer")
+        raise UserError(f"the training rows have one {apart}, which is too few to choose a layer on; give --layer")
     places = np.flatnonzero(np.isin(row, drawn))
     encoded = split.features.select(places).remove_columns("row")
     encoded = encoded.add_column("row", np.searchsorted(drawn, row[places]).tolist())
     rows = split.rows.select(drawn)
-    folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, contexts[row[places]])
+    folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, texts[row[places]])
     vectors, sweep = read(encoded), []
     for layer, values in zip(vectors.layers, vectors.values[:, 0], strict=True):
-        score = task.score(_cross_validated(values, encoded, task, folds, seed), rows, encoded, None)
+        score = task.score(_cross_validated(values, encoded, task, width, folds, seed), rows, encoded, None)
         sweep.append({"layer": str(layer), "F1": round(float(score.metrics["f1"].mean()), 2)})
     return sweep
 
 
 def _cross_validated(
-    values: np.ndarray, encoded: Dataset, task: QuestionAnswering, folds: np.ndarray, seed: int
+    values: np.ndarray, encoded: Dataset, task: Any, width: int, folds: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """What `task.predict` gives for each window by a linear head fitted on the windows of the other folds.
 
     Args:
         values: vectors of all tokens of all windows, one after the other, (tokens, hidden).
+        width: outputs of the head.
         folds: of each window, (windows,).
     """
     lengths = column(encoded, "length")
     ends = np.cumsum(lengths)
-    names = ("start_positions", "end_positions", *task.scoring_only)
-    columns = {name: torch.as_tensor(column(encoded, name)) for name in names}
+    token_head = _head(task)
+    columns = {name: encoded[name][:] for name in (*token_head.targets, *task.scoring_only)}
     mean, deviation = heads.moments(values[:: max(1, len(values) // _MOMENTS)].astype(np.float32))
 
     def states(places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -303,29 +303,37 @@ def _cross_validated(
         mask = torch.arange(int(lengths[places].max())) < torch.as_tensor(lengths[places])[:, None]
         return pad_sequence([torch.as_tensor(x, dtype=torch.float32) for x in found], batch_first=True), mask
 
+    def taken(name: str, places: np.ndarray) -> torch.Tensor:
+        """A number a window, or a number a token; these are filled up to the longest window."""
+        found = [torch.as_tensor(columns[name][place]) for place in places]
+        return pad_sequence(found, batch_first=True, padding_value=-100) if found[0].ndim else torch.stack(found)
+
     predictions: dict[str, np.ndarray] = {}
     for fold in np.unique(folds):
         random, fitted = np.random.default_rng(seed), np.flatnonzero(folds != fold)
-        head = torch.nn.Linear(values.shape[1], 2)
+        head = torch.nn.Linear(values.shape[1], width)
         torch.nn.init.zeros_(head.weight)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=_SPAN_RATE)
-        epochs = max(_SPAN_EPOCHS, math.ceil(_SPAN_LEAST / len(fitted)))
+        optimizer = torch.optim.AdamW(head.parameters(), lr=_RATE)
+        epochs = max(_EPOCHS, math.ceil(_LEAST / len(fitted)))
         order = np.concatenate([random.permutation(fitted) for _ in range(epochs)])
-        for start in range(0, len(order), _SPAN_BATCH):
-            places = order[start : start + _SPAN_BATCH]
-            optimizer.param_groups[0]["lr"] = _SPAN_RATE * (1 - start / len(order))
-            answers = [columns[name][places] for name in ("start_positions", "end_positions")]
+        for start in range(0, len(order), _BATCH):
+            places = order[start : start + _BATCH]
+            optimizer.param_groups[0]["lr"] = _RATE * (1 - start / len(order))
+            targets = {name: taken(name, places) for name in token_head.targets}
             optimizer.zero_grad()
-            _spans(head, *states(places), *answers)["loss"].backward()
+            given, mask = states(places)
+            token_head.outputs(head(given), mask, **targets)["loss"].backward()
             optimizer.step()
         out = np.flatnonzero(folds == fold)
-        for start in range(0, len(out), _SPAN_BATCH):
-            places = out[start : start + _SPAN_BATCH]
+        for start in range(0, len(out), _BATCH):
+            places = out[start : start + _BATCH]
             with torch.no_grad():
-                outputs = _spans(head, *states(places))
-            found = task.predict(outputs, {name: columns[name][places] for name in task.scoring_only})
+                given, mask = states(places)
+                outputs = token_head.outputs(head(given), mask)
+            found = task.predict(outputs, {name: taken(name, places) for name in task.scoring_only})
             for name, tensor in found.items():
-                made = predictions.setdefault(name, np.zeros(len(folds), tensor.numpy().dtype))
+                shape = (len(folds), *tensor.shape[1:])
+                made = predictions.setdefault(name, np.zeros(shape, tensor.numpy().dtype))
                 made[places] = tensor.numpy()
     return predictions
 
@@ -343,7 +351,7 @@ def _cut(model: Any, layer: int) -> None:
     if layer > len(blocks):
         raise UserError(f"--layer is {layer}; the model has {len(blocks)} layers")
     setattr(parent, name, blocks[:layer])
-    setattr(model.config, architecture.depth, layer)
+    setattr(model.config, extract.depth_name(model), layer)
 
 
 def _digest(columns: Iterable[Any]) -> bytes:

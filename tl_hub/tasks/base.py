@@ -43,6 +43,24 @@ class Score:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TokenHead:
+    """A linear layer that reads the vector of every token, so that it can be trained on vectors that are kept.
+
+    Attributes:
+        layer: its name in the model.
+        targets: columns of a batch that its loss is made of.
+        outputs: the model's outputs, with `loss` where there are targets, from the logits (batch, length, outputs) of
+            the layer, the mask (batch, length) of what is no padding, and the targets by name.
+        apart: column of the rows by whose values they are kept apart where layers are compared.
+    """
+
+    layer: str
+    targets: tuple[str, ...]
+    outputs: Callable[..., Any]
+    apart: str
+
+
 @dataclass(kw_only=True)
 class Task(ABC):
     """Columns, model class, encoding and scoring of one task. Training itself is always `objective(**batch).loss`.
@@ -56,6 +74,7 @@ class Task(ABC):
         pretrained_by: objectives of pretraining after which a model can be trained to do the task.
         refused: other objective -> why the task is not for such models, where that needs a word.
         predicts_rows: a score has a prediction for each row, of which some can be shown on a card.
+        token_head: where the task's head reads every token.
         readers: kind of files that only this task reads, by its suffix -> columns of the text of one; a `ValueError`
             says in which line it is broken.
         measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
@@ -69,6 +88,7 @@ class Task(ABC):
     pretrained_by: ClassVar[tuple[Objective, ...]] = get_args(Objective)
     refused: ClassVar[dict[Objective, str]] = {}
     predicts_rows: ClassVar[bool] = True
+    token_head: ClassVar[TokenHead | None] = None
     readers: ClassVar[dict[str, Callable[[str], dict[str, list[Any]]]]] = {}
     measured_anew: ClassVar[bool] = True
 

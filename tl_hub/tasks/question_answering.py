@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from torch.nn.functional import max_pool1d, pad
+from torch.nn.functional import cross_entropy, max_pool1d, pad
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
@@ -18,6 +19,7 @@ from tl_hub.metrics import squad_scores
 from tl_hub.tasks.base import (
     Score,
     Task,
+    TokenHead,
     check_fast,
     check_pairs,
     give_padding,
@@ -41,6 +43,16 @@ QUESTION_TOKENS = 64
 """Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
 
 
+def spans(logits: torch.Tensor, mask: torch.Tensor, **places: torch.Tensor) -> QuestionAnsweringModelOutput:
+    """Logits of states (batch, length, 2), the lowest there are for padding, and the loss of given places."""
+    logits = logits.float().masked_fill(~mask[:, :, None], torch.finfo(torch.float32).min)
+    starts, ends = logits.unbind(2)
+    loss = None
+    if places:
+        loss = (cross_entropy(starts, places["start_positions"]) + cross_entropy(ends, places["end_positions"])) / 2
+    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
+
+
 @dataclass(kw_only=True)
 class QuestionAnswering(Task):
     """A question is read with its context in overlapping windows; the best span over all of them is the answer.
@@ -55,6 +67,7 @@ class QuestionAnswering(Task):
     sample: ClassVar[str] = "qa"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     best: ClassVar[tuple[str, bool]] = ("f1", True)
+    token_head = TokenHead("qa_outputs", ("start_positions", "end_positions"), spans, apart="context")
     scoring_only: ClassVar[tuple[str, ...]] = ("context_start", "context_end", "null_position")
     batched: ClassVar[tuple[str, ...]] = (
         "input_ids",

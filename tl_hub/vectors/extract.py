@@ -158,9 +158,17 @@ def extract(
 
 
 def stack_of(model: Any) -> Any:
-    """The part of a model that gives its head the vectors of all tokens: the decoder, or the whole base model."""
+    """The part of a model that gives its head the vectors of all tokens: decoder, encoder, or the whole base model."""
     base = model.base_model
-    return base.decoder if ARCHITECTURES[base.config.model_type].encoder_decoder else base
+    if not ARCHITECTURES[base.config.model_type].encoder_decoder:
+        return base
+    return base.decoder if hasattr(base, "decoder") else base.encoder
+
+
+def depth_name(model: Any) -> str:
+    """The configuration's name for the number of layers in `stack_of`."""
+    alone = not hasattr(model.base_model, "decoder")
+    return "num_hidden_layers" if alone else ARCHITECTURES[model.config.model_type].depth
 
 
 @torch.no_grad()
