@@ -27,6 +27,7 @@ from tl_hub.record import RunRecord
 from tl_hub.tasks import entities
 from tl_hub.tasks.sequence_to_sequence import Summarization
 from tl_hub.tasks.token_classification import TokenClassification
+from tl_hub.vectors import extract
 
 ROOT = Path(__file__).parent.parent.parent
 TAGS = ["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in ("person", "place"))]
@@ -323,6 +324,26 @@ def test_a_run_of_every_family(recipe, family, checkpoint_folders, monkeypatch, 
         )
         assert report["same_rows"] and all(line["holds"] for line in report["metrics"])
         assert {line["name"] for line in report["metrics"]} == {"f1", "precision", "recall", "exact_match"}
+
+
+@pytest.mark.usefixtures("load_back_here")
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_a_head_alone_is_trained_on_kept_vectors(family, checkpoint_folders, monkeypatch, tmp_path):
+    """The whole model, cut off above the layer that was chosen, has the figures that were measured on the vectors."""
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    record = trained(tmp_path, monkeypatch, "ner_features", checkpoint_folders(family))
+    assert record.kind == "feature-extraction" and record.verification["max_difference"] <= 1e-5
+    (title,) = (title for title in record.tables if title.startswith("Quality by layer: F1 on held-out training texts"))
+    best = max(record.tables[title], key=lambda line: line["F1"])["layer"]
+    assert f"(chosen: layer {best})" in title
+    model = tl_hub.pipeline(tmp_path / "run").model
+    assert model.config.num_hidden_layers == int(best) == len(extract.stack_of(model).get_submodule(BLOCKS[family]))
+    rows = {f"{split}_file": str(tmp_path / f"{split}.jsonl") for split in ("train", "validation")}
+    report = evaluation.remeasure(tmp_path / "run", **rows)
+    assert all(line["found"] == pytest.approx(line["claimed"], abs=2) for line in report["metrics"])
+
+
+BLOCKS = {family: entry.blocks for family, entry in ARCHITECTURES.items()}
 
 
 def test_rows_of_others_are_measured_by_the_models_types():

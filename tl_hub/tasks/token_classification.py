@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.tasks import entities
-from tl_hub.tasks.base import Score, Task, check_fast, column, give_padding, give_segments, select_columns
+from tl_hub.tasks.base import Score, Task, TokenHead, check_fast, column, give_padding, give_segments, select_columns
 from tl_hub.tasks.entities import Entity
 from tl_hub.tasks.labels import count_labels
 
@@ -33,6 +34,13 @@ _FEATURES = Features(
 )
 _UNTRAINED = -100
 """Label of tokens that have no part in the loss."""
+
+
+def outputs_of(logits: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor | None = None) -> TokenClassifierOutput:
+    """As the model gives them, of logits (batch, length, labels)."""
+    logits = logits.float()
+    loss = None if labels is None else cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_UNTRAINED)
+    return TokenClassifierOutput(loss=loss, logits=logits)
 
 
 @dataclass(kw_only=True)
@@ -54,6 +62,7 @@ class TokenClassification(Task):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     best: ClassVar[tuple[str, bool]] = ("f1", True)
     batched: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
+    token_head = TokenHead("classifier", ("labels",), outputs_of, apart="text")
     readers = {".conll": entities.read_conll, ".txt": entities.read_conll}
 
     tokens_column: str = flag("tokens", "column with the words of a sentence, a list", reads=True)
