@@ -41,7 +41,13 @@ class VirtualTokens(Adapter):
                 f"--virtual_tokens is {self.virtual_tokens}; the model reads {longest} tokens, more than half of "
                 "which must be left to the input"
             )
-        return {"task_type": self.tasks(architecture)[type(model).__name__], "num_virtual_tokens": self.virtual_tokens}
+        return {
+            "task_type": self.tasks(architecture)[type(model).__name__],
+            "num_virtual_tokens": self.virtual_tokens,
+            # PEFT looks for the names of few families; a configuration of transformers has these of all.
+            "token_dim": model.config.hidden_size,
+            "num_attention_heads": model.config.num_attention_heads,
+        }
 
     def wrap(self, model: Any, base: "Base") -> Any:
         wrapped = super().wrap(model, base)
