@@ -6,12 +6,14 @@ import shutil
 import pytest
 import torch
 import transformers
+from datasets import Dataset
 from transformers.utils import is_sentencepiece_available
 
 from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.language_modeling import SpanCorruption
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 
@@ -73,3 +75,20 @@ def test_what_a_sentencepiece_model_needs_is_named(family, checkpoint_folders, t
     with pytest.raises(UserError, match=r"pip install sentencepiece") as refused:
         load(place, Classification())
     assert "tiktoken" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_t5_whose_tokenizer_has_no_gaps_does_all_but_fill_them(checkpoint_folders, tmp_path):
+    """transformers' class would add a hundred tokens beyond the embeddings."""
+    place = tmp_path / "t5"
+    shutil.copytree(checkpoint_folders("t5"), place, ignore=shutil.ignore_patterns("tokenizer*"))
+    written = json.loads((checkpoint_folders("t5") / "tokenizer.json").read_text())
+    written["added_tokens"] = [token for token in written["added_tokens"] if "extra_id" not in token["content"]]
+    kept = [each for each in written["model"]["vocab"] if "extra_id" not in each[0]]
+    written["model"]["vocab"] = kept + [[f"word{i}", -20.0] for i in range(len(written["model"]["vocab"]) - len(kept))]
+    (place / "tokenizer.json").write_text(json.dumps(written))
+    _, tokenizer, _ = load(place, Classification())
+    assert len(tokenizer) == len(written["model"]["vocab"]) and "<extra_id_0>" not in tokenizer.get_vocab()
+    task = SpanCorruption()
+    model, tokenizer, _ = load(place, task)
+    with pytest.raises(UserError, match="lacks <extra_id_0> to <extra_id_99>, which stand for the gaps"):
+        task.encode(Dataset.from_dict({"text": ["The river rises in the hills."]}), tokenizer, model)
