@@ -52,7 +52,11 @@ def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         if not path.exists():
             torch.manual_seed(0)
             empty = {"bert": "BertTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer", "xlnet": "XLNetTokenizer"}
-            empty |= {"roberta": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
+            empty |= {
+                "roberta": "RobertaTokenizer",
+                "xlm-roberta": "XLMRobertaTokenizer",
+                "distilbert": "DistilBertTokenizer",
+            }
             tokenizer = getattr(transformers, empty[family])().train_new_from_iterator(texts, vocab_size=600)
             ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
             wide = {"initializer_range": 0.1}  # or, of so small a model, all texts would have nearly the same vector
@@ -63,6 +67,9 @@ def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
                 "bert": lambda: transformers.BertConfig(**sizes, **ids, **wide),
                 "roberta": lambda: transformers.RobertaConfig(**own, **sizes, **ids, **wide),
                 "xlm-roberta": lambda: transformers.XLMRobertaConfig(**own, **sizes, **ids, **wide),
+                "distilbert": lambda: transformers.DistilBertConfig(
+                    dim=32, n_layers=2, n_heads=2, hidden_dim=64, **ids, **wide
+                ),
                 "gpt2": lambda: transformers.GPT2Config(
                     n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0, **ids, **wide
                 ),

@@ -886,6 +886,8 @@ FOLDS = [
     ("xlnet", "last", "1"),
     ("xlnet", "last", "2"),
     ("roberta", "first", "1"),
+    ("distilbert", "first", "1"),
+    ("distilbert", "first", "2"),
     ("xlm-roberta", "first", "2"),
 ]
 

@@ -10,6 +10,7 @@ import transformers
 import tl_hub
 from tl_hub import base_model
 from tl_hub.architectures import ARCHITECTURES, longest_input, pretrained_by, usable_positions
+from tl_hub.architectures.distilbert import DISTILBERT
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
@@ -100,3 +101,20 @@ def test_a_tokenizer_that_pads_otherwise_than_positions_are_counted_is_refused(c
     task.labels = ["bad", "good"]
     with pytest.raises(UserError, match=r"config.json has pad_token_id 0, .* its tokenizer pads with 1 \(<unk>\)"):
         base_model.load(RunConfig(model=str(tmp_path)), task)
+
+
+def test_a_distilbert_of_more_classes_than_its_head_has_room_for_is_not_folded(checkpoint_folders):
+    """Each takes two of the head's hidden units; a stock head cannot pass on a negative number in one."""
+    make = transformers.AutoModelForSequenceClassification.from_pretrained
+    x = torch.randn(5, 32)
+    for classes in (16, 17):
+        model = make(checkpoint_folders("distilbert"), num_labels=classes)
+        weight, bias = torch.randn(classes, 32), torch.randn(classes)
+        with torch.no_grad():
+            if classes == 16:
+                DISTILBERT.fold(model, weight, bias, False)
+                found = model.classifier(model.pre_classifier(x).relu())
+                torch.testing.assert_close(found, x @ weight.T + bias, atol=1e-5, rtol=1e-5)
+            else:
+                with pytest.raises(UserError, match="32 hidden units, of which 17 classes need two each"):
+                    DISTILBERT.fold(model, weight, bias, False)

@@ -35,6 +35,7 @@ LANGUAGE = {
     "t5": "AutoModelForSeq2SeqLM",
     "xlnet": "AutoModelForCausalLM",
     "roberta": "AutoModelForMaskedLM",
+    "distilbert": "AutoModelForMaskedLM",
 }
 HEADS = [(family, head) for family in LANGUAGE for head in (CLASSIFICATION, ANSWERS, LANGUAGE[family])]
 ANYWHERE: dict[str, Adapter] = {
@@ -46,7 +47,12 @@ ANYWHERE: dict[str, Adapter] = {
     "vera": Vera(rank=4),
 }
 SOMEWHERE = {
-    "prompt": [("bert", CLASSIFICATION), ("t5", LANGUAGE["t5"]), ("roberta", CLASSIFICATION)],
+    "prompt": [
+        ("bert", CLASSIFICATION),
+        ("t5", LANGUAGE["t5"]),
+        ("roberta", CLASSIFICATION),
+        ("distilbert", CLASSIFICATION),
+    ],
     "prefix": [
         ("bert", CLASSIFICATION),
         ("bert", ANSWERS),

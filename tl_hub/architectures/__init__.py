@@ -6,6 +6,7 @@ from typing import Any
 
 from tl_hub.architectures.base import Architecture, Objective
 from tl_hub.architectures.bert import BERT
+from tl_hub.architectures.distilbert import DISTILBERT
 from tl_hub.architectures.gpt2 import GPT2
 from tl_hub.architectures.roberta import ROBERTA, XLM_ROBERTA
 from tl_hub.architectures.t5 import T5
@@ -19,6 +20,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "xlnet": XLNET,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
+    "distilbert": DISTILBERT,
 }
 """By the `model_type` of their configurations."""
 
