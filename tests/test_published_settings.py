@@ -91,6 +91,8 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
         run, _, chosen, _ = settings(adapter, "bert", 110, "--method", method)
         assert run.epochs == 3 and run.learning_rate in (5e-4, 3e-4, 1e-3)
         assert getattr(chosen, "rank", None) == {"dora": 16, "vera": 256}.get(method)
+    factors = [settings(adapter, "bert", size, "--method", "vera")[2].rate_factor for size in (4, 22, 110)]
+    assert factors == [10, 100, 20]
     run, _, chosen, _ = settings(adapter, "bert", 110, "--rank", "4")
     assert (chosen.rank, chosen.alpha) == (4, 32)
 
