@@ -1,4 +1,4 @@
-"""Transfer-learning recipes for BERT, GPT-2, T5 and XLNet, with model cards and checks that the results load."""
+"""Transfer-learning recipes for BERT, GPT-2, T5, XLNet and their relatives, with cards and checks that results load."""
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
