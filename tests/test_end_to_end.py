@@ -174,6 +174,7 @@ def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, checkp
         assert ("pipeline_output" in report) == bool(shown), "a card shows an answer"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path):
     """And pickles are not loaded, nor even downloaded."""
     code = """
