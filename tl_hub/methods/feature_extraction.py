@@ -117,7 +117,8 @@ class FeatureExtraction:
     cv: int = flag(5, "parts of the training rows in cross-validation")
     fold: bool = flag(
         False,
-        "write a whole model of transformers' own class; for one layer's first token of BERT and its relatives, last of GPT-2 and XLNet",
+        "write a whole model of transformers' own class; for one layer's first token (BERT and its relatives) or last one "
+        "(GPT-2, XLNet)",
     )
 
     def __post_init__(self) -> None:
