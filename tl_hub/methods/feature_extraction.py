@@ -117,7 +117,7 @@ class FeatureExtraction:
     cv: int = flag(5, "parts of the training rows in cross-validation")
     fold: bool = flag(
         False,
-        "write a whole model of transformers' own class; for one layer's first token (BERT and its relatives) or last one "
+        "write a whole model of transformers' own class; for one layer's first token (BERT, its relatives) or last "
         "(GPT-2, XLNet)",
     )
 
