@@ -245,6 +245,32 @@ def test_each_word_is_tagged_once_where_it_has_most_context(family, checkpoints)
             assert min(place - begin, min(begin + room, len(ids)) - 1 - place) == max(context)
 
 
+@pytest.mark.parametrize("family", ["bert", "xlnet"])
+def test_all_tokens_of_a_word_go_on_with_its_entity(family, checkpoints):
+    """So that stock calls that group tokens find the whole entities: this grouping is that of the labels themselves."""
+    model, tokenizer = checkpoints(family, "AutoModelForTokenClassification")
+    row = {"tokens": ["Wiesbaden", "thanked", "Anna", "Lee", "."], "tags": ["B-a", "O", "B-b", "I-b", "O"]}
+    for tags in (row["tags"], ["S-a", "O", "B-b", "E-b", "O"]):
+        task = TokenClassification(tag_tokens="all")
+        rows = task.check(Dataset.from_list([row | {"tags": tags}]))
+        task.learn({"train": rows})
+        task.adapt(tokenizer, model)
+        (feature,) = task.encode(rows, tokenizer, model).to_list()
+        whole = tokenizer(rows["text"][0], return_offsets_mapping=True)
+        inside = [i for i, part in enumerate(whole.sequence_ids()) if part is not None]
+        assert [label == -100 for label in feature["labels"]] == [i not in inside for i in range(feature["length"])]
+        named = [task.labels[feature["labels"][i]] for i in inside]
+        if tags[0] == "B-a":
+            found = entities.entities_of(named)
+            ends = [
+                (whole["offset_mapping"][inside[a]][0], whole["offset_mapping"][inside[b - 1]][1]) for _, a, b in found
+            ]
+            assert [rows["text"][0][a:b].strip() for a, b in ends] == ["Wiesbaden", "Anna Lee"]
+        assert {name for name in named if name.endswith("-a")} == (
+            {"S-a", "E-a"} if tags[0] == "S-a" else {"B-a", "I-a"}
+        )
+
+
 def test_notes_count_what_was_repaired_and_what_is_not_seen(checkpoints):
     model, tokenizer = checkpoints("bert", "AutoModelForTokenClassification")
     task = TokenClassification(max_length=32, doc_stride=8)

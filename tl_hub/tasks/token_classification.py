@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -69,6 +69,10 @@ class TokenClassification(Task):
     tags_column: str = flag("tags", "column with a tag for each word (O, B-person, ...), text or number", reads=True)
     tag_names: str | None = flag(
         None, "names of tags that are numbers, in their order from 0: O,B-person,I-person", reads=True
+    )
+    tag_tokens: Literal["first", "all"] = flag(
+        "first",
+        "tokens of a word that are trained; all: for stock calls that read each token by itself (aggregation simple)",
     )
     max_length: int = flag(256, "tokens in a window, special tokens included")
     doc_stride: int = flag(64, "tokens that neighbouring windows of a long sentence share", follows="max_length")
@@ -210,17 +214,23 @@ class TokenClassification(Task):
         number = {label: i for i, label in enumerate(self.labels)}
         scheme = entities.scheme_of(self.labels)
 
+        def within(tag: str) -> int:
+            """Label of a word's tokens after the first one."""
+            prefix, kind = entities.parts(tag)
+            goes_on = tag if tag == entities.OUTSIDE else f"{'I' if prefix in 'BI' else 'E'}-{kind}"
+            return number[goes_on] if self.tag_tokens == "all" else _UNTRAINED
+
         def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
             columns = windows(
                 tokenizer, batch["text"], batch["start"], batch["end"], self.max_length, self.doc_stride, segments
             )
             if "tags" in batch:
                 tagged = [entities.tags_of(entities.entities_of(t), len(t), scheme) for t in batch["tags"]]
-                targets = [[number[tag] for tag in tags] for tags in tagged]
+                targets = [[(number[tag], within(tag)) for tag in tags] for tags in tagged]
                 columns["labels"] = [
-                    _targets(targets[row], words, places, length)
-                    for row, words, places, length in zip(
-                        *(columns[name] for name in ("row", "words", "places", "length")), strict=True
+                    _targets([targets[row][word] for word in words], places, more, length)
+                    for row, words, places, more, length in zip(
+                        *(columns[name] for name in ("row", "words", "places", "more", "length")), strict=True
                     )
                 ]
                 for name in ("repaired", "blank"):
@@ -380,7 +390,8 @@ def windows(
     Returns:
         Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `row` (place in `texts`),
         `length` (tokens), `words` (those that have most context in this window) and `places` (the first token of each
-        of them), and `unread` (words of the text without a first token of their own).
+        of them), `more` (how many further tokens each has there), and `unread` (words of the text without a first
+        token of their own).
     """
     encoded = tokenizer(
         texts,
@@ -402,42 +413,47 @@ def windows(
     for window, row in enumerate(rows):
         inside = [i for i, part in enumerate(encoded.sequence_ids(window)) if part is not None]
         offsets = encoded["offset_mapping"][window]
-        for word, place in _first_tokens(offsets, inside, starts[row], ends[row]):
-            # A window may begin within a word: the first of its tokens is the one that begins first.
-            context = min(place - inside[0], inside[-1] - place)
-            found = (-offsets[place][0], context, window, place)
-            best[row][word] = max(best[row].get(word, found), found, key=lambda each: each[:2])
-    words: list[list[int]] = [[] for _ in rows]
-    places: list[list[int]] = [[] for _ in rows]
+        for word, place, more in _tokens(offsets, inside, starts[row], ends[row]):
+            # A window that begins within a word gives it no context: the one before, with its first token, wins.
+            found = (min(place - inside[0], inside[-1] - place), window, place, more)
+            best[row][word] = max(best[row].get(word, found), found, key=lambda each: each[0])
+    told: dict[str, list[list[int]]] = {name: [[] for _ in rows] for name in ("words", "places", "more")}
     unread = []
     for row, chosen in enumerate(best):
-        for word, (_, _, window, place) in sorted(chosen.items()):
-            words[window].append(word)
-            places[window].append(place)
-        own = len({(window, place) for _, _, window, place in chosen.values()})
+        for word, (_, window, place, more) in sorted(chosen.items()):
+            for name, value in (("words", word), ("places", place), ("more", more)):
+                told[name][window].append(value)
+        own = len({(window, place) for _, window, place, _ in chosen.values()})
         unread.append(len(starts[row]) - own)
-    return columns | {"words": words, "places": places, "unread": [unread[row] for row in rows]}
+    return columns | told | {"unread": [unread[row] for row in rows]}
 
 
-def _first_tokens(
+def _tokens(
     offsets: list[tuple[int, int]], inside: list[int], starts: list[int], ends: list[int]
-) -> list[tuple[int, int]]:
-    """Words and the first token that covers some of each, among those `inside` a window; both are in order."""
+) -> list[tuple[int, int, int]]:
+    """Words, the first token that covers some of each among those `inside` a window, and how many more do; in order."""
     found, at = [], 0
     for word, (start, end) in enumerate(zip(starts, ends, strict=True)):
         while at < len(inside) and offsets[inside[at]][1] <= start:
             at += 1
-        if at < len(inside) and offsets[inside[at]][0] < end:
-            found.append((word, inside[at]))
+        covering = at
+        while covering < len(inside) and offsets[inside[covering]][0] < end:
+            covering += 1
+        if covering > at:
+            found.append((word, inside[at], covering - at - 1))
     return found
 
 
-def _targets(targets: list[int], words: list[int], places: list[int], length: int) -> list[int]:
-    """Labels of a window's tokens. Where words share a token, it has the label of the first of them."""
+def _targets(targets: list[tuple[int, int]], places: list[int], more: list[int], length: int) -> list[int]:
+    """Labels of a window's tokens, from those of its words: of the first token and of what follows it.
+
+    Where words share a token, it has the label of the first of them.
+    """
     labels = [_UNTRAINED] * length
-    for word, place in zip(words, places, strict=True):
+    for (first, others), place, count in zip(targets, places, more, strict=True):
         if labels[place] == _UNTRAINED:
-            labels[place] = targets[word]
+            labels[place] = first
+        labels[place + 1 : place + 1 + count] = [others] * count
     return labels
 
 
