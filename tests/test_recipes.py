@@ -69,6 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [unknown_flag, malformed_json, misplaced_answers, other_run, unknown_family, no_weights],
@@ -114,6 +115,7 @@ ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
 MODEL = {"config.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "family", "flags"),
     [("qa_adapter", family, ["--rank", "2"]) for family in ONE_OF_EACH] + [("qa_finetune", "bert", [])],
