@@ -271,6 +271,20 @@ def test_all_tokens_of_a_word_go_on_with_its_entity(family, checkpoints):
         )
 
 
+def test_a_token_of_two_words_has_the_first_ones_tag(checkpoints):
+    """As of tokenizers whose tokens reach over signs, such as "),"; here one whose token has two words told of it."""
+    model, tokenizer = checkpoints("bert", "AutoModelForTokenClassification")
+    word = max((piece for piece in tokenizer.get_vocab() if piece.isalpha()), key=len)
+    task = TokenClassification()
+    rows = task.check(Dataset.from_list([{"tokens": [word, "town"], "tags": ["B-a", "B-b"]}]))
+    task.learn({"train": rows})
+    task.adapt(tokenizer, model)
+    halves = Dataset.from_list([rows[0] | {"start": [0, 1], "end": [1, 2]}])  # both in the first token
+    (feature,) = task.encode(halves, tokenizer, model).to_list()
+    assert feature["words"] == [0, 1] and feature["places"] == [1, 1] and feature["unread"] == 1
+    assert [task.labels[i] for i in feature["labels"] if i != -100] == ["B-a"]
+
+
 def test_notes_count_what_was_repaired_and_what_is_not_seen(checkpoints):
     model, tokenizer = checkpoints("bert", "AutoModelForTokenClassification")
     task = TokenClassification(max_length=32, doc_stride=8)
