@@ -171,7 +171,7 @@ def test_rows_to_be_shown_are_chosen_by_number(tmp_path):
         load("0,5")
     with pytest.raises(UserError, match="row 2 of the test split holds an e-mail address"):
         load("2")
-    with pytest.raises(UserError, match="fill-mask has no prediction for each row"):
+    with pytest.raises(UserError, match="masked-language-modeling has no prediction for each row"):
         load("1", MaskedLanguageModeling)
     predictions = [{"text": text, "predicted": "0"} for text in texts]
     shown, notes = shown_rows.choose(predictions, RunConfig(example_rows="4,0,4"))
