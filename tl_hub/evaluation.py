@@ -56,15 +56,7 @@ def remeasure(
     )
     task.adapt(pipe.tokenizer, pipe.model)
     task.recall(pipe.model.config, record.decision, label_map)
-    kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
-    settings = {name: value for name, value in record.settings.items() if name in kept}
-    own: dict[str, str | None] = (
-        {} if elsewhere else {"dataset": record.data.id, "dataset_revision": record.data.revision}
-    )
-    own |= {name: value for name, value in given.items() if name in RunConfig.__dataclass_fields__}
-    if own.get("dataset") != record.data.id:
-        settings.pop("dataset_config", None)
-    run = RunConfig(**settings | own)
+    run = _run_as_recorded(record, given, elsewhere)
     rows = data.load(run, task, training=False)
     if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
         raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
@@ -80,25 +72,40 @@ def remeasure(
     score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
     known = record.data.splits.get(claimed)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
-    compared = []
-    for claim in record.metrics:
-        if claim.name in score.metrics and claim.split == claimed:
-            anew = finish.metric(claim.name, score, split, len(measured.rows), run.seed)
-            scale = 0.01 if _is_share(claim, anew, record) else 1.0
-            found = scale * anew.value
-            if same_rows is False:
-                holds = None
-            elif claim.low is not None and claim.high is not None:
-                holds = claim.low <= found <= claim.high
-            else:
-                holds = math.isclose(found, claim.value, rel_tol=CLOSE)
-            low, high = (None if bound is None else scale * bound for bound in (anew.low, anew.high))
-            figures = {"claimed": claim.value, "found": found, "low": low, "high": high}
-            compared.append({"name": claim.name, **figures, "holds": holds})
-    if not compared:
+    claims = [claim for claim in record.metrics if claim.name in score.metrics and claim.split == claimed]
+    if not claims:
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
+    anew = [finish.metric(claim.name, score, split, len(measured.rows), run.seed) for claim in claims]
+    compared = [_compared(claim, found, record, same_rows) for claim, found in zip(claims, anew, strict=True)]
     return {"same_rows": same_rows, "metrics": compared}
+
+
+def _run_as_recorded(record: RunRecord, given: dict[str, str], elsewhere: bool) -> RunConfig:
+    """The settings of a run on which its figures depend, with the rows that are given, or its own."""
+    kept = {field.name for field in fields(RunConfig) if field.metadata["measured_with"]}
+    settings = {name: value for name, value in record.settings.items() if name in kept}
+    own: dict[str, str | None] = (
+        {} if elsewhere else {"dataset": record.data.id, "dataset_revision": record.data.revision}
+    )
+    own |= {name: value for name, value in given.items() if name in RunConfig.__dataclass_fields__}
+    if own.get("dataset") != record.data.id:
+        settings.pop("dataset_config", None)
+    return RunConfig(**settings | own)
+
+
+def _compared(claim: Metric, anew: Metric, record: RunRecord, same_rows: bool | None) -> dict[str, Any]:
+    """A claimed figure beside the one found, in the unit of the claim."""
+    scale = 0.01 if _is_share(claim, anew, record) else 1.0
+    found = scale * anew.value
+    if same_rows is False:
+        holds = None
+    elif claim.low is not None and claim.high is not None:
+        holds = claim.low <= found <= claim.high
+    else:
+        holds = math.isclose(found, claim.value, rel_tol=CLOSE)
+    low, high = (None if bound is None else scale * bound for bound in (anew.low, anew.high))
+    return {"name": claim.name, "claimed": claim.value, "found": found, "low": low, "high": high, "holds": holds}
 
 
 def _is_share(claim: Metric, anew: Metric, record: RunRecord) -> bool:
