@@ -39,7 +39,7 @@ def rows(name, **settings):
     return {"revision": loaded.revision, "splits": {key: part.rows.to_list() for key, part in loaded.splits.items()}}
 
 def load(name):
-    from tl_hub import training
+    from tl_hub import base_model
     from tl_hub.config import RunConfig
     from tl_hub.tasks.question_answering import QuestionAnswering
     return type(base_model.load(RunConfig(model=name), QuestionAnswering())[0]).__name__
