@@ -148,7 +148,7 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         weights = weight_files(folder)
         if not weights:
             raise UserError(f"--model {run.model}: the folder holds no safetensors weights (model.safetensors)")
-        license = license_in(folder)  # of one's own run
+        license = license_in(folder)  # of the user's own run
         return str(folder), Base(folder.name, source, license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
     return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)

@@ -111,7 +111,7 @@ def _compared(claim: Metric, anew: Metric, record: RunRecord, same_rows: bool | 
 def _is_share(claim: Metric, anew: Metric, record: RunRecord) -> bool:
     """Whether a claim is a share of 1 where the figure found is per cent, as that of another training loop may be.
 
-    Where a record of such a loop does not say so, it is told from the value.
+    Where a record of such a loop does not say so, the value decides.
     """
     if anew.unit != "%" or claim.unit:
         return anew.unit == "%" and claim.unit == "share"

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.few_examples --model MODEL --train_file train.jsonl.gz --test_file test.jsonl.gz \
         --text_column sentence --sizes 8 64 512 --draws 5
 
-Files are those that recipes read. For each size (examples a class) and draw, training rows are drawn by chance; of a
+Files are those that recipes read. For each size (examples a class) and draw, training rows are drawn at random; of a
 class that has fewer, all. The epoch that tells them best is kept: of so few, a tenth held out would choose by one or
 two rows. Prints a table of accuracies on the test rows: the mean over the draws and its 95 % interval by Student's t,
 which is of the draws and not of the test rows. Each single figure goes to the standard error as it is known. Small sets
@@ -55,7 +55,7 @@ def accuracy(name: str, run: RunConfig, task: Classification) -> float:
 
 
 def shown(found: list[float]) -> str:
-    """Mean and 95 % interval of the mean of figures drawn by chance; of one figure no interval is known."""
+    """Mean and 95 % interval of the mean of figures drawn at random; of one figure no interval is known."""
     if len(found) == 1:
         return f"{found[0]:.1f}"
     half = stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)

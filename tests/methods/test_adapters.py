@@ -396,7 +396,7 @@ def test_help_says_which_method_a_setting_is_of_and_its_default_there(monkeypatc
 
 
 def test_a_record_names_its_adapter():
-    """As a run wrote it, as a person would, and as a loop of one's own takes it from PEFT's type."""
+    """As a run wrote it, as a person would, and as another training loop takes it from PEFT's type."""
     names = ("lora", "DoRA", "vera", "ia3", "prompt tuning", "Prefix tuning", "bottleneck adapters", "bottleneck")
     assert [named(name) for name in names] == [Lora, Dora, Vera, Ia3, Prompt, Prefix, Bottleneck, Bottleneck]
     assert named("fine-tuning") is None

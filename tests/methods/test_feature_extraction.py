@@ -410,7 +410,7 @@ THINGS = "a dam, a bridge, an old mill, the harbour, a wide plain, the gorge, a 
 
 
 def document(number: int) -> str:
-    """Sentences of words drawn by chance: a head scales up what differs, and with it half precision's error."""
+    """Sentences of words drawn at random: a head scales up what differs, and with it half precision's error."""
     drawn, count = random.Random(number), 1 + 7 * (number % 4)
     lines = [f"{drawn.choice(CITIES)} {drawn.choice(VERBS)} {drawn.choice(THINGS)}." for _ in range(count)]
     return " ".join([*lines, f"{number}."])
@@ -560,7 +560,7 @@ def test_several_labels_and_a_pair_of_texts(features_run, tmp_path):
     middles = (told[1:] + told[:-1]) / 2
     # It was chosen on vectors that are kept in half precision; the next middle is a hundred times as far.
     assert np.abs(middles - record.decision["threshold"]).min() < 1e-4, "between two answers of the validation rows"
-    # The threshold is the best on the validation rows, and what is told of the test rows is with that one.
+    # The threshold is the best on the validation rows, and the figures of the test rows are with that one.
     shares = model.predict_proba(texts, others)
     true = np.array([[name in row["label"] for name in ("good", "new")] for row in rows])
     every = [f1_score(true[:8], shares[:8] >= share, average="micro") for share in shares[:8].flatten()]

@@ -13,7 +13,7 @@ from tests.hub_server import Repo
 SECRET = "hf_" + "Ab1" * 11
 
 
-# One process that pushes what it is told, line by line; huggingface_hub reads its environment when it is imported.
+# One process that makes the pushes it is sent, line by line; huggingface_hub reads its environment when it is imported.
 # Its own pauses between its own retries cannot be set, so all are cut short.
 WORKER = """
 import json, os, sys, time
@@ -83,7 +83,7 @@ def weights(value: float, **metadata: str) -> bytes:
 
 
 def write_run(folder: Path, value: float = 0.0, **changes: Any) -> Path:
-    """A run folder such as a loop of one's own would leave: a record by hand and a kilobyte of weights."""
+    """A run folder such as another training loop would leave: a record by hand and a kilobyte of weights."""
     folder.mkdir(exist_ok=True)
     facts = {
         "name": "mine",

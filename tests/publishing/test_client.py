@@ -93,7 +93,7 @@ def test_a_server_that_says_nothing_is_given_up_and_asked_again(hub, push, tmp_p
 
 
 def test_what_is_no_answer_of_the_hub_is_asked_again_and_what_it_answers_is_told(hub, push, tmp_path):
-    """A page of a gateway says nothing of the card; the Hub's own refusals are told in full."""
+    """A page of a gateway says nothing of the card; the Hub's own refusals are passed on in full."""
     folder = write_run(tmp_path / "run")
     hub.fail("POST /api/validate-yaml", 504, html=True)
     assert "error" not in push(folder, "alice/answers") and holds(hub.model("alice/answers"), folder)

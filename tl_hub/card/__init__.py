@@ -25,7 +25,7 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
 
     Args:
         repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
-        say: is told what a person should look at.
+        say: called with a line for each thing that a person should look at.
 
     Raises:
         UserError: no run.json, or not a valid one; the README.md is not UTF-8.

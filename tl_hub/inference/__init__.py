@@ -40,7 +40,7 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
     else:
         folder = snapshot(location, revision)
         record = RunRecord.load(folder)
-    headless = record.auto_class == "AutoModel"  # an encoder, which a loop of one's own may train
+    headless = record.auto_class == "AutoModel"  # an encoder, which another training loop may have trained
     facts = catalog.facts_of(record)
     if not headless and facts.pipeline is None:
         sentences = record.auto_class == "SentenceTransformer"
@@ -67,7 +67,7 @@ def task_as_recorded(record: RunRecord) -> Task:
     task_class = catalog.load(place)
     settings = {k: v for k, v in record.settings.items() if k in task_class.__dataclass_fields__}
     stride = task_class.__dataclass_fields__.get("doc_stride")
-    if stride and "max_length" in settings:  # of a loop of one's own, which may have cut texts instead
+    if stride and "max_length" in settings:  # of another training loop, which may have cut texts instead
         settings = {"doc_stride": max(1, min(stride.default, settings["max_length"] // 4))} | settings
     return task_class(**settings)
 

@@ -75,7 +75,7 @@ class FeatureExtraction:
     compared by cross-validated ridge regression on at most 3,000 training rows, and the head's regularisation is
     chosen by cross-validation too. Rows of validation and test have no part in it. Fewer than 500 texts would choose
     a layer by chance, and the usual pooling of the last four, side by side, serves them better. Of more than 50,000
-    texts (of a summarizer: sentences) the head reads about 50,000, drawn by chance.
+    texts (of a summarizer: sentences) the head reads about 50,000, drawn at random.
 
     Raises:
         UserError: a setting is out of its range.
@@ -295,7 +295,7 @@ class FeatureExtraction:
     def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
         """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on some of many.
 
-        Those are drawn by chance: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
+        Those are drawn at random: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
         hold about 3,000. A summarizer's examples are sentences, and its rows documents, which stay whole.
         """
         sentences = isinstance(task, ExtractiveSummarization)

@@ -262,7 +262,7 @@ def _on_vectors(
 def _compare(
     read: Callable[[Dataset], Vectors], split: Split, task: Any, width: int, seed: int
 ) -> list[dict[str, Any]]:
-    """F1 of a head on each layer in cross-validation, a dict a layer, on some training texts drawn by chance."""
+    """F1 of a head on each layer in cross-validation, a dict a layer, on some training texts drawn at random."""
     assert split.features is not None
     row, apart = column(split.features, "row"), _head(task).apart
     _, texts = np.unique(split.rows[apart][:], return_inverse=True)

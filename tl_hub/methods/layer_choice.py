@@ -9,7 +9,7 @@ from tl_hub import run_folder
 
 
 def drawn_rows(row: np.ndarray, most: int, each: bool, seed: int) -> np.ndarray:
-    """Numbers of rows drawn by chance until about `most` are there, ascending; all if there are no more than that.
+    """Numbers of rows drawn at random until about `most` are there, ascending; all if there are no more than that.
 
     Args:
         row: of each feature, (features,), counted from 0.

@@ -132,7 +132,7 @@ def pinned(base: BaseModel, found: Files) -> Files:
 def send_checkpoint(
     destination: Destination, place: Path, base: BaseModel, license: str, options: Options
 ) -> Published:
-    """Publish a base that is no run folder.
+    """Publish a base that is not a run folder.
 
     Raises:
         UserError, RunStopped: as `publishing.publish`.

@@ -21,7 +21,7 @@ def snapshot(location: str | Path, revision: str | None = None, patience: Patien
 
     Raises:
         UserError: as `hub.model_facts`; or a revision of a folder is asked for, the repository was not published from a
-            run folder, or it is not whole in the cache and the client is told to stay offline.
+            run folder, or it is not whole in the cache and the client is to stay offline.
         RunStopped: the Hub cannot be reached.
     """
     folder = Path(location)

@@ -155,13 +155,13 @@ CATALOG = {
 _OTHERS = {
     "feature-extraction": TaskFacts(tag="feature-extraction", does="turns texts into vectors"),
 }
-"""Tags of the Hub that a training loop of one's own may give, and that no task here has."""
+"""Tags of the Hub that another training loop may give, and that no task here has."""
 
 
 def task_of(record: "RunRecord") -> str | None:
     """The task of a record, by its name in `CATALOG`; None for one that tl_hub has no recipe for.
 
-    Records of version 1 and those of other training loops do not name it: it is told from their tag and settings, here
+    Records of version 1 and those of other training loops do not name it: their tag and settings decide, here
     and nowhere else.
     """
     tag, settings = record.pipeline_tag, record.settings

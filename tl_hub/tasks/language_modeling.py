@@ -238,7 +238,7 @@ class CausalLanguageModeling(LanguageModeling):
 
     @torch.no_grad()
     def tried(self, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> list[dict[str, Any]]:
-        """The beginnings of some texts, drawn by chance, with what follows and what the model predicts, greedily."""
+        """The beginnings of some texts, drawn at random, with what follows and what the model predicts, greedily."""
         most, found = min(_SHOWN_WORDS, self.window(model) // 4), []
         room = (longest_input(model.config) or self.max_length) - _CONTINUED_TOKENS
         for place in np.random.default_rng(seed).permutation(len(rows))[:_SHOWN_ROWS].tolist():
@@ -489,7 +489,7 @@ def _one_token(tokenizer: Any) -> Callable[[str], bool]:
 
 
 def _gapped(rows: Dataset, gap: str, seed: int, window: int, fits: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """The beginnings of some texts, each with `gap` in place of one word, and that word; both are drawn by chance."""
+    """The beginnings of some texts, each with `gap` in place of one word, and that word; both are drawn at random."""
     chance = np.random.default_rng(seed)
     most, left = min(_SHOWN_WORDS, window // 4), _SHOWN_ROWS
     for place in chance.permutation(len(rows))[: 4 * _SHOWN_ROWS].tolist():
