@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo hub-demo test quick lint clean
+.PHONY: demo hub-demo test quick lint docs clean
 
 demo: $(VENV)/installed  ## train an adapter on embedded data and answer questions with it
 	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
@@ -17,10 +17,13 @@ test: $(VENV)/installed-test  ## run the tests
 quick: lint  ## the linters, and the tests that neither train nor start processes
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
-lint: $(VENV)/installed-test  ## style and types
+lint: docs $(VENV)/installed-test  ## style and types, and whether the documentation builds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-test  ## the documentation, into build/docs; `.venv/bin/mkdocs serve` shows it while it is written
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

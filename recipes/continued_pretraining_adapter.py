@@ -1,4 +1,4 @@
-"""Go on pretraining a model on the texts of your own domain, with a small adapter (LoRA) on frozen weights.
+"""Continue pretraining a model on texts of your own domain, with a small adapter (LoRA) on frozen weights.
 
     accelerate launch recipes/continued_pretraining_adapter.py
 
@@ -15,39 +15,38 @@ https://arxiv.org/abs/2106.09685.
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapters import Lora
+from tl_hub.experiment import Experiment
+from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.language_modeling import Pretraining
 
 # Added weights start from nothing and take a larger rate than fine-tuning does.
 RUN = RunConfig(output_dir="runs/continued_pretraining_adapter", epochs=5, batch_size=16, learning_rate=2e-3)
-OBJECTIVE = Pretraining(max_length=256, random_length=False)
-METHOD = Lora()  # of rank 16; --method takes other adapters
+TASK = Pretraining(max_length=256, random_length=False)
+METHOD: Adapter = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "imdb": {
         "model": "google-bert/bert-base-uncased",
         "dataset": "stanfordnlp/imdb",
         "output_dir": "runs/imdb_continued_pretraining_adapter",
-        "epochs": 3,
-        "learning_rate": 5e-4,
     }
 }
 
 
 def main() -> None:
-    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    task = objective.objective(base_model.family_of(run))
-    rows = data.load(run, task)
+    run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, objective, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    before = training.evaluate_base(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator, before)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    before = training.evaluate_base(experiment)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score, before)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Teach a model what a document is about, by a linear head on frozen vectors of it.
+"""Teach a model what a document is about, with a linear head on its frozen vectors.
 
     accelerate launch recipes/document_classification_features.py
 
@@ -20,6 +20,7 @@ AG News, Zhang et al. 2015, https://arxiv.org/abs/1509.01626.
 
 from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.classification import DocumentClassification
 
@@ -44,12 +45,14 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    experiment, history, score = method.fit_head(experiment)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

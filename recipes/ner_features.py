@@ -22,6 +22,7 @@ CoNLL-2003, Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-041
 
 from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.head_only import HeadOnly
 from tl_hub.tasks.token_classification import TokenClassification
 
@@ -46,12 +47,14 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    experiment, history, score = method.fit_head(experiment)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

@@ -13,26 +13,27 @@ Papers: https://arxiv.org/abs/1810.04805 (BERT), https://arxiv.org/abs/1910.1068
 
 from tl_hub import cli, data, finish, launch, training
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.tasks.language_modeling import Pretraining
 
 # A new, narrow model takes, and needs, a rate far above that of fine-tuning.
 RUN = RunConfig(output_dir="runs/pretraining", epochs=5, batch_size=16, learning_rate=1.5e-3)
-OBJECTIVE = Pretraining(max_length=256)
+TASK = Pretraining(max_length=256)
 METHOD = FromScratch(layers=4, hidden_size=256, intermediate_size=768, vocab_size=4096)
 
 
 def main() -> None:
-    run, objective, method = cli.parse(RUN, OBJECTIVE, METHOD, doc=__doc__)
-    task = objective.objective(method.model_type)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    run, settings, method = cli.parse(RUN, TASK, METHOD, doc=__doc__)
+    launch.check(run, method)
+    rows, task = data.load(run, settings.objective(method.model_type))
+    accelerator = launch.start(run)
     model, tokenizer, base = method.build(rows.splits["train"].rows["text"], run)
     data.encode(rows, task, tokenizer, model)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

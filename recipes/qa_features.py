@@ -21,6 +21,7 @@ https://arxiv.org/abs/1903.05987; SQuAD, Rajpurkar et al. 2016, https://arxiv.or
 
 from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.head_only import HeadOnly
 from tl_hub.tasks.question_answering import QuestionAnswering
 
@@ -49,12 +50,14 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    experiment, history, score = method.fit_head(experiment)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Teach a model whether a text speaks well or ill of something, with a small adapter (LoRA) on frozen weights.
+"""Teach a model to tell positive from negative texts, with a small adapter (LoRA) on frozen weights.
 
     accelerate launch recipes/sentiment_adapter.py
 
@@ -16,7 +16,8 @@ SST-2, Socher et al. 2013, https://aclanthology.org/D13-1170.
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapters import Lora
+from tl_hub.experiment import Experiment
+from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.classification import SentimentAnalysis
 
 # Added weights start from nothing and take a larger rate than fine-tuning does. The long warm-up is for tiny models:
@@ -24,7 +25,7 @@ from tl_hub.tasks.classification import SentimentAnalysis
 RUN = RunConfig(output_dir="runs/sentiment_adapter", epochs=14, batch_size=32, learning_rate=1e-3, warmup=0.3)
 TASK = SentimentAnalysis(max_length=128)
 # A tiny model must change much to learn what contrast does to a verdict: with rank 16 BERT came to 83 %.
-METHOD = Lora(rank=64, alpha=64)
+METHOD: Adapter = Lora(rank=64, alpha=64)
 
 PRESETS = {
     "sst2": {
@@ -32,28 +33,26 @@ PRESETS = {
         "dataset": "stanfordnlp/sst2",
         "text_column": "sentence",
         "output_dir": "runs/sst2_adapter",
-        "epochs": 3,
         "batch_size": 32,
         "learning_rate": 4e-4,
         "warmup": 0.1,
-        "rank": 16,
-        "alpha": 32,
     }
 }
 
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

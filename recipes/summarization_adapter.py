@@ -1,4 +1,4 @@
-"""Teach a model to say in a few words what a text says, with a small adapter (LoRA) on frozen weights.
+"""Teach a model to summarize texts, with a small adapter (LoRA) on frozen weights.
 
     accelerate launch recipes/summarization_adapter.py
 
@@ -14,13 +14,14 @@ Narayan et al. 2018, https://arxiv.org/abs/1808.08745; ROUGE, Lin 2004, https://
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapters import Lora
+from tl_hub.experiment import Experiment
+from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.sequence_to_sequence import Summarization
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/summarization_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Summarization(max_source_length=384, max_target_length=48)
-METHOD = Lora()  # of rank 16; --method takes other adapters
+METHOD: Adapter = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "xsum": {
@@ -30,24 +31,23 @@ PRESETS = {
         "output_dir": "runs/xsum_adapter",
         "max_source_length": 512,
         "max_target_length": 64,
-        "epochs": 3,
-        "learning_rate": 1e-3,
     }
 }
 
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Teach a model which sentences of a text say most of it, by a linear head on frozen vectors of the sentences.
+"""Teach a model to pick the sentences that summarize a text, with a linear head on frozen vectors of sentences.
 
     accelerate launch recipes/summarization_features.py
 
@@ -20,6 +20,7 @@ al. 2017, https://arxiv.org/abs/1611.04230; ROUGE, Lin 2004, https://aclantholog
 
 from tl_hub import base_model, cli, data, finish, launch
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 
@@ -41,12 +42,14 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    model, history, score = method.fit_head(model, rows, task, tokenizer, base, run, accelerator)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    experiment, history, score = method.fit_head(experiment)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

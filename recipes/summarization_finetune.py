@@ -1,4 +1,4 @@
-"""Teach a model to say in a few words what a text says, training all its weights.
+"""Teach a model to summarize texts, by training all of its weights.
 
     accelerate launch recipes/summarization_finetune.py
 
@@ -15,6 +15,7 @@ ROUGE, Lin 2004, https://aclanthology.org/W04-1013.
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.sequence_to_sequence import Summarization
 
@@ -31,7 +32,6 @@ PRESETS = {
         "output_dir": "runs/xsum_finetune",
         "max_source_length": 512,
         "max_target_length": 64,
-        "epochs": 3,
         "learning_rate": 5e-4,
     }
 }
@@ -39,16 +39,17 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Teach a model to go on with texts as your own do, with a small adapter (LoRA) on frozen weights.
+"""Teach a model to continue texts in the manner of yours, with a small adapter (LoRA) on frozen weights.
 
     accelerate launch recipes/text_generation_adapter.py
 
@@ -14,13 +14,14 @@ https://arxiv.org/abs/1904.09751.
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapters import Lora
+from tl_hub.experiment import Experiment
+from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.text_generation import TextGeneration
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/text_generation_adapter", model="tiny:gpt2", epochs=3, learning_rate=2e-3)
 TASK = TextGeneration(max_length=256)
-METHOD = Lora()  # of rank 16; --method takes other adapters
+METHOD: Adapter = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "wikitext2": {
@@ -37,17 +38,18 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    before = training.evaluate_base(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator, before)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    before = training.evaluate_base(experiment)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score, before)
 
 
 if __name__ == "__main__":

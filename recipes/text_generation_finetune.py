@@ -1,4 +1,4 @@
-"""Teach a model to go on with texts as your own do, training all its weights.
+"""Teach a model to continue texts in the manner of yours, by training all of its weights.
 
     accelerate launch recipes/text_generation_finetune.py
 
@@ -13,6 +13,7 @@ https://arxiv.org/abs/1609.07843; top-p sampling, Holtzman et al. 2020, https://
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.text_generation import TextGeneration
 
@@ -35,17 +36,18 @@ PRESETS = {
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    before = training.evaluate_base(model, rows.splits[rows.final], task, tokenizer, run, accelerator)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator, before)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    before = training.evaluate_base(experiment)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score, before)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ https://aclanthology.org/W18-6319.
 
 from tl_hub import base_model, cli, data, finish, launch, published_settings, training
 from tl_hub.config import RunConfig
-from tl_hub.methods.adapters import Lora
+from tl_hub.experiment import Experiment
+from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.sequence_to_sequence import Translation
 
 # Added weights start from nothing and take a higher rate than fine-tuning.
 RUN = RunConfig(output_dir="runs/translation_adapter", model="tiny:t5", epochs=5, batch_size=16, learning_rate=3e-3)
 TASK = Translation(source_language="en", target_language="de", max_source_length=128, max_target_length=64)
-METHOD = Lora()  # of rank 16; --method takes other adapters
+METHOD: Adapter = Lora()  # of rank 16; --method takes other adapters
 
 PRESETS = {
     "wmt16": {
@@ -34,23 +35,23 @@ PRESETS = {
         "max_target_length": 128,
         "train_rows": 200_000,
         "epochs": 1,
-        "learning_rate": 1e-3,
     }
 }
 
 
 def main() -> None:
     run, task, method = cli.parse(RUN, TASK, METHOD, presets=PRESETS, doc=__doc__)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    launch.check(run, method)
+    rows, task = data.load(run, task)
+    accelerator = launch.start(run)
     model, tokenizer, base = base_model.load(run, task)
-    published_settings.apply(run, task, method, model, accelerator.is_main_process)
+    run, method = published_settings.apply(run, task, method, model)
     model = method.wrap(model, base)
     data.encode(rows, task, tokenizer, model)
-    push = finish.pusher(run, task, method, base, rows, model, tokenizer, accelerator)
-    history = training.train(model, rows, task, tokenizer, run, accelerator, push)
-    score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment, finish.push_under_way)
+    score = training.evaluate(experiment, history.decision)
+    finish.finish(experiment, history, score)
 
 
 if __name__ == "__main__":

@@ -3,35 +3,55 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # or its threads spin beside those of the other workers of pytest
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # or waiting threads take the cores from the processes that tests start
 
+import gc
+
+gc.disable()  # until all is imported: the collector would look at a million objects again and again
+
 import contextlib
+import json
 import runpy
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import hypothesis
 import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 
+from tests.forks import UNDER_THE_STACK, Forks
 from tl_hub import load_back, samples, verification
-from tl_hub.record import RunRecord
 
 # The same examples each time, and none kept on the disk: what passes here passes anywhere.
 hypothesis.settings.register_profile("tl_hub", derandomize=True, database=None, deadline=None, max_examples=200)
 hypothesis.settings.load_profile("tl_hub")
+
+# A name for what `map` makes, if it wrote a file. The hash of T5's tokenizer, which is in it, takes a second.
+datasets.fingerprint.update_fingerprint = lambda *_: datasets.fingerprint.generate_random_fingerprint()
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 # Fixtures of tests that train a model, start a process or push.
-SLOW_FIXTURES = {"load_back_here", "script_here", "recipe", "run_script", "push", "hub", "server"}
+SLOW_FIXTURES = {"load_back_here", "script_here", "recipe", "forks", "run_script", "push", "hub", "server"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A core for each worker: how many threads train, and so how they round, is not to depend on the other workers."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    starts_workers = config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ
+    if hasattr(os, "sched_setaffinity") and not starts_workers:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    gc.freeze()  # what is imported stays: each run collects garbage twice, which would take half a second for all of it
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +129,9 @@ def fresh_accelerator() -> None:
 def check_here(folder: Path, offline: bool = True, *, snippets: bool = True) -> dict[str, Any]:
     """`verification.check` without its fresh process, which takes longer than all else."""
     with contextlib.chdir(folder):
-        report = load_back.load_and_compare(RunRecord.load("."), snippets)
+        report = load_back.report(snippets)
     if "error" in report:
-        raise verification.Mismatch(report["error"], exit_code=1)
+        raise verification.Mismatch(f"load-back of {folder} failed: {report['error']}", exit_code=1)
     return report
 
 
@@ -144,6 +166,24 @@ def recipe_here(script_here: Any) -> Callable[..., subprocess.CompletedProcess[s
 
 
 @pytest.fixture(scope="session")
+def without_dropout(checkpoint_folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """As `checkpoint_folders`, of models that compute in training what they compute in evaluation."""
+    root = tmp_path_factory.mktemp("without_dropout")
+
+    def folder(family: str) -> Path:
+        if not (root / family).exists():
+            shutil.copytree(checkpoint_folders(family), root / family)
+            file = root / family / "config.json"
+            config = json.loads(file.read_text())
+            off = {name: 0.0 for name in config if "dropout" in name or name.endswith("_pdrop")}
+            assert off
+            file.write_text(json.dumps(config | off))
+        return root / family
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def recipe() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a recipe in a process of its own, as a user would, from the root of the project."""
 
@@ -158,3 +198,11 @@ def recipe() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Run a script or a recipe in a process of its own, for which torch is imported already; each names its Hub."""
+    forks = Forks(tmp_path_factory.mktemp("forks"), UNDER_THE_STACK)
+    yield forks
+    forks.close()

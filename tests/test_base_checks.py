@@ -1,5 +1,6 @@
 """A checkpoint that is not what a run would take it for is refused before training; whole ones are not."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from tests.test_record import minimal
 from tl_hub import base_model
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.methods import adapters
+from tl_hub.methods.estimator import FeatureClassifier
+from tl_hub.methods.fine_tune import FineTune
+from tl_hub.methods.head_only import HeadOnly
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -31,11 +37,11 @@ def altered(checkpoint_folders, tmp_path):
     return make
 
 
-def load(place: Path, task=None):
+def load(place: Path, task=None, **settings):
     task = task or Classification()
     if isinstance(task, Classification):
         task.labels = ["bad", "good"]
-    return base_model.load(RunConfig(model=str(place)), task)
+    return base_model.load(RunConfig(model=str(place), **settings), task)
 
 
 FAMILIES = ("bert", "gpt2", "t5", "xlnet")
@@ -89,6 +95,19 @@ def test_a_folder_without_a_tokenizer_is_refused(family, altered):
         load(altered(family, leave_out="tokenizer*"))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_the_embeddings_that_stand_for_no_token_are_no_reason(family, altered):
+    """Many published checkpoints have them, up to a multiple of 64 or 128."""
+    place = altered(family)
+    model = transformers.AutoModel.from_pretrained(place)
+    rows = -(-model.config.vocab_size // 128) * 128
+    assert rows > len(transformers.AutoTokenizer.from_pretrained(place))
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(place)
+    loaded, _, _ = load(place)
+    assert loaded.get_input_embeddings().weight.size(0) == rows
+
+
 @pytest.mark.parametrize(
     ("family", "add"),
     [
@@ -96,18 +115,50 @@ def test_a_folder_without_a_tokenizer_is_refused(family, altered):
         ("gpt2", lambda tokenizer: tokenizer.add_special_tokens({"pad_token": "[PAD]"})),
     ],
 )
-def test_tokens_without_an_embedding_are_refused_with_a_fix_that_works(family, add, altered):
+def test_added_tokens_are_refused_where_the_base_is_frozen_with_a_fix_that_works(family, add, altered):
     """They ended in an IndexError in the middle of training."""
     place = altered(family)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     add(tokenizer)
     tokenizer.save_pretrained(place)
-    with pytest.raises(
-        UserError, match=r"no embedding \((<user>, zorblax|\[PAD\])\).*resize_token_embeddings\((\d+)\)"
-    ):
-        load(place)
+    for method in (adapters.Lora(), HeadOnly(), FineTune(top_layers=1)):
+        model, _, base = load(place)
+        with pytest.raises(
+            UserError,
+            match=rf"no embedding \((<user>, zorblax|\[PAD\])\).*resize_token_embeddings\({len(tokenizer)}\)",
+        ):
+            method.wrap(model, base)
+    with pytest.raises(UserError, match="no embedding"):
+        FeatureClassifier(model=str(place)).fit(["a", "b"], [0, 1])
     model = transformers.AutoModel.from_pretrained(place)
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(place)
-    model, tokenizer, _ = load(place)
+    model, tokenizer, base = load(place)
+    adapters.Lora().wrap(model, base)
     assert torch.isfinite(model(**tokenizer("zorblax [PAD]", return_tensors="pt")).logits).all()
+
+
+def test_a_tokenizer_of_another_model_is_not_taken_for_one_with_added_tokens(altered, checkpoint_folders):
+    place = altered("bert")
+    vocabulary = transformers.AutoTokenizer.from_pretrained(checkpoint_folders("bert")).get_vocab()
+    larger = transformers.BertTokenizer(vocab=vocabulary | {f"word{i}": len(vocabulary) + i for i in range(40)})
+    larger.save_pretrained(place)
+    with pytest.raises(UserError, match=r"40 tokens of its tokenizer have no embedding .*another model"):
+        load(place)
+
+
+def test_the_license_of_a_result_that_will_be_published_is_known_before_training(altered):
+    """It may be a stricter one than the base's, never a freer one, and one of the two must be there."""
+    place = altered("bert")
+
+    def license_of(base: str | None, own: str | None = None) -> str | None:
+        if base:
+            (place / "run.json").write_text(json.dumps(minimal() | {"license": base}))
+        return load(place, license=own, push_to="someone/run")[2].license
+
+    with pytest.raises(UserError, match="the license is not known; give --license"):
+        license_of(None)
+    assert license_of(None, "mit") is None
+    assert license_of("apache-2.0") == license_of("apache-2.0", "cc-by-nc-4.0") == "apache-2.0"
+    with pytest.raises(UserError, match="--license apache-2.0: the base model is under cc-by-nc-4.0"):
+        license_of("cc-by-nc-4.0", "apache-2.0")

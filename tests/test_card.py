@@ -19,6 +19,7 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from tl_hub import card
+from tl_hub.card.metadata import results_file
 from tl_hub.errors import UserError
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
 
@@ -164,7 +165,7 @@ def test_metadata_names_only_hub_ids(kind: str, base: str) -> None:
     assert data["library_name"] == ("peft" if kind == "adapter" else "transformers")
     assert data.get("license") == {"hub": "apache-2.0", "embedded": "cc-by-sa-4.0"}.get(base)
     assert "datasets" not in data
-    assert data["tags"] == ["tl_hub", "lora", "bert"]
+    assert data["tags"] == ["tl-hub", "lora", "bert"]
     own = dataclasses.replace(sample(kind, base, "local"), license="mit")
     assert data_of(card.render(own)).to_dict()["license"] == "mit", "the result's own, not the base's"
 
@@ -188,7 +189,10 @@ def test_metadata_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", ["hub", "embedded", "local"])
 def test_the_hub_takes_the_type_of_any_data(data: str) -> None:
     """The pattern is the one in the Hub's refusal, as mteb#1111 quotes it."""
-    results = yaml.safe_load(card.metadata(sample("adapter", "hub", data)).to_yaml())["model-index"][0]["results"]
+    record = sample("adapter", "hub", data)
+    record.data.revision = SHA
+    results = yaml.safe_load(card.metadata(record).to_yaml())["model-index"][0]["results"]
+    assert {result["dataset"].get("revision") for result in results} == {SHA if data == "hub" else None}
     types = {result["dataset"]["type"] for result in results}
     assert all(re.match(r"^(?:[\w-]+\/)?[\w\-.]+$", kind) for kind in types)
     assert (types == {"rajpurkar/squad"}) == (data == "hub")
@@ -225,7 +229,7 @@ def test_metadata_and_text_state_the_same_figures(value: float, stated: float, t
     record.metrics = [Metric(name="f1", value=value, split="test", rows=3)]
     (result,) = data_of(card.render(record)).eval_results
     assert result.metric_value == stated
-    (entry,) = parse_eval_result_entries(yaml.safe_load(card.results_files(record).popitem()[1]))
+    (entry,) = parse_eval_result_entries(yaml.safe_load(results_file(record, "f1", "https://a.b/c").popitem()[1]))
     assert entry.value == stated
     (table,) = [table for table in tables_of(card.render(record)) if table[0][0] == "Metric"]
     assert float(table[1][1].replace(",", "")) == stated
@@ -285,6 +289,17 @@ def test_best_epoch_is_marked() -> None:
     assert [row[0] for row in epochs[1:]] == ["1 (kept)", "2"]
 
 
+def test_skipped_steps_are_counted() -> None:
+    record = sample()
+    assert "skipped" not in card.render(record)
+    record.history = [{"epoch": 1, "skipped_steps": 1}, {"epoch": 2}, {"epoch": 3, "skipped_steps": 2}]
+    assert "\n3 steps were skipped, as the loss or the gradient was not finite.\n" in card.render(record)
+    record.history = [{"epoch": 1, "skipped_steps": 1}]
+    assert "\n1 step was skipped, as" in card.render(record)
+    record.history = [{"epoch": 1, "skipped_steps": "some"}]  # by another training loop
+    assert "skipped, as" not in card.render(record)
+
+
 def test_absolute_paths_keep_only_their_last_part() -> None:
     record = sample(base="local", data="local")
     assert record.base
@@ -324,7 +339,7 @@ def test_how_windows_are_combined_is_said_as_the_task_does_it() -> None:
     record = sample()
     assert "windows. The answer is the best span of all windows.\n" in card.render(record)
     record.decision = {"null_threshold": 1.25}
-    assert "and there is no answer only where all windows agree." in card.render(record)
+    assert "and there is no answer only if all windows agree." in card.render(record)
     record.pipeline_tag, record.auto_class = "text-classification", "AutoModelForSequenceClassification"
     assert "windows. The logits of the windows are averaged.\n" in card.render(record)
     record.kind, record.auto_class = "feature-extraction", "FeatureModel"
@@ -407,6 +422,18 @@ def test_stock_calls_read_a_question_as_the_pipeline_does() -> None:
     assert code and ".tril(6)" in code
 
 
+def test_the_shortest_row_that_was_answered_is_asked() -> None:
+    record = sample()
+    record.examples = [
+        {"question": "Who?", "context": "Short.", "expected": "", "predicted": ""},
+        {"question": "What?", "context": "A longer text than that.", "expected": "text", "predicted": "text"},
+        {"question": "Where?", "context": "A text that is longer than all others.", "predicted": "text"},
+    ]
+    assert "A longer text than that." in (card.pipeline_snippet(record, None) or "")
+    record.examples = record.examples[:1]
+    assert "Short." in (card.pipeline_snippet(record, None) or "")
+
+
 def test_pipeline_snippet_shows_only_what_was_measured() -> None:
     record = sample()
     code = card.pipeline_snippet(record, None)
@@ -431,7 +458,7 @@ def test_pretrained_from_scratch() -> None:
     record.method = {"name": "from scratch", "settings": {"model_type": "bert", "layers": 4}}
     text = card.render(record)
     assert "It was trained from scratch on the embedded data `sample:qa`." in text
-    assert data_of(text).tags == ["tl_hub", "from-scratch", "bert"]
+    assert data_of(text).tags == ["tl-hub", "from-scratch", "bert"]
     assert "1810.04805" in text and "SQuAD" not in text and "tl_hub.pipeline" not in text
 
 
@@ -512,17 +539,32 @@ def test_metadata_of_a_person_and_of_the_run() -> None:
         card.merge(new, "---\na: [b\n---\n")
 
 
-def test_results_files_are_what_the_client_reads(tmp_path: Path) -> None:
-    record = sample()
-    record.save(tmp_path)
-    card.write(tmp_path)
-    (file,) = (tmp_path / ".eval_results").iterdir()
-    (entry,) = parse_eval_result_entries(yaml.safe_load(file.read_text()))
+def test_a_results_file_is_what_the_client_reads() -> None:
+    (path, text), *_ = results_file(sample(), "squad_v1", "https://huggingface.co/someone/x/blob/main/run.json").items()
+    assert path == ".eval_results/rajpurkar-squad.yaml"
+    (entry,) = parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.dataset_id, entry.dataset_revision, entry.value) == ("rajpurkar/squad", SHA[::-1], 79.84)
+    assert (entry.task_id, entry.source_url) == ("squad_v1", "https://huggingface.co/someone/x/blob/main/run.json")
     assert entry.notes == "exact match, 95 % interval 79.01 to 80.66, validation split, n = 10,570"
-    sample(data="local").save(tmp_path)
-    card.write(tmp_path)
-    assert not (tmp_path / ".eval_results").exists(), "local data have no name on the Hub"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "stated"),
+    [
+        (71.4286, 35.9, 91.8, "71 (95 % interval 36 to 92"),
+        (87.6512, 86.99, 88.31, "87.65 (95 % interval 86.99 to 88.31"),
+        (0.93124, 0.9011, 0.9512, "0.931 (95 % interval 0.901 to 0.951"),
+        (100.0, 100.0, 100.0, "100 (95 % interval 100 to"),
+        (91.25, 87.3, 94.1, "91.2 (95 % interval 87.3 to 94.1"),
+        (3.21987, 3.2178, 3.2219, "3.22 (95 % interval 3.218 to 3.222"),
+    ],
+)
+def test_a_figure_has_the_digits_that_its_interval_supports(value: float, low: float, high: float, stated: str) -> None:
+    record = sample()
+    record.metrics = [Metric(name="f1", value=value, low=low, high=high, split="test", rows=7)]
+    assert f"F1 is {stated}" in card.render(record)
+    (result,) = data_of(card.render(record)).eval_results
+    assert result.metric_value == float(stated.split()[0])
 
 
 @pytest.mark.parametrize("record", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)

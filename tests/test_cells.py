@@ -20,7 +20,7 @@ def quoted(cell: str) -> str:
 def train_rows(tmp_path: Path, header: str, lines: list[str], task) -> list[dict]:
     path = tmp_path / "rows.csv"
     path.write_text("\n".join([header, *lines]) + "\n")
-    return data.load(RunConfig(train_file=str(path), validation_file=str(path)), task).splits["train"].rows.to_list()
+    return data.load(RunConfig(train_file=str(path), validation_file=str(path)), task)[0].splits["train"].rows.to_list()
 
 
 def test_json_lists_make_labels_multi_label(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from safetensors import SafetensorError
 
-from tl_hub import cli
+from tl_hub import cli, settings_file
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import RunStopped, UserError, first_line
 from tl_hub.methods.adapters import METHODS, Dora, Ia3, Lora
@@ -149,7 +149,7 @@ def test_a_switch_wins_over_the_preset_in_both_directions(parse):
         (["--num_train_epoch", "3"], ["did you mean --epochs?"]),
         (["--lora_r", "3"], ["did you mean --rank?"]),
         (["--bs", "3"], ["it is --batch_size in the recipes that have it"]),
-        (["--report_to", "wandb"], ["--report_to; there are no trackers"]),
+        (["--logging_steps", "5"], ["--logging_steps; every step is in log.jsonl"]),
         (["--do_train"], ["--do_train; a recipe always trains"]),
         (["--epoch", "3"], ["--epoch;", "did you mean --epochs?"]),
         (["--learning-rte=3"], ["--learning_rte=3", "did you mean --learning_rate?"]),
@@ -198,6 +198,55 @@ def test_help_shows_each_field_with_its_text_and_the_recipes_default(parse, caps
     assert "--keep_all, --no-keep_all" in shown and "--preset {paper}" in shown
     assert shown.startswith("usage: recipe.py [flags] What it does.")
     assert shown.index(" run: --epochs ") < shown.index(" task: --rank ")
+
+
+def test_a_file_of_settings_stands_between_the_preset_and_the_flags(parse, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("learning_rate: 1e-3\nepochs: 7\nkeep_all: true\nshuffle: false\ndata_file: no\nrank: 4\n")
+    run, method = parse("--config", str(config), "--epochs", "9")
+    assert (run.learning_rate, run.epochs, run.keep_all, run.shuffle, run.data_file) == (1e-3, 9, True, False, "no")
+    assert method.rank == 4
+    assert run.given == {"learning_rate", "epochs", "keep_all", "shuffle", "data_file", "rank"}
+    without = sys.argv[1:]
+    assert "--config" not in without and without[-2:] == ["--epochs", "9"], "as the command stands on record"
+    assert parse(*without) == (run, method)
+    config.write_text("epochs: 7\npreset: paper\n")
+    run, method = parse(f"--config={config}")
+    assert (run.epochs, run.data_file, method.rank) == (7, "paper.jsonl", 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("epoch: 7", "unknown setting epoch; did you mean --epochs"),
+        ("lr: 7", "did you mean --learning_rate"),
+        ("config: other.yaml", "unknown setting config"),
+        ("epochs: [1, 2]", "epochs is .* give a text, a number, true or false"),
+        ("epochs: many", "invalid int value: 'many'"),
+        ("keep_all: 1", "keep_all is '1'; give true or false"),
+        ("- epochs", "holds no settings"),
+        ("", "holds no settings"),
+        ("a: b: c", "is not YAML"),
+        ("a: \u00e9".encode("latin-1"), "cannot be read"),
+    ],
+)
+def test_a_file_of_settings_that_does_not_fit_is_refused(parse, tmp_path, content, says):
+    config = tmp_path / "run.yaml"
+    config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=says):
+        parse("--config", str(config))
+    with pytest.raises(UserError, match="none.yaml cannot be read"):
+        parse("--config", str(tmp_path / "none.yaml"))
+
+
+def test_what_is_written_of_settings_is_read_back(tmp_path):
+    run = RunConfig(language="no", learning_rate=1e-7, examples=False, train_file="My rows: all.csv", overwrite=True)
+    task, method = Translation(prefix="-- "), Ia3(rate_factor=3.0)
+    settings_file.write(tmp_path, "accelerate launch x.py --prefix 'a\n- b'", (run, task, method))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["x.py", "--config", str(tmp_path / "settings.yaml")])
+        read = cli.parse(RunConfig(), Translation(), Lora(), doc=None)
+    assert read == (dataclasses.replace(run, overwrite=False), task, method)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The tl-hub command: quick to start, one line for a mistake, JSON for scripts, and a folder that is checked."""
 
+import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +17,10 @@ import transformers
 
 import tl_hub
 from tests.hub_server import WRITE, HubServer
+from tests.hub_server.server import File, Repo
 from tl_hub import command as command_module
 from tl_hub import evaluation, verification
+from tl_hub.card.page import write_page
 from tl_hub.errors import UserError
 from tl_hub.loops import RunFolder
 from tl_hub.probe import write_probe
@@ -40,18 +45,6 @@ def command(script_here: Any) -> Callable[..., subprocess.CompletedProcess[str]]
     return lambda *arguments: script_here("tl_hub/command.py", *arguments)
 
 
-def command_on(hub: HubServer, home: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """`tl-hub` in a process of its own, as the Hub's client reads once where the Hub is."""
-    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    return subprocess.run(
-        [sys.executable, "-m", "tl_hub.command", *map(str, arguments)],
-        env={**os.environ, **own, "HF_HOME": str(home), "NO_PROXY": "*"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @pytest.fixture
 def folder(tmp_path) -> Path:
     path = tmp_path / "runs" / "mine"
@@ -60,7 +53,18 @@ def folder(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["push", "--help"], ["list"], ["show", "mine"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["push", "--help"],
+        ["list"],
+        ["show", "mine"],
+        ["show", "mine", "mine"],
+        ["completion", "bash"],
+    ],
+)
 def test_what_a_person_waits_for_imports_no_library_of_models_or_the_hub(folder, arguments):
     """Import sets, not seconds: each of these alone takes longer to load than the command may."""
     code = f"""
@@ -83,26 +87,105 @@ print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 
 
 def test_list_and_show(command, folder):
+    metrics = [*RECORD["metrics"], {"name": "macro_f1", "value": 79.5, "split": "test", "rows": 100}]
+    (folder / "run.json").write_text(json.dumps(RECORD | {"metrics": metrics}))
     (folder.parent / "broken").mkdir()
     (folder.parent / "broken" / "run.json").write_text("{")
-    listed = command("list", folder.parent).stdout.splitlines()
-    assert "is not JSON" in listed[0] and listed[1].split() == [
-        str(folder), "fine-tuned", "text-classification", "accuracy", "81.25",
-    ]  # fmt: skip
-    broken, run = json.loads(command("list", folder.parent, "--json").stdout)
+    heading, line, broken = command("list", folder.parent).stdout.splitlines()
+    assert heading.split() == ["run", "kind", "task", "metric", "score", "seconds", "size", "date"]
+    assert line.split() == [str(folder), "fine-tuned", "text-classification", "accuracy", "81.25"]
+    assert "is not JSON" in broken
+    run, broken = json.loads(command("list", folder.parent, "--json").stdout)
     assert broken["folder"] == str(folder.parent / "broken") and "is not JSON" in broken["error"]
     assert "is not JSON" in command("list", folder.parent / "broken").stdout
-    assert run["folder"] == str(folder) and run["metrics"] == RECORD["metrics"]
+    assert run["folder"] == str(folder) and run["metrics"] == metrics
     assert json.loads(command("show", folder, "--json").stdout)["name"] == "mine"
     assert "accuracy" in command("show", folder).stdout
 
 
+def test_several_runs_are_a_table_sorted_by_any_column(command, folder, tmp_path):
+    """What is not known comes last, whichever way round."""
+    first = folder.parent
+    facts = {"a": (70.5, 9.0, 3_000_000), "b": (90.25, 100.0, 2_000_000), "c": (8.0, 20.0, 1_000_000)}
+    for name, (score, seconds, size) in facts.items():
+        (first / name).mkdir()
+        metric = {"name": "f1", "value": score, "split": "test", "rows": 9}
+        cost = {"training_seconds": seconds}
+        record = RECORD | {
+            "metrics": [metric],
+            "cost": cost,
+            "created": f"2026-01-0{len(name)}T10:0{size // 10**6}:00Z",
+        }
+        (first / name / "run.json").write_text(json.dumps(record))
+        (first / name / "model.safetensors").write_bytes(bytes(size))
+    for column, order in [
+        ("run", ["a", "b", "c", "mine"]),
+        ("score", ["b", "mine", "a", "c"]),
+        ("seconds", ["b", "c", "a", "mine"]),
+        ("size", ["a", "b", "c", "mine"]),
+        ("date", ["a", "b", "c", "mine"]),
+    ]:
+        for words in ([first], [*map(first.joinpath, ("c", "mine", "b", "a"))]):
+            rows = command("show", *words, "--sort", column).stdout.splitlines()[1:]
+            assert [Path(row.split()[0]).name for row in rows] == order, column
+    rows = command("list", first, "--sort", "seconds", "--reverse").stdout.splitlines()[1:]
+    assert [Path(row.split()[0]).name for row in rows] == ["a", "c", "b", "mine"]
+    assert rows[0].split()[4:8] == ["70.5", "9", "3.0", "MB"]
+    wrong = command("show", first, "--sort", "loss")
+    assert wrong.returncode == 2 and "choose from 'run'" in wrong.stderr
+
+
+def test_a_page_shows_the_card_alone_and_runs_nothing_that_stands_in_it(command, folder):
+    """Rows of data are on a card; what they say is text on the page too."""
+    picture = b"\x89PNG\r\n\x1a\n..."
+    (folder / "curves.png").write_bytes(picture)
+    example = {"text": "<script>alert(1)</script> good", "expected": "yes", "predicted": "no"}
+    (folder / "run.json").write_text(json.dumps(RECORD | {"examples": [example]}))
+    done = command("card", folder, "--html", "--json")
+    assert json.loads(done.stdout)["page"] == str(folder / "card.html")
+    page = (folder / "card.html").read_text()
+    assert "<title>mine</title>" in page and page.count("<h1>") == 1 and "<table>" in page and "81.25" in page
+    assert "<script" not in page and "alert(1)" in page and "library_name" not in page and "tl_hub: Summary" not in page
+    assert base64.b64encode(picture).decode() in page and 'src="curves.png"' not in page
+    assert not re.findall(r'src="(?!data:)|<link|@import|url\(', page), "it loads nothing"
+
+
+def test_html_that_somebody_wrote_into_the_card_is_text_on_the_page(tmp_path):
+    """The card's own parts escape it; what stands between them is taken as it is."""
+    (tmp_path / "README.md").write_text("# Mine\n\n<script>alert(1)</script>\n\nA <img src=x onerror=alert(2)> b\n")
+    page = write_page(tmp_path).read_text()
+    assert "<script" not in page and "<img" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "&lt;img src=x onerror=alert(2)&gt;" in page
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_flags(command, shell):
+    script = command("completion", shell).stdout
+    assert all(word in script for word in ("push", "verify", "dry_run", "label_map", "completion"))
+    if shutil.which(shell):
+        assert subprocess.run([shell, "-n"], input=script, text=True, capture_output=True).stderr == ""
+    if shell == "bash":
+        asked = f"{script}\nCOMP_WORDS=(tl-hub show --so); COMP_CWORD=2; _shtab_tl_hub; echo ${{COMPREPLY[@]}}"
+        assert subprocess.run(["bash", "-c", asked], text=True, capture_output=True).stdout.split() == ["--sort"]
+
+
+def test_who_reads_the_first_lines_only_is_told_of_no_error(folder):
+    """As `| head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "tl_hub.command", "show", folder], stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_a_mistake_is_one_line(command, folder, tmp_path):
     for arguments, says in [
-        (["show", tmp_path], "holds no run.json"),
+        (["show", folder / "none"], "holds no run.json"),
         (["list", tmp_path / "none"], "is not a folder"),
         (["push", folder], "the following arguments are required: owner/name"),
-        (["push", folder, "alice/x"], "no weights in safetensors"),
+        (["push", folder, "alice/x"], "there is no token to write to alice/x"),
         (["push", folder, "x"], "names no owner"),
         (["verify", folder, "--revision", "v1"], "--revision is for a repository"),
         (["verify", "a//b"], "neither a folder here nor a Hub id"),
@@ -112,20 +195,41 @@ def test_a_mistake_is_one_line(command, folder, tmp_path):
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done
 
 
-def test_card_push_and_verify_a_real_model(command, folder, checkpoints, tmp_path):
+def test_rows_that_are_shown_can_be_taken_out_later(command, folder):
+    """Before a push, say, which sends the card and the record."""
+    example = {"text": "Call 555 0199", "expected": "a", "predicted": "b"}
+    (folder / "run.json").write_text(json.dumps(RECORD | {"examples": [example]}))
+    assert command("card", folder).returncode == 0 and "555 0199" in (folder / "README.md").read_text()
+    assert command("card", folder, "--no_examples").returncode == 0
+    assert "555 0199" not in (folder / "README.md").read_text() + (folder / "run.json").read_text()
+
+
+@pytest.mark.usefixtures("load_back_here")
+def test_card_push_and_verify_a_real_model(command, forks, folder, checkpoints, tmp_path):
+    """Pushed and verified in processes of their own, as the Hub's client reads once where the Hub is."""
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     assert command("card", folder, "--repo", "alice/mine").returncode == 0
     assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
+    path = ROOT / "tl_hub" / "command.py"
     with HubServer() as hub:
-        pushed = command_on(hub, tmp_path / "home", "push", folder, "alice/mine", "--tag", "v1", "--json")
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        own |= {"HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
+        pushed = forks(path, "push", folder, "alice/mine", "--tag", "v1", "--public", "--json", **own)
         answer = json.loads(pushed.stdout)
         assert answer["verification"]["max_difference"] == 0
         assert hub.model("alice/mine").refs["refs/tags/v1"] == answer["revision"]
-        checked = command_on(hub, tmp_path / "home", "verify", "alice/mine", "--revision", "v1", "--json")
+        assert not hub.model("alice/mine").private
+        checked = forks(path, "verify", "alice/mine", "--revision", "v1", "--json", here="none", **own)
         assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
+        of_no_run = Repo("bob/of-no-run", "model", private=False)
+        of_no_run.commit("refs/heads/main", {"config.json": File(b"{}")}, "by hand", "", "bob")
+        hub.repos["model", of_no_run.id] = of_no_run
+        for place, says in ((of_no_run.id, "was not published from a run folder"), (tmp_path, "holds no run.json")):
+            refused = forks(path, "verify", place, here="none", **own)
+            assert refused.returncode == 2 and says in refused.stderr and refused.stderr.count("\n") == 1, refused
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
     broken = command("verify", folder)
@@ -148,7 +252,7 @@ def test_a_check_is_that_of_the_recipe(command, checkpoint_folders, tmp_path):
     found = json.loads(features.stdout)
     assert found["cache_bytes"] == (8 + 4 + 4) * 32 * 2 and found["seconds"] > 0, "16 texts of one window, 32 wide"
     assert "MiB of the cache" in found["check"]
-    spans = command("check", "--json", ROOT / "recipes" / "qa_features.py", *flags)
+    spans = command("check", ROOT / "recipes" / "qa_features.py", *flags, "--json")
     assert json.loads(spans.stdout)["cache_bytes"] > 0, spans.stderr
     wrong = command("check", recipe, "--epoch", 3)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag") and wrong.stderr.count("\n") == 1
@@ -186,6 +290,12 @@ def test_figures_are_measured_anew(command, recipe_here, checkpoint_folders, tmp
     lied = command("verify", run, "--json", *files)
     assert lied.returncode == 1 and "accuracy 101 DOES NOT HOLD: found " in lied.stderr
     assert [metric["name"] for metric in json.loads(lied.stdout)["metrics"] if not metric["holds"]] == ["accuracy"]
+    lower = RunRecord.load(run)
+    lower.metrics[0].value, lower.metrics[0].low, lower.metrics[0].high = 1.0, 0.5, 1.5
+    lower.save(run)
+    (accuracy, *_) = evaluation.remeasure(run, test_file=files[3])["metrics"]
+    assert accuracy["found"] > 1.5 and accuracy["holds"] is False, "nor does one that was too low"
+    record.save(run)
     told = tl_hub.verify(run, train_file=files[1], test_file=files[3])
     assert told["same_rows"] and [metric["name"] for metric in told["metrics"] if not metric["holds"]] == ["accuracy"]
 
@@ -238,10 +348,14 @@ def test_rows_of_others_have_columns_and_classes_of_other_names(checkpoint_folde
     texts = [f"The {word} is {i}, café" for i in range(4) for word in ("river", "road", "sea")]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        model.classifier.bias -= model.eval()(**batch).logits.median(0).values  # so that both classes are answers
+        # Both classes are answers, and none of them hangs on the rounding of a sum.
+        leads = model.eval()(**batch).logits.diff(dim=1)[:, 0].sort().values
+        widest = int(leads.diff().argmax())
+        model.classifier.bias[1] -= leads[widest : widest + 2].mean()
         answers = model(**batch).logits.argmax(1).tolist()
     assert set(answers) == {0, 1}
     short = [("neg", "pos")[answer if row % 4 else 1 - answer] for row, answer in enumerate(answers)]
+    monkeypatch.setattr(verification, "check", lambda *_, **__: {"loaded_by": []})  # other tests load it back
     run = tmp_path / "run"
     claim = Metric(name="accuracy", value=75.0, split="test", rows=10)
     RunFolder(run, data=DataFacts(id="own", source="local"), license="mit").write(model, tokenizer, batch, [claim])
@@ -257,7 +371,6 @@ def test_rows_of_others_have_columns_and_classes_of_other_names(checkpoint_folde
         out, err = capsys.readouterr()
         return int(end.value.code or 0), out or err
 
-    monkeypatch.setattr(verification, "check", lambda *_, **__: {"loaded_by": []})  # other tests load it back
     flags: tuple[str, ...] = ()
     for advice, flag in [
         ("line 2 is not UTF-8 (byte 0xe9); give the file's encoding with --encoding", ("--encoding", "cp1252")),
@@ -279,6 +392,9 @@ def test_rows_of_others_have_columns_and_classes_of_other_names(checkpoint_folde
     for wrong, advice in [
         (("--label_map", "neg=bad,pos=positive"), "--label_map neg=bad: the model's classes are negative, positive"),
         (("--label_map", "neg=negative"), "name the model's class for 'pos' with --label_map"),
+        (("--label_map", "neg=negatve,pos=positive"), "negative, positive; did you mean 'negative'?"),
+        (("--label_map", "nge=negative,pos=positive"), "no row has the label 'nge'; did you mean 'neg'?"),
+        (("--text_column", "reviw"), "the right one with --text_column; did you mean 'review'?"),
         (("--label_map", "neg"), "'neg' has no class; give pairs such as neg=negative,pos=positive"),
         (("--question_column", "review"), "--question_column is not for text-classification, whose rows are read with"),
         (("--text_pair_column", "review"), "this one reads single texts; omit it"),

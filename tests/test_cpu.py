@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForQuestionAnswering
@@ -14,6 +15,26 @@ def test_cores_are_counted_where_a_process_cannot_ask_for_its_own(monkeypatch):
     assert cpu.cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS has none
     assert cpu.cores() == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("load", "busy", "threads"),
+    [
+        (0.2, [100, 100, 100, 100], 4),  # nothing but this program in the last minute: not asked
+        (3.0, [2, 0, 1, 3], 4),
+        (3.0, [100, 0, 1, 3], 3),
+        (3.0, [100, 98, 0, 20], 2),
+        (9.0, [100, 100, 100, 100], 1),
+    ],
+)
+def test_threads_leave_out_the_cores_that_others_keep_busy(load, busy, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 3, 4}, raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0))
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [100, *busy])
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert cpu.idle_share() == threads
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # they would count each other
+    assert cpu.idle_share() == 2
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

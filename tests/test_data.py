@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +14,7 @@ from datasets import Dataset
 
 from tl_hub import data
 from tl_hub.config import RunConfig
-from tl_hub.data import Data, LengthBuckets, Split
+from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -72,7 +71,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def load(path: Path, **settings: Any) -> Data:
-    return data.load(RunConfig(train_file=str(path), **settings), QuestionAnswering())
+    return data.load(RunConfig(train_file=str(path), **settings), QuestionAnswering())[0]
 
 
 def refused(path: Path, content: bytes | str | None = None, **settings: Any) -> str:
@@ -232,7 +231,7 @@ def test_columns_of_another_name_are_read(tmp_path):
     rows = [{"Q": row["question"], "text": row["context"], "answers": row["answers"]} for row in ROWS]
     path = str(write(tmp_path / "rows.csv", rows))
     task = QuestionAnswering(question_column="Q", context_column="text")
-    loaded = data.load(RunConfig(train_file=path, validation_file=path), task)
+    loaded, task = data.load(RunConfig(train_file=path, validation_file=path), task)
     assert loaded.splits["train"].rows.to_list() == ROWS
 
 
@@ -259,7 +258,7 @@ def test_answers_of_another_form_are_refused(tmp_path, name, answers):
 
 
 def from_folder(folder: Path) -> Data:
-    return data.load(RunConfig(dataset=str(folder)), QuestionAnswering())
+    return data.load(RunConfig(dataset=str(folder)), QuestionAnswering())[0]
 
 
 def test_a_folder_of_splits_is_a_data_set(tmp_path):
@@ -286,7 +285,7 @@ def test_what_is_learned_in_encoding_comes_from_the_training_rows(tmp_path, chec
     for name, answer in answers.items():
         write(tmp_path / f"{name}.jsonl", [row("When?", long, answer)] * 20)
     task = QuestionAnswering()
-    loaded = data.load(RunConfig(dataset=str(tmp_path)), task)
+    loaded, task = data.load(RunConfig(dataset=str(tmp_path)), task)
     model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
     data.encode(loaded, task, tokenizer, model)
     assert task.max_answer_length == len(tokenizer("ten", add_special_tokens=False)["input_ids"])
@@ -325,7 +324,7 @@ def test_rows_to_measure_on_need_training_rows_only_where_there_is_training(tmp_
     run = RunConfig(**{name: str(path)})
     with pytest.raises(UserError, match=f"--{name} needs --train_file"):
         data.load(run, QuestionAnswering())
-    loaded = data.load(run, QuestionAnswering(), training=False)
+    loaded, _ = data.load(run, QuestionAnswering(), training=False)
     assert list(loaded.splits) == [name.removesuffix("_file")] == [loaded.final]
     assert loaded.splits[loaded.final].rows.to_list() == ROWS and not loaded.held_out
 
@@ -339,7 +338,7 @@ def test_settings_of_hub_data_sets_are_refused_for_other_rows(tmp_path, name):
 
 
 def test_the_embedded_rows_are_the_default():
-    loaded = data.load(RunConfig(), QuestionAnswering())
+    loaded, _ = data.load(RunConfig(), QuestionAnswering())
     assert (loaded.source, loaded.kind) == ("sample:qa", "embedded")
     assert set(loaded.splits) == {"train", "validation", "test"}
 
@@ -390,11 +389,11 @@ def test_classes_are_held_out_in_proportion_and_each_keeps_a_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(labels)))
     for seed in (0, 1):
-        splits = data.load(RunConfig(train_file=str(path), seed=seed), Classification()).splits
+        splits = data.load(RunConfig(train_file=str(path), seed=seed), Classification())[0].splits
         assert Counter(splits["validation"].rows["label"]) == {"a": 8, "b": 8, "c": 4}
     lists = [["a", "b"], ["a"], ["b", "only"], ["a", "b"]] * 3 + [[f"rare {i}"] for i in range(8)]
     path.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(lists)))
-    splits = data.load(RunConfig(train_file=str(path)), Classification()).splits
+    splits = data.load(RunConfig(train_file=str(path)), Classification())[0].splits
     assert {label for row in splits["train"].rows["label"] for label in row} >= {"a", "b", "only", "rare 7"}
     assert len(splits["validation"].rows) == 2
     path.write_text("".join(json.dumps({"text": f"t{i}", "label": f"class {i}"}) + "\n" for i in range(12)))
@@ -406,71 +405,10 @@ def test_overlap_counts_reported_rows_whose_input_was_trained_on():
     """Question and context together are the input: the same question on another text is another input."""
     other_text, other_answer = {**ROWS[1], "context": "another"}, {**ROWS[2], "answers": ROWS[3]["answers"]}
     held = [ROWS[0], ROWS[0], other_text, other_answer, row("new", "new")]
-    parts = {"train": ROWS[:5], "validation": held, "test": ROWS[4:7]}
+    parts = {"train": [*ROWS[:5], ROWS[0], ROWS[0]], "validation": held, "test": ROWS[4:7]}
     splits = {name: Split(Dataset.from_list(rows)) for name, rows in parts.items()}
     task = QuestionAnswering()
-    assert data.overlap(Data(splits, "x", "local"), task) == {"validation": 3, "test": 1}
-
-
-LENGTHS = np.random.default_rng(0).lognormal(4.5, 0.6, 1003).astype(int) + 8
-
-
-def epoch_of(buckets: LengthBuckets, epoch: int, start: int = 0) -> list[list[int]]:
-    buckets.epoch, buckets.start = epoch, start
-    return list(buckets)
-
-
-def padding(batches: list[list[int]]) -> float:
-    """Padding tokens for each real one."""
-    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
-    return padded / LENGTHS.sum() - 1
-
-
-@pytest.mark.parametrize("size", [1, 4, 16, 1003, 5000])
-def test_every_row_comes_once_in_batches_of_the_right_size(size):
-    buckets = LengthBuckets(LENGTHS, size, seed=0)
-    for epoch in range(3):
-        batches = epoch_of(buckets, epoch)
-        assert sorted(i for batch in batches for i in batch) == list(range(len(LENGTHS)))
-        assert len(batches) == len(buckets) == -(-len(LENGTHS) // size)
-        short = [len(batch) for batch in batches if len(batch) != size]
-        assert short == ([len(LENGTHS) % size] if len(LENGTHS) % size else [])
-
-
-def test_the_order_depends_on_seed_and_epoch_alone():
-    """A resumed run makes a new object and must get the batches that the interrupted one would have got."""
-    used = LengthBuckets(LENGTHS, 8, seed=3)
-    for epoch in (0, 1, 2):
-        epoch_of(used, epoch)
-    np.random.seed(99)
-    orders = [epoch_of(used, epoch) for epoch in (2, 0, 1)]
-    assert orders == [epoch_of(LengthBuckets(LENGTHS, 8, seed=3), epoch) for epoch in (2, 0, 1)]
-    others = [epoch_of(LengthBuckets(LENGTHS, 8, seed=4), 0), *orders]
-    assert len({json.dumps(order) for order in others}) == 4
-    contents = [{frozenset(batch) for batch in order} for order in others]
-    assert not contents[1] & contents[2], "epochs differ in what is batched with what, not only in the order"
-
-
-@pytest.mark.parametrize("start", [0, 1, 57, 125, 126])
-def test_start_leaves_out_exactly_the_first_batches(start):
-    buckets = LengthBuckets(LENGTHS, 8, seed=0)
-    whole = epoch_of(buckets, 5)
-    assert epoch_of(buckets, 5, start) == whole[start:]
-    assert len(buckets) == len(whole) - start
-
-
-def test_padding_is_a_fraction_of_that_of_random_batches():
-    order = np.random.default_rng(1).permutation(len(LENGTHS)).tolist()
-    by_chance = padding([order[i : i + 16] for i in range(0, len(order), 16)])
-    bucketed = padding(epoch_of(LengthBuckets(LENGTHS, 16, seed=0), 0))
-    assert by_chance > 1.0, "these lengths would cost more padding than text"
-    assert bucketed < by_chance / 8
-
-
-def test_the_order_of_lengths_stays_random():
-    """Sorted batches would train on short texts first: the mean length must not rise or fall along an epoch."""
-    means = [LENGTHS[batch].mean() for batch in epoch_of(LengthBuckets(LENGTHS, 16, seed=0), 0)]
-    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.35
+    assert data.overlap(Data(splits, "x", "local"), task) == {"train": 2, "validation": 3, "test": 1}
 
 
 def nested(*questions: dict[str, Any]) -> str:
@@ -539,14 +477,14 @@ def test_a_broken_nested_file_is_one_line_with_its_place(tmp_path, content):
         ("rows.csv", b'text;label\n"one; two, three";a\n"two\nlines, 2";b\n'),
         ("rows.csv", b'text\tlabel\none; two, three\ta\n"two\nlines, 2"\tb\n'),
         ("rows.tsv", b'\xef\xbb\xbftext\tlabel\r\none; two, three\ta\r\n"two\nlines, 2"\tb\r\n'),
-        ("rows.tsv.gz", gzip.compress(b'text\tlabel\none; two, three\ta\n"two\nlines, 2"\tb\n')),
+        ("rows.tsv.gz", gzip.compress(b'text\tlabel\none; two, three\ta\n"two\nlines, 2"\tb\n', mtime=0)),
         ("rows.csv", b'text,label\n"one; two, three",a\n"two\nlines, 2",b\n'),
     ],
 )
 def test_the_header_tells_what_separates_cells(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    loaded = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
+    loaded, _ = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
     assert loaded.splits["train"].rows["text"][:] == ["one; two, three", "two\nlines, 2"]
     said = {
         b";": ["The cells of rows.csv are separated by semicolons."],
@@ -569,7 +507,7 @@ def test_another_encoding_is_refused_with_its_line_and_read_with_the_flag(tmp_pa
     line = 3 if ".csv" in name else 2
     assert f"line {line} is not UTF-8" in refused(path) and "--encoding" in refused(path)
     run = RunConfig(train_file=str(path), validation_file=str(path), encoding=encoding)
-    assert data.load(run, Classification()).splits["train"].rows["text"][:] == ["plain", word]
+    assert data.load(run, Classification())[0].splits["train"].rows["text"][:] == ["plain", word]
 
 
 def test_an_unknown_encoding_or_the_wrong_one_is_one_line(tmp_path):
@@ -593,7 +531,7 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path, mark, name):
     content = mark + text.encode(encoding)
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    loaded = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
+    loaded, _ = data.load(RunConfig(train_file=str(path), validation_file=str(path)), Classification())
     assert loaded.splits["train"].rows["text"][:] == ["schön", "흑해"]
 
 
@@ -613,7 +551,7 @@ def test_a_delimiter_that_is_given_wins(tmp_path, name, given, mark):
     path.write_text(f"id, old{mark}text{mark}label\n1{mark}one, two{mark}a\n2{mark}three{mark}b\n")
     run = RunConfig(train_file=str(path), validation_file=str(path), delimiter=given)
     assert run.delimiter == mark.replace("\t", "tab")
-    assert data.load(run, Classification()).splits["train"].rows["text"][:] == ["one, two", "three"]
+    assert data.load(run, Classification())[0].splits["train"].rows["text"][:] == ["one, two", "three"]
 
 
 @pytest.mark.parametrize("given", ["||", '"', "\n", "comma"])

@@ -2,38 +2,104 @@
 
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.test_trackers import scalars
+from tl_hub import launch, training
+from tl_hub.config import RunConfig
 from tl_hub.evaluation import remeasure
 from tl_hub.record import RunRecord
 
+TORCHRUN = (os.path.join(os.path.dirname(sys.executable), "torchrun"), "--nproc_per_node", "2", "--standalone")
 
-@pytest.mark.parametrize("family", ["bert", "xlnet"])
-def test_two_processes_train_and_score_as_one(tmp_path, checkpoint_folders, recipe, recipe_here, family):
-    """Every row is scored once, whoever scored it, and one process writes and speaks."""
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "settings"),
+    [
+        ("qa_finetune", "bert", ("--max_length", "384", "--validation_rows", "6")),
+        ("continued_pretraining_finetune", "xlnet", ("--max_length", "64")),
+    ],
+)
+def test_two_processes_train_and_score_as_one(tmp_path, without_dropout, recipe, recipe_here, name, family, settings):
+    """The same rows make a step, every row is scored once, whoever scored it, and one process writes and speaks."""
     common = (
-        "--model", str(checkpoint_folders(family)), "--train_rows", "24", "--validation_rows", "6", "--max_steps", "3",
-        "--precision", "fp32", "--max_length", "384", "--learning_rate", "1e-3",
+        "--model", str(without_dropout(family)), "--train_rows", "20", "--max_steps", "5", "--precision", "fp32",
+        "--learning_rate", "1e-3", *settings,
     )  # fmt: skip
-    torchrun = (os.path.join(os.path.dirname(sys.executable), "torchrun"), "--nproc_per_node", "2", "--standalone")
-    one = recipe_here("qa_finetune", *common, "--batch_size", "8", "--output_dir", str(tmp_path / "one"))
+    one = recipe_here(name, *common, "--batch_size", "8", "--output_dir", str(tmp_path / "one"))
     two = recipe(
-        "qa_finetune", *common, "--batch_size", "4", "--output_dir", str(tmp_path / "two"), launcher=torchrun,
-        ACCELERATE_USE_CPU="true",
+        name, *common, "--batch_size", "4", "--output_dir", str(tmp_path / "two"), "--report_to", "tensorboard",
+        launcher=TORCHRUN, ACCELERATE_USE_CPU="true",
     )  # fmt: skip
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     records = [RunRecord.load(tmp_path / name) for name in ("one", "two")]
     assert [metric.rows for metric in records[0].metrics] == [metric.rows for metric in records[1].metrics]
-    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
-    assert [len(log) for log in logs] == [3, 3]
-    assert all(json.loads(line)["loss"] > 0 for line in logs[1])
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+    shown = scalars(str(tmp_path / "two"))["train/loss"]
+    assert shown == pytest.approx(dict(enumerate(losses(tmp_path / "two"), 1)), rel=1e-5)
+    assert len([*(tmp_path / "two" / "tracking" / "tl_hub").glob("events.*")]) == 1, "one process reports"
     # Its weights, measured by this one process, score to the digit what two processes together found.
     anew = {metric["name"]: metric["found"] for metric in remeasure(tmp_path / "two")["metrics"]}
-    assert anew == {metric.name: metric.value for metric in records[1].metrics}
+    assert anew == pytest.approx({metric.name: metric.value for metric in records[1].metrics}, rel=1e-6)
     assert two.stdout.count("Loaded back by") == 1
     shared = [{n: record.settings[n] for n in ("num_processes", "effective_batch_size")} for record in records]
     assert shared == [{"num_processes": n, "effective_batch_size": 8} for n in (1, 2)]
     assert records[1].command and "torchrun --nproc_per_node 2 --standalone" in records[1].command
+
+
+def test_a_run_of_one_process_goes_on_on_two(tmp_path, without_dropout, recipe, recipe_here, monkeypatch):
+    """In the middle of an epoch, with the same rows and masks in each step that is left."""
+    common = (
+        "--model", str(without_dropout("bert")), "--train_rows", "40", "--max_steps", "8", "--precision", "fp32",
+        "--learning_rate", "1e-3", "--max_length", "64",
+    )  # fmt: skip
+    whole = recipe_here(
+        "continued_pretraining_finetune", *common, "--batch_size", "8", "--output_dir", str(tmp_path / "whole")
+    )
+    assert whole.returncode == 0, whole.stderr
+    cut = (*common, "--output_dir", str(tmp_path / "cut"))
+
+    write = training._Log.write
+
+    def interrupted(log, **figures):
+        write(log, **figures)
+        if figures["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as within:
+        within.setattr(training._Log, "write", interrupted)
+        stopped = recipe_here("continued_pretraining_finetune", *cut, "--batch_size", "8")
+    assert stopped.returncode == 130, stopped.stderr
+    assert len(losses(tmp_path / "cut")) == 3
+    launch._held.pop().release()  # as the end of its process would
+    resumed = recipe(
+        "continued_pretraining_finetune", *cut, "--batch_size", "4", "--resume", launcher=TORCHRUN,
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+
+
+def test_what_ends_all_processes_is_said_once(tmp_path, recipe, without_dropout):
+    """Another run has the folder, which the main process finds; the others told of a lost connection."""
+    run = RunConfig(output_dir=str(tmp_path / "run"))
+    launch._lock(run)
+    try:
+        refused = recipe(
+            "qa_finetune", "--model", str(without_dropout("bert")), "--output_dir", run.output_dir, launcher=TORCHRUN,
+            ACCELERATE_USE_CPU="true",
+        )  # fmt: skip
+    finally:
+        launch._held.pop().release()
+    assert refused.returncode != 0 and not (tmp_path / "run").exists()
+    assert refused.stderr.count("another run is writing there") == 1, refused.stderr
+    assert 'recipes/qa_finetune.py", line' not in refused.stderr, refused.stderr

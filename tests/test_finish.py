@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.stats
 from datasets import Dataset
 
 from tl_hub import data, finish, row_predictions, run_folder, shown_rows
@@ -36,7 +37,10 @@ def rows_of(words: np.ndarray) -> Dataset:
 
 
 SCRIPT = """
-from tl_hub.command_line import command_line
+import sys
+from tl_hub.command_line import command_line, replace_arguments
+if "--config" in sys.argv:
+    replace_arguments(["--lr", "3"])
 print(command_line())
 """
 
@@ -64,11 +68,14 @@ def told(words: list[str], script: Path, **environment: str) -> str:
         (["python", "{folder}/qa.py"], "python {parent}/qa.py"),
         (["python", "qa.py", "--train_file", "{folder}/qa.py", "--test_file=/data/t.csv", "--label_separator", "; "],
          "python qa.py --train_file qa.py --test_file=t.csv --label_separator '; '"),
+        *(pytest.param(words, expected, marks=pytest.mark.slow) for words, expected in (  # these import torch
         (["accelerate", "launch", "--num_processes", "1", "--config_file", "{folder}/one.yaml", "qa.py", "--a", "1"],
          "accelerate launch --num_processes 1 --config_file one.yaml qa.py --a 1"),
+        (["accelerate", "launch", "--cpu", "qa.py", "--config", "mine.yaml"], "accelerate launch --cpu qa.py --lr 3"),
         (["python", "-m", "accelerate.commands.launch", "--cpu", "qa.py"], "accelerate launch --cpu qa.py"),
         (["torchrun", "--standalone", "--nproc_per_node", "1", "qa.py", "--a"],
          "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 1 qa.py --a"),
+        )),
     ],
 )  # fmt: skip
 def test_the_command_is_the_one_that_was_given(script, words, expected):
@@ -83,7 +90,7 @@ def test_thirds_by_length_hold_every_row_once_and_their_own_mean():
     words = np.random.default_rng(0).integers(1, 50, 400)
     values = np.where(words > 30, 0.0, 100.0)
     score = Score({"macro_f1": np.array(1.0), "accuracy": values})
-    (table,) = finish.by_length(rows_of(words), Texts(), score, 0).values()  # type: ignore[arg-type]
+    (table,) = finish.by_length(rows_of(words), Texts(), score).values()  # type: ignore[arg-type]
     spans = [tuple(map(int, row["words of the input"].split(" to "))) for row in table]
     assert len(spans) == 3 and all(spans[i][1] < spans[i + 1][0] for i in range(2))
     for (low, high), row in zip(spans, table, strict=True):
@@ -91,18 +98,19 @@ def test_thirds_by_length_hold_every_row_once_and_their_own_mean():
         assert row["rows"] == inside.sum() and 400 / 4 < row["rows"] < 400 / 2
         assert row["accuracy"] == pytest.approx(values[inside].mean())
     assert sum(row["rows"] for row in table) == 400
-    assert table[0]["95 % interval"] == "100.0 to 100.0"
+    stock = scipy.stats.binomtest(table[0]["rows"], table[0]["rows"]).proportion_ci(method="wilson")
+    assert table[0]["95 % interval"] == f"{100 * stock.low:.1f} to 100.0"
 
 
 @pytest.mark.parametrize("words", [np.full(200, 7), np.arange(1, 60)], ids=["of one length", "few"])
 def test_no_table_where_lengths_tell_nothing(words):
     score = Score({"macro_f1": np.array(1.0), "accuracy": np.ones(len(words))})
-    assert finish.by_length(rows_of(words), Texts(), score, 0) == {}  # type: ignore[arg-type]
+    assert finish.by_length(rows_of(words), Texts(), score) == {}  # type: ignore[arg-type]
 
 
 def test_no_table_of_a_metric_that_is_no_mean_over_rows():
     score = Score({"macro_f1": np.array(1.0)})
-    assert finish.by_length(rows_of(np.arange(200)), Texts(), score, 0) == {}  # type: ignore[arg-type]
+    assert finish.by_length(rows_of(np.arange(200)), Texts(), score) == {}  # type: ignore[arg-type]
 
 
 def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
@@ -114,9 +122,18 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
         {"row": 0, "text": "é", "expected": "a", "predicted": "b", "f1": 0.0},
         {"row": 1, "text": "z", "expected": "a", "predicted": "a", "f1": None},
     ]
-    row_predictions.write(tmp_path, score, 3)  # two samples of three rows
+    score.metrics["f1"] = np.array([0.0, 50.0, 100.0])  # of the rows, of which two samples were made
+    row_predictions.write(tmp_path, score, 3)
     assert json.loads((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[1]) == shown[1]
     assert not any(fnmatch("predictions.jsonl", pattern) for pattern in run_folder.PUBLISHED)
+
+
+def test_a_figure_is_the_mean_of_the_rows_that_have_it():
+    """As F1 of questions that have an answer, which others lack."""
+    score = Score({"f1_answerable": np.array([50.0, np.nan, 100.0, np.nan])}, groups=np.array([0, 0, 1, 1]))
+    found = finish.metric("f1_answerable", score, "test", 4, seed=0)
+    assert (found.value, found.rows, found.split) == (75.0, 2, "test")
+    assert found.low < 75 < found.high
 
 
 @pytest.mark.parametrize(
@@ -130,6 +147,8 @@ def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):
         ("IBAN DE89 3704 0044 0532 0130 00", "an IBAN"),
         ("Pay to BE68 5390 0754 7034 by Friday", "an IBAN"),
         ("Pay to MT84MALT011000012345MTLCAST001S", "an IBAN"),
+        ("Betal til NO93 8601 1117 947 nå", "an IBAN"),
+        ("Betal til NO9386011117947 nå", "an IBAN"),
         ("See /home/pi/app.log", "a path"),
         ("The token is hf_" + "a" * 34, "a secret"),
     ],
@@ -164,7 +183,7 @@ def test_rows_to_be_shown_are_chosen_by_number(tmp_path):
         Path(files[f"{name}_file"]).write_text("".join(json.dumps(row) + "\n" for row in rows) * repeated)
 
     def load(chosen, task=SentimentAnalysis):
-        return data.load(RunConfig(example_rows=chosen, **files), task())
+        return data.load(RunConfig(example_rows=chosen, **files), task())[0]
 
     load("4,0")
     with pytest.raises(UserError, match="--example_rows 0,5: there is no row 5; the test split has rows 0 to 4"):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import peft
 import pytest
@@ -15,11 +16,13 @@ from tl_hub.errors import UserError
 from tl_hub.inference.question_answering import QuestionAnsweringPipeline
 from tl_hub.inference.sequence_to_sequence import SequenceToSequencePipeline
 from tl_hub.inference.text_classification import TextClassificationPipeline
+from tl_hub.inference.token_classification import TokenClassificationPipeline
 from tl_hub.inference.vectors import VectorsPipeline
 from tl_hub.record import DataFacts, RunRecord, SplitFacts
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.question_answering import QuestionAnswering
 from tl_hub.tasks.sequence_to_sequence import Summarization
+from tl_hub.tasks.token_classification import TokenClassification
 
 SENTENCE = "The river rises in the hills and ends in the sea. "
 TEXTS = [f"{number} rivers. {SENTENCE * times}" for number, times in enumerate([4, 1, 5, 2, 9, 3, 12])]
@@ -71,17 +74,25 @@ def test_many_texts_are_answered_as_each_alone_and_padded_little(
         for name, value in alone.items():
             assert found[name] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-5)), name
     assert len({str(found) for found in together}) > 1, "answers differ, or their order would say nothing"
+    assert ask(model, tokenizer, []) == []
+
+
+def test_of_no_texts_there_are_no_entities(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForTokenClassification")
+    model.config.id2label = {0: "O", 1: "B-river"}
+    ask = TokenClassificationPipeline(model, tokenizer, TokenClassification(), {})
+    assert ask([]) == [] and ask(TEXTS[:2]) != []
 
 
 def write_record(folder: Path, kind: Any) -> None:
-    """As a loop of one's own leaves it that trains an encoder without a head."""
+    """As an own loop leaves it that trains an encoder without a head."""
     data = DataFacts(id="texts.jsonl", source="local", splits={"train": SplitFacts(rows=4)})
     RunRecord(
         name="vectors",
         kind=kind,
         pipeline_tag="feature-extraction",
         auto_class="AutoModel",
-        method={"name": "a loop of one's own"},
+        method={"name": "an own loop"},
         data=data,
         metrics=[],
     ).save(folder)
@@ -112,7 +123,7 @@ def test_vectors_of_an_encoder_are_the_means_that_stock_classes_give(
         evaluation.remeasure(tmp_path, test_file="rows.jsonl")
     # A window longer than the model's own is none.
     for asked, size in ((16, 16), (9999, {"bert": 512, "gpt2": 1024}.get(family, 9999))):
-        text = SENTENCE * (5 if asked == 16 else 100)
+        text = SENTENCE * (5 if asked == 16 else 100 if size < asked else 20)
         cut = {"truncation": True, "max_length": size, "stride": size // 4, "return_overflowing_tokens": True}
         with torch.no_grad():
             read = [model(input_ids=torch.tensor([ids])) for ids in tokenizer(text, **cut)["input_ids"]]
@@ -154,3 +165,47 @@ def test_an_embedded_checkpoint_does_what_it_was_pretrained_for() -> None:
     assert len(tl_hub.pipeline("tiny:xlnet")("The cat is on the <mask>.")) == 5
     with pytest.raises(UserError, match="tiny:roberta is not embedded; there are tiny:bert"):
         tl_hub.pipeline("tiny:roberta")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"question": "Who?"}, "'text'; it takes text, "),
+        ({"text": "The [MASK].", "question": "Who?"}, "'question'; it takes text, "),
+        ({"text": None}, "a text is of type NoneType; give a str, or a list of them"),
+        ({"text": ["The [MASK].", 3]}, "a text is of type int"),
+        ({"text": [" "]}, "a text is empty"),
+    ],
+)
+def test_what_a_pipeline_cannot_read_is_a_users_mistake(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as refused:
+        tl_hub.pipeline("tiny:bert")(**given)
+    assert says in str(refused.value)
+
+
+def test_a_question_that_is_no_text_is_a_users_mistake(checkpoint_folders: Any) -> None:
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(checkpoint_folders("bert"))
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint_folders("bert"))
+    with pytest.raises(UserError, match="a question is of type NoneType"):
+        QuestionAnsweringPipeline(model, tokenizer, QuestionAnswering(), {})(None, "A context.")  # type: ignore[arg-type]
+
+
+def test_few_texts_are_read_without_a_bar(checkpoint_folders: Any, capfd: Any) -> None:
+    """And who has bars has them afterwards."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint_folders("bert"))
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint_folders("bert"))
+    datasets.enable_progress_bars()
+    try:
+        capfd.readouterr()
+        classify(model, tokenizer, TEXTS)
+        assert "tokenizing" not in capfd.readouterr().err
+        assert not datasets.are_progress_bars_disabled()
+    finally:
+        datasets.disable_progress_bars()
+
+
+def test_a_place_that_is_not_there_is_called_as_the_caller_called_it() -> None:
+    for call in (tl_hub.pipeline, tl_hub.verify):
+        with pytest.raises(UserError) as refused:
+            call("no/folder")
+        assert str(refused.value).startswith("no/folder: no such folder here") and "--model" not in str(refused.value)

@@ -18,12 +18,13 @@ import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 import tl_hub
-from tl_hub import base_model
+from tl_hub import base_model, card, evaluation
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
-from tl_hub.tasks.question_answering import QuestionAnswering, windows
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.question_answering.windows import windows
 from tl_hub.tasks.text_generation import TextGeneration
 from tl_hub.tokenizer import load_tokenizer
 
@@ -275,6 +276,9 @@ def test_a_run_loads_back_by_stock_libraries(kind, recipe, rows, flags, korean, 
     if recipe.startswith("qa"):
         answer = tl_hub.pipeline(tmp_path / "run")(question=rows()[0]["question"], context=TEXTS[0])["answer"]
         assert answer == answer.strip() and answer in TEXTS[0]
+        assert "characters, as KorQuAD 1.0 counts" in card.render(record)
+        anew = evaluation.remeasure(tmp_path / "run", validation_file=str(tmp_path / "validation.jsonl"))
+        assert [figure["found"] for figure in anew["metrics"]] == pytest.approx([m.value for m in record.metrics])
 
 
 def test_an_answer_within_a_word_is_the_fewest_tokens_that_cover_it(korean):

@@ -15,7 +15,7 @@ def test_identifiers_are_those_of_the_hub() -> None:
     if not REFHUB.is_file():
         pytest.skip(f"needs {REFHUB}, which is not part of this repository")
     listed = re.search(r'LICENSES = set\("""(.*?)"""', REFHUB.read_text(), re.DOTALL)
-    assert listed and frozenset(listed[1].split()) == IDENTIFIERS
+    assert listed and frozenset(listed[1].split()) | {"openmdw-1.1"} == IDENTIFIERS, "it is older than that one"
 
 
 @pytest.mark.parametrize("kept", ["cc-by-sa-4.0", "cc-by-nc-4.0", "gpl-3.0", "llama3.1", "openrail", "other"])

@@ -17,12 +17,15 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
+from tests.conftest import check_here
 from tests.hub_server import WRITE, HubServer
-from tl_hub import RunFolder, RunFolderCallback, verify
+from tl_hub import RunFolder, RunFolderCallback, verification, verify
 from tl_hub.errors import UserError
+from tl_hub.loops.model import probe_inputs
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
 
-pytestmark = pytest.mark.slow
+# Loaded back in this process, but for the adapter of `best` and what is pushed, for which fresh ones are started.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("load_back_here")]
 
 TOKEN = "hf_" + "x" * 34
 DATA = DataFacts(id="reviews.csv", source="local")
@@ -87,7 +90,10 @@ def best(request, tmp_path_factory, classifier, checkpoint_folders):
         model = peft.get_peft_model(model, config)
     folder = RunFolder(root / "reviews", data=DATA, license="mit", language=["en"], settings={"max_length": 16})
     run = trainer(model, tokenizer, root / "checkpoints", Wreck(), RunFolderCallback(folder))
-    run.train()
+    with pytest.MonkeyPatch.context() as within:
+        if request.param != "adapter":
+            within.setattr(verification, "check", check_here)
+        run.train()
     return run, root / "reviews", request.param, checkpoint_folders("bert")
 
 
@@ -123,6 +129,9 @@ def test_the_record_states_the_run(best):
     assert record.data.splits == {"train": SplitFacts(rows=48), "validation": SplitFacts(rows=21)}
     assert record.settings["learning_rate"] == 3e-3 and record.settings["max_length"] == 16
     assert record.settings["lr_scheduler_type"] == "linear" and record.settings["num_train_epochs"] == 3
+    usual = "adam_beta1 adam_beta2 gradient_accumulation_steps max_grad_norm optim per_device_train_batch_size seed"
+    for name in [*usual.split(), "warmup_steps", "weight_decay"]:  # stated at their defaults, too
+        assert record.settings[name] == run.args.to_dict()[name], name
     assert [epoch["epoch"] for epoch in record.history] == [1, 2, 3]
     losses = {entry["step"]: entry["loss"] for entry in run.state.log_history if "loss" in entry}
     for epoch in record.history:
@@ -267,6 +276,18 @@ def test_what_a_loop_of_ones_own_states_is_measured_anew(tmp_path, checkpoint_fo
         verify(tmp_path / "accuracy", **rows)
 
 
+def test_figures_of_an_earlier_evaluation_are_of_other_weights(tmp_path):
+    """Of two sets of rows, one was measured at another step than the one whose weights are kept."""
+    callback = RunFolderCallback(RunFolder(tmp_path / "run", data=DATA))
+    speed = {"runtime": 2.0, "samples_per_second": 4.0, "accuracy": 0.5}
+    log = [
+        {**{f"eval_{split}_{name}": value for name, value in speed.items()}, "step": step, "epoch": step}
+        for split, step in (("near", 1), ("far", 1), ("near", 2), ("far", 3))
+    ]
+    found = callback._metrics(log, 2)
+    assert [(metric.name, metric.split, metric.rows) for metric in found] == [("accuracy", "near", 8)]
+
+
 SENTENCES = """
 import json, sys
 import tl_hub
@@ -277,7 +298,9 @@ print(json.dumps(SentenceTransformer(repo, device="cpu").encode(texts).tolist())
 """
 
 
-def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_hub(tmp_path, checkpoint_folders):
+def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_hub(
+    tmp_path, checkpoint_folders, forks
+):
     library = pytest.importorskip("sentence_transformers", reason="needs it: pip install -e '.[test]'")
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
@@ -314,13 +337,7 @@ def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_
     with HubServer() as hub:
         own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
-        done = subprocess.run(
-            [sys.executable, "-c", SENTENCES, str(folder), "alice/sentences", *texts],
-            env={**os.environ, **own},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = forks.code(SENTENCES, folder, "alice/sentences", *texts, here="none", **own)
     assert done.returncode == 0, done.stderr
     assert np.allclose(json.loads(done.stdout.splitlines()[-1]), model.encode(texts), atol=1e-5)
 
@@ -489,12 +506,22 @@ def test_a_batch_that_the_model_does_not_read_is_refused(tmp_path, classifier):
         RunFolder(tmp_path / "run", data=DATA).write(model, tokenizer, {"ids": torch.ones(1, 2)}, [])
 
 
+@pytest.mark.parametrize(("family", "head"), [("bert", "SequenceClassification"), ("t5", "Seq2SeqLM")])
+def test_of_a_batch_a_probe_keeps_labels_only_for_a_decoder_that_reads_them(checkpoints, family, head):
+    model, tokenizer = checkpoints(family, f"AutoModelFor{head}")
+    batch = dict(tokenizer(["The road ends", "A river"], padding=True, return_tensors="pt"))
+    batch["labels"] = batch["input_ids"] if family == "t5" else torch.tensor([0, 1])
+    kept = probe_inputs(model, {**batch, "index": torch.arange(2)})
+    assert set(kept) == set(batch) - (set() if family == "t5" else {"labels"})
+    assert len(model(**kept).logits) == 2
+
+
 ADAPTER = """
-import json, sys, time
+import contextlib, json, sys, time
 import peft, torch, transformers
 import tl_hub
 from huggingface_hub import HfApi
-from tl_hub import publishing
+from tl_hub import load_back, publishing, verification
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.record import DataFacts, RunRecord
 
@@ -508,7 +535,14 @@ model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2))
 data = DataFacts(id="rows.csv", source="local")
 folder = tl_hub.RunFolder(f"{root}/run", data=data, license="mit", settings={"max_length": 128})
 batch = tokenizer(["The river rises.", "A road"], padding=True, return_tensors="pt")
+
+def check_here(path):
+    with contextlib.chdir(path):
+        return load_back.report(snippets=True)
+
+check, verification.check = verification.check, check_here  # a fresh process loads what is pushed
 folder.write(model, tokenizer, batch, [])
+verification.check = check
 pinned = json.load(open(f"{root}/run/adapter_config.json"))["revision"]
 said = []
 print(json.dumps("ready"), flush=True)

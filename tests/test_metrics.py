@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 import sacrebleu
+import scipy.stats
 from sklearn.metrics import f1_score
 
+from tl_hub.evaluate_metrics import SquadMetric
 from tl_hub.metrics import (
-    SquadMetric,
     best_threshold,
     bootstrap_interval,
     expected_calibration_error,
     f1_interval,
+    mean_interval,
+    rouge_scores,
     squad_scores,
     translation_scores,
+    words,
 )
 
 
@@ -37,6 +41,58 @@ def test_squad_rules(prediction, references, exact, f1):
     assert computed == pytest.approx({"exact_match": exact, "f1": f1})
 
 
+@pytest.mark.parametrize(
+    ("prediction", "reference", "exact", "f1"),
+    [
+        ("1804년에", "1804년", 0, 1000 / 11),  # 5 of 6 characters and 5 of 5: a particle costs one character
+        ("4년에", "1804년", 0, 50),  # 2 of 3 and 2 of 5
+        ("《노인과 바다》", "노인과 바다", 100, 100),
+        ("서울(특별시)", "서울 특별시", 100, 100),  # a bracket is a blank
+        ("서울.특별시", "서울 특별시", 0, 100),  # a full stop is nothing, and blanks count in an exact match only
+        ("“바다”", "바다", 0, 200 / 3),  # its scorer knows no such quotes: 2 of 4 and 2 of 2
+        ("THE 바다", "바다", 0, 400 / 7),  # nor articles: 2 of 5 and 2 of 2
+    ],
+)
+def test_korean_answers_are_counted_as_korquad_does(prediction, reference, exact, f1):
+    computed = SquadMetric().compute(predictions=[prediction], references=[reference])
+    assert computed == pytest.approx({"exact_match": exact, "f1": f1})
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "exact", "f1"),
+    [
+        ("在北京。", "北京", 0, 80),  # 2 of 3 and 2 of 2
+        ("“北京”，", "北京", 100, 100),  # punctuation of any script
+        ("２００８年 8月", "２００８年8月", 100, 100),
+        ("2008年", "2018年", 0, 50),  # a number is one
+        ("北京大学 PKU", "北京大学", 0, 800 / 9),  # 4 of 5 and 4 of 4
+        ("東京・タワー", "東京", 0, 400 / 7),  # 2 of 5 and 2 of 2
+        ("กรุงเทพฯ", "กรุงเทพ", 0, 1400 / 15),  # 7 of 8 and 7 of 7
+    ],
+)
+def test_answers_in_scripts_without_blanks_are_counted_as_mlqa_does_chinese(prediction, reference, exact, f1):
+    computed = SquadMetric().compute(predictions=[prediction], references=[reference])
+    assert computed == pytest.approx({"exact_match": exact, "f1": f1})
+
+
+def test_most_references_decide_how_all_are_counted():
+    """KorQuAD's scorer counts the characters of a year too; one Korean name leaves English answers as they are."""
+    years = squad_scores(["1805", "1804", "바다"], [["1804"], [], ["바다"]])
+    assert list(years["f1"]) == pytest.approx([75, 0, 100])
+    english = squad_scores(["the sea", "the sea", "서울 시", "1805"], [["sea"], ["a sea"], ["서울시"], ["1804"]])
+    assert list(english["f1"]) == list(english["exact_match"]) == [100, 100, 0, 0]
+    no_letters = squad_scores(["the 1805", "The", "an 1804"], [["1805"], [], ["1805"]])
+    assert list(no_letters["f1"]) == [100, 100, 0], "SQuAD's, which leaves articles out"
+
+
+def test_marks_stay_in_the_words_of_rouge():
+    """Vowel signs are no letters in Unicode. Two words of Hindi that differ in them are two words."""
+    assert words("हिन्दी भाषा, Café_1") == ["हिन्दी", "भाषा", "café_1"]
+    assert words("東京・タワー ที่ 서울에서") == [*"東京タワー", *"ที่", "서울에서"]
+    scores = rouge_scores(["한강은 서해로 흐른다.", "हिन्दी"], [["한강은 서울을 지나 서해로 흐른다."], ["हन्दा"]])
+    assert list(scores["rouge1"]) == pytest.approx([75, 0])
+
+
 def test_the_metric_is_the_mean_of_the_rows():
     predictions, references = ["a b", "c", "d e f"], [["a b"], ["x"], ["d e"]]
     rows = squad_scores(predictions, references)
@@ -50,20 +106,83 @@ def test_a_single_reference_may_be_a_text():
     assert flat["exact_match"] == pytest.approx(200 / 3)
 
 
-def test_interval_of_a_proportion_is_near_the_normal_one():
-    scores = np.repeat([0.0, 100.0], [300, 700])
-    low, high = bootstrap_interval(scores)
-    half = 1.96 * 100 * np.sqrt(0.7 * 0.3 / 1000)
-    assert low == pytest.approx(70 - half, abs=0.5) and high == pytest.approx(70 + half, abs=0.5)
+def test_interval_of_a_proportion_is_wilsons():
+    for right, rows in ((700, 1000), (19, 20), (50, 50), (1, 1), (0, 1)):
+        low, high = mean_interval(np.repeat([0.0, 100.0], [rows - right, right]))
+        stock = scipy.stats.binomtest(right, rows).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((100 * stock.low, 100 * stock.high))
 
 
 def test_rows_of_one_group_count_as_one():
     """Ten copies of each row say nothing new: the interval must be that of the rows without copies."""
-    scores = np.random.default_rng(0).random(100)
-    copied = bootstrap_interval(np.repeat(scores, 10), groups=np.repeat(np.arange(100), 10))
-    assert copied == pytest.approx(bootstrap_interval(scores))
-    naive = bootstrap_interval(np.repeat(scores, 10))
-    assert copied[1] - copied[0] > 2.5 * (naive[1] - naive[0])
+    scores, groups = 100 * np.random.default_rng(0).random(100), np.repeat(np.arange(100), 10)
+    for interval in (bootstrap_interval, mean_interval):
+        copied = interval(np.repeat(scores, 10), groups=groups)
+        assert copied == pytest.approx(interval(scores))
+        naive = interval(np.repeat(scores, 10))
+        assert copied[1] - copied[0] > 2.5 * (naive[1] - naive[0])
+
+
+def test_an_interval_says_how_little_few_rows_say():
+    assert mean_interval(np.array([40.0])) == (0, 100)
+    assert mean_interval(np.full(20, 100.0))[0] < 85
+    one_paragraph = mean_interval(np.array([0.0, 100.0] * 20), np.zeros(40))
+    assert one_paragraph == mean_interval(np.array([0.0, 100.0] * 20)), "as of rows, where there is no other group"
+
+
+@pytest.mark.parametrize("rows", [20, 50, 350])
+def test_95_of_100_intervals_of_an_accuracy_hold_the_true_one(rows):
+    """Exactly, by the binomial distribution of the right answers; the bootstrap's hold 33 at 20 rows and 98 %."""
+    counts = np.arange(rows + 1)
+    intervals = [mean_interval(np.repeat([0.0, 100.0], [rows - right, right])) for right in counts]
+    for true in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98):
+        holds = np.array([low <= 100 * true <= high for low, high in intervals])
+        assert 0.92 <= scipy.stats.binom.pmf(counts, rows, true) @ holds <= 0.98, true
+
+
+def drawn_scores(random, kind, rows, level):
+    """Scores of a sample with their groups, and what they are on the average of all samples, from 0 to 1."""
+    if kind == "rouge":
+        return random.beta(2, 5, rows), None, 2 / 7
+    sizes = random.integers(1, 10, rows)  # questions of a paragraph, which succeed or fail together
+    groups = np.repeat(np.arange(rows), sizes)[:rows] if kind == "grouped" else np.arange(rows)
+    chance = random.beta(6 * level, 6 * (1 - level), rows)[groups] if kind == "grouped" else level
+    overlap = np.where(random.random(rows) < 0.4, random.uniform(0.2, 0.9, rows), 0)
+    return np.where(random.random(rows) < chance, 1, overlap), groups, level + (1 - level) * 0.4 * 0.55
+
+
+@pytest.mark.parametrize("rows", [20, 50, 350])
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [("f1", 0.5), ("f1", 0.8), ("f1", 0.95), ("grouped", 0.5), ("grouped", 0.8), ("grouped", 0.95), ("rouge", 0)],
+)
+def test_95_of_100_intervals_of_a_mean_hold_the_true_one(kind, level, rows):
+    random, repetitions = np.random.default_rng(3), 1000
+    holds = 0
+    for _ in range(repetitions):
+        scores, groups, true = drawn_scores(random, kind, rows, level)
+        low, high = mean_interval(100 * scores, groups)
+        holds += low <= 100 * true <= high
+    sampling = 2 * np.sqrt(0.95 * 0.05 / repetitions)
+    assert 0.92 - sampling <= holds / repetitions <= 0.98 + sampling
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [20, 50, 350])
+@pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95, 0.98])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_95_of_100_intervals_of_a_macro_f1_hold_the_true_one(rows, accuracy, classes):
+    random, repetitions = np.random.default_rng(4), 400
+    cells = np.full((classes, classes), (1 - accuracy) / (classes - 1) / classes)
+    np.fill_diagonal(cells, accuracy / classes)
+    holds = 0
+    for _ in range(repetitions):
+        answer, given = np.divmod(random.choice(classes**2, size=rows, p=cells.ravel()), classes)
+        low, high = f1_interval(np.eye(classes, dtype=bool)[answer], np.eye(classes, dtype=bool)[given], "macro",
+                                resamples=300)  # fmt: skip
+        holds += low <= accuracy <= high  # classes of equal size and equal mistakes: F1 is accuracy
+    sampling = 2 * np.sqrt(0.95 * 0.05 / repetitions)
+    assert 0.92 - sampling <= holds / repetitions <= 0.98 + sampling
 
 
 def test_translations_with_nothing_right_have_an_interval_too():
@@ -124,7 +243,7 @@ def test_the_interval_of_translations_holds_95_of_100_resamples():
     found = translation_scores(predictions, [[text] for text in references])
     for name, score in (("chrf", sacrebleu.corpus_chrf), ("bleu", sacrebleu.corpus_bleu)):
         values = []
-        for _ in range(600):
+        for _ in range(400):
             drawn = random.integers(30, size=30)
             values.append(score([predictions[i] for i in drawn], [[references[i] for i in drawn]]).score)
         low, high = np.percentile(values, [2.5, 97.5])

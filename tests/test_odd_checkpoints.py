@@ -92,6 +92,35 @@ def test_a_run_of_an_uncommon_configuration_loads_back(recipe, family, values, c
     assert difference(recipe, checkpoint(family, **values)) <= 1e-6
 
 
+@pytest.mark.parametrize(
+    ("recipe", "family", "rows"),
+    [
+        ("qa_finetune", "bert", None),
+        ("sentiment_finetune", "xlnet", ("text", "label")),
+        ("summarization_finetune", "t5", ("text", "summary")),
+        ("continued_pretraining_finetune", "bert", ("text",)),
+        ("continued_pretraining_finetune", "gpt2", ("text",)),
+    ],
+)
+def test_added_tokens_get_embeddings_that_are_trained_and_saved(recipe, family, rows, checkpoint, difference, tmp_path):
+    place, flags = checkpoint(family), []
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["<user>", "zorblax"])
+    tokenizer.add_special_tokens({"pad_token": "[PADDING]"} if family == "gpt2" else {})
+    tokenizer.save_pretrained(place)
+    if rows:
+        written = [{name: f"A zorblax of <user> no. {i % 2}." for name in rows} for i in range(12)]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written * 4))
+        flags = ["--train_file", str(tmp_path / "rows.jsonl"), "--epochs", "1"]
+    assert difference(recipe, place, *flags) <= 1e-6
+    auto_class = getattr(transformers, RunRecord.load(tmp_path / "run").auto_class)
+    saved = auto_class.from_pretrained(tmp_path / "run")
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "run")("zorblax")["input_ids"]
+    assert known <= max(ids) < saved.config.vocab_size == len(tokenizer)
+    assert saved.get_input_embeddings().weight.size(0) == len(tokenizer)
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_texts_as_long_as_a_window_that_is_no_multiple_of_sixteen(family, checkpoint, difference, tmp_path):
     """Batches were padded beyond the model's last position: an IndexError in the middle of training."""

@@ -9,7 +9,7 @@ import transformers
 from datasets import Dataset
 from transformers.utils import is_sentencepiece_available
 
-from tl_hub import base_model
+from tl_hub import base_model, data
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.classification import Classification
@@ -92,3 +92,24 @@ def test_a_t5_whose_tokenizer_has_no_gaps_does_all_but_fill_them(checkpoint_fold
     model, tokenizer, _ = load(place, task)
     with pytest.raises(UserError, match="lacks <extra_id_0> to <extra_id_99>, which stand for the gaps"):
         task.encode(Dataset.from_dict({"text": ["The river rises in the hills."]}), tokenizer, model)
+
+
+@pytest.mark.parametrize(("family", "unknown"), [("bert", True), ("t5", True), ("xlnet", True), ("gpt2", False)])
+def test_texts_that_the_tokenizer_does_not_know_are_told_of(family, unknown, checkpoint_folders):
+    """GPT-2's reads bytes: what it calls the unknown token ends a text."""
+    english, korean = "The soup was good.", "국이 맛있어요."
+    task = Classification()
+    model, tokenizer, _ = load(checkpoint_folders(family), task)
+    for share in (0, 1, 8):
+        texts = [korean] * share + [english] * (8 - share)
+        rows = Dataset.from_dict({"text": texts, "label": ["good", "bad"] * 4})
+        read = data.Data({"train": data.Split(rows), "validation": data.Split(rows)}, "rows.csv", "local")
+        data.encode(read, task, tokenizer, model)
+        pieces = [piece for text in texts for piece in tokenizer(text, add_special_tokens=False)["input_ids"]]
+        percent = 100 * pieces.count(tokenizer.unk_token_id) / len(pieces)
+        notes = [note for note in read.notes if "unknown to the tokenizer" in note]
+        assert [note.split(" %")[0] for note in notes] == [f"{percent:.0f}"] * (unknown and percent > 5), (
+            share,
+            percent,
+        )
+    assert not unknown or percent > 20

@@ -3,12 +3,26 @@
 import subprocess
 import sys
 
+import pytest
+
 import tl_hub
+from tl_hub import publishing, row_predictions
+from tl_hub.on_use import OnUse
 
 
 def test_what_is_offered_is_there_and_listed_without_importing_torch() -> None:
     program = "import sys, tl_hub; print(*dir(tl_hub)); sys.exit('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert set(tl_hub.__all__) <= set(found.stdout.split())
-    for name in tl_hub.__all__:
-        assert getattr(tl_hub, name).__name__ == name
+    for module in (tl_hub, publishing):
+        for name in module.__all__:
+            assert getattr(module, name).__name__ == name
+
+
+def test_a_name_of_a_module_that_waits_for_its_use_is_patched_and_put_back():
+    """pytest looks into `__dict__` for what was there, and deleted the name for all tests that came after."""
+    waiting, own = OnUse("tl_hub.row_predictions"), row_predictions.write
+    with pytest.MonkeyPatch.context() as within:
+        within.setattr(waiting, "write", None)
+        assert row_predictions.write is None
+    assert row_predictions.write is own is waiting.write and vars(waiting) is vars(row_predictions)

@@ -15,6 +15,11 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
 TRAINED = [path for path in RECIPES if path.stem.endswith(("_adapter", "_finetune"))]
 FINETUNED = {"bert": 3e-5, "gpt2": 6.25e-5, "t5": 3e-4, "xlnet": 2e-5}
 LORA = {"bert": 5e-4, "gpt2": 2e-4, "t5": 1e-3, "xlnet": 5e-4}
+PUBLIC = {
+    "google-bert/bert-base-": ("bert", 110),
+    "google-t5/t5-small": ("t5", 60),
+    "openai-community/gpt2": ("gpt2", 124),
+}
 CONFIGS: dict[str, Any] = {
     "bert": transformers.BertConfig,
     "gpt2": transformers.GPT2Config,
@@ -38,23 +43,23 @@ def settings(monkeypatch: pytest.MonkeyPatch):
     def settled(path: Path, family: str, millions: float, *words: str) -> tuple[Any, ...]:
         monkeypatch.setattr(sys, "argv", [path.name, *words])
         recipe = runpy.run_path(str(path))
-        parts = [recipe["RUN"], recipe.get("TASK") or recipe["OBJECTIVE"], recipe["METHOD"]]
+        parts = [recipe["RUN"], recipe["TASK"], recipe["METHOD"]]
         run, task, method = recipe["cli"].parse(*parts, doc="", presets=recipe["PRESETS"])
-        published_settings.apply(run, task, method, Sized(family, millions))
+        run, method = published_settings.apply(run, task, method, Sized(family, millions))
         return run, task, method, parts
 
     return settled
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
-def test_small_models_keep_the_recipes_own_values(settings, path, capsys):
+def test_small_models_keep_the_recipes_own_values(settings, path):
     run, task, method, parts = settings(path, "bert", 4)
-    assert [run, task, method] == parts and not capsys.readouterr().out
+    assert [run, task, method] == parts and not run.settings_from
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
-def test_a_model_of_110_million_parameters_takes_the_published_values(settings, path, family, capsys):
+def test_a_model_of_110_million_parameters_takes_the_published_values(settings, path, family):
     run, task, method, parts = settings(path, family, 110)
     expected = FINETUNED[family] if path.stem.endswith("finetune") else LORA[family]
     if path.stem == "continued_pretraining_finetune":
@@ -64,9 +69,7 @@ def test_a_model_of_110_million_parameters_takes_the_published_values(settings, 
     assert run.warmup <= 0.1 and run.batch_size == parts[0].batch_size and task == parts[1]
     if path.stem.endswith("adapter"):
         assert (method.rank, method.alpha) == (16, 32)
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1 and "110M" in line and f"learning_rate {expected:g}" in line
-    assert run.settings_from in line
+    assert "110M" in run.settings_from and f"learning_rate {expected:g}" in run.settings_from
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
@@ -78,6 +81,33 @@ def test_flags_win_over_presets_and_presets_over_the_table(settings, path):
         assert run.epochs == 9
         for key in preset.keys() & {"learning_rate", "warmup"}:
             assert getattr(run, key) == preset[key]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
+def test_a_preset_says_only_what_differs_from_the_table(settings, path):
+    for name, preset in runpy.run_path(str(path))["PRESETS"].items():
+        family, millions = next(size for model, size in PUBLIC.items() if preset["model"].startswith(model))
+        _, task, method, _ = settings(path, family, millions, "--preset", name)
+        row = published_settings.row_for(family, int(millions * 1e6), task, method)
+        assert not row.values.items() & preset.items()
+
+
+def test_settings_of_a_preset_and_its_model(settings):
+    expected = {
+        ("ner_adapter", "bert", 110): (3, 5e-4, 0.06, 32),
+        ("ner_finetune", "bert", 110): (3, 5e-5, 0.1, 32),
+        ("qa_adapter", "bert", 110): (2, 5e-4, 0.06, 16),
+        ("sentiment_adapter", "bert", 110): (3, 4e-4, 0.1, 32),
+        ("sentiment_finetune", "bert", 110): (3, 2e-5, 0.1, 32),
+        ("document_classification_finetune", "bert", 110): (2, 3e-5, 0.1, 32),
+        ("summarization_adapter", "t5", 60): (3, 1e-3, 0.1, 16),
+        ("translation_adapter", "t5", 60): (1, 1e-3, 0.1, 16),
+    }
+    for (recipe, *sized), values in expected.items():
+        path = next(p for p in TRAINED if p.stem == recipe)
+        for name in runpy.run_path(str(path))["PRESETS"]:
+            run, *_ = settings(path, *sized, "--preset", name)
+            assert (run.epochs, run.learning_rate, run.warmup, run.batch_size) == values, recipe
 
 
 def test_sizes_and_methods_have_rates_of_their_own(settings):
@@ -95,6 +125,20 @@ def test_sizes_and_methods_have_rates_of_their_own(settings):
     assert factors == [10, 100, 20]
     run, _, chosen, _ = settings(adapter, "bert", 110, "--rank", "4")
     assert (chosen.rank, chosen.alpha) == (4, 32)
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
+def test_what_help_shows_is_what_some_model_takes(settings, path):
+    _, task, method, _ = settings(path, "bert", 110)
+    rows = [
+        published_settings.row_for(family, int(millions * 1e6), task, method)
+        for family in CONFIGS
+        for millions in (10, 59, 60, 199, 200, 1000)
+    ]
+    for name in ("learning_rate", "epochs", "warmup", "rank"):
+        taken = sorted({row.values[name] for row in rows if name in row.values})
+        span = "" if not taken else f"{taken[0]:g}" if len(taken) == 1 else f"{taken[0]:g} to {taken[-1]:g}, by family"
+        assert published_settings.shown(name, task, method).removesuffix(" and size").rpartition(": ")[2] == span
 
 
 @pytest.mark.parametrize(

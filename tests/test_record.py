@@ -13,7 +13,7 @@ import pytest
 
 from tl_hub import record as record_module
 from tl_hub.errors import UserError
-from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts
+from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SeedsMetric, SplitFacts
 
 SCHEMA = record_module.schema()
 PARTS: dict[type, dict[str, Any]] = {
@@ -22,6 +22,7 @@ PARTS: dict[type, dict[str, Any]] = {
     DataFacts: SCHEMA["$defs"]["data"],
     SplitFacts: SCHEMA["$defs"]["split"],
     Metric: SCHEMA["$defs"]["metric"],
+    SeedsMetric: SCHEMA["$defs"]["seeds_metric"],
     Cost: SCHEMA["$defs"]["cost"],
 }
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
@@ -54,6 +55,12 @@ def full() -> RunRecord:
         software={"torch": "2"}, commit="abc", created="2026-11-22T00:00:00Z",
         examples=[{"question": "q", "context": "c\u2028c", "expected": "", "predicted": "p"}],
         config={"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}},
+        seeds=[
+            SeedsMetric(
+                name="f1", value=0.25, low=0.125, high=0.5, split="validation", rows=1, unit="share", seeds=3,
+                deviation=0.1, least=0.125, most=0.375,
+            )
+        ],
         tables={"Classes": [{"class": "no", "F1": 0.5}]},
         verification={"max_difference": 0.0, "loaded_by": ["peft"]}, language=["no"],
     )  # fmt: skip
@@ -103,6 +110,12 @@ def test_only_plain_values_are_written(tmp_path: Path) -> None:
     assert [(metric.name, metric.value, metric.low) for metric in read.metrics] == [("f1", 0.5, None)]
     assert read.history == [{"epoch": 1, "kept": True}]
     assert read.settings == {"betas": [0.9, 0.999], "layers": [0, 1]}
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "fine-tuned", "feature-extraction", "pretrained"])
+def test_a_loader_is_given_the_bases_revision_where_the_base_is_what_it_loads(kind: Any) -> None:
+    """Weights that stand in the folder are of no commit of the base."""
+    assert dataclasses.replace(full(), kind=kind).base_revision == ("c0ffee" if kind == "adapter" else None)
 
 
 def test_schema_is_a_schema() -> None:

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from tl_hub.after_import import after_import
+from tl_hub.on_use import OnUse
 
 try:
     __version__ = version("tl_hub")
@@ -18,14 +19,18 @@ _PUBLIC = {
     "RunFolderCallback": "tl_hub.loops",
     "pipeline": "tl_hub.inference",
     "publish": "tl_hub.publishing",
+    "train": "tl_hub.from_python",
     "verify": "tl_hub.verifying",
 }
 """What the package offers -> the module it is in: torch and transformers take seconds to import, so it waits for that.
 
-Beside it, recipes use `cli`, `config`, `launch`, `data`, `base_model`, `published_settings`, `training`, `finish`, and
-the settings of `tasks` and `methods`. The rest may change from one version to the next.
+Beside it, recipes use `cli`, `config`, `launch`, `data`, `base_model`, `published_settings`, `experiment`, `training`,
+`finish`, and the settings of `tasks` and `methods`. The rest may change from one version to the next.
 """
 __all__ = [*_PUBLIC]
+
+_STAGES = ("base_model", "cpu", "data", "estimate", "finish", "launch", "overview", "training", "training_state")
+"""Modules that torch or datasets are imported with, and that recipes and methods use once the flags are read."""
 
 after_import("peft", "tl_hub.methods.adapters.peft_bottleneck")
 
@@ -33,6 +38,8 @@ after_import("peft", "tl_hub.methods.adapters.peft_bottleneck")
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _STAGES:
+        return OnUse(f"tl_hub.{name}")
     raise AttributeError(f"module 'tl_hub' has no attribute {name!r}")
 
 

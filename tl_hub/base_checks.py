@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Any
 
-import torch
-
 from tl_hub.architectures import ARCHITECTURES, base_parameters, layer_groups, longest_input, usable_positions
 from tl_hub.errors import UserError, first_line
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import torch
 
 LEAST_WINDOW = 48
 """Tokens that a model must read for the recipes' prompts, continuations and questions to have room."""
@@ -14,7 +14,7 @@ _NAMED = 3
 """Names that a message shows of many."""
 
 
-def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[str]) -> None:
+def check_base(model_name: str, model: Model, tokenizer: Tokenizer, missing: Collection[str]) -> None:
     """Refuse a checkpoint whose weights or tokenizer are not those of the model that was built from it.
 
     transformers fills what is missing with noise, and makes an empty tokenizer where a folder has none, silently.
@@ -25,8 +25,18 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
 
     Raises:
         UserError: something but a head or pooler is missing, a weight is not finite, the tokenizer does not fit the
-            embeddings, or it lacks a special token that the family needs.
+            embeddings (but for tokens that were added to it), or it lacks a special token that the family needs.
     """
+    _check_weights(model_name, model, missing)
+    _check_configuration(model_name, model, tokenizer)
+    _check_vocabulary(model_name, model, tokenizer)
+    _check_tokenizer(model_name, model, tokenizer)
+    if ARCHITECTURES[model.config.model_type].encoder_decoder:
+        _check_decoder(model_name, model, tokenizer)
+
+
+def _check_weights(model_name: str, model: Model, missing: Collection[str]) -> None:
+    """All are there but those of a head or pooler, and all are finite."""
     base = base_parameters(model)
     lacking = sorted(name for name in missing if name in base and "pooler." not in name)
     if lacking:
@@ -41,12 +51,16 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
             f"--model {model_name}: {len(broken)} of its weights hold NaN or infinity ({_some(broken)}); give a "
             "checkpoint that was saved before its training diverged"
         )
+
+
+def _check_configuration(model_name: str, model: Model, tokenizer: Tokenizer) -> None:
+    """It has layers, and positions enough, counted as the family counts them."""
     if len(layer_groups(model)) < 2:
         raise UserError(f"--model {model_name}: its config.json says that it has no layers; give a whole checkpoint")
     if not model.config.return_dict:
         raise UserError(f"--model {model_name}: its config.json has return_dict false; remove that line")
-    architecture = ARCHITECTURES[model.config.model_type]
-    if architecture.positions_after_padding and model.config.pad_token_id != tokenizer.pad_token_id:
+    after_padding = ARCHITECTURES[model.config.model_type].positions_after_padding
+    if after_padding and model.config.pad_token_id != tokenizer.pad_token_id:
         raise UserError(
             f"--model {model_name}: its config.json has pad_token_id {model.config.pad_token_id}, after which "
             f"positions are counted, its tokenizer pads with {tokenizer.pad_token_id} ({tokenizer.pad_token}); give a "
@@ -58,20 +72,29 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
             f"--model {model_name} reads {usable_positions(model.config)} tokens at most; it must be at least "
             f"{LEAST_WINDOW}"
         )
+
+
+def _check_vocabulary(model_name: str, model: Any, tokenizer: Tokenizer) -> None:
+    """Each token has an embedding, but for those that were added, and most embeddings have a token."""
     known, rows = len(tokenizer), model.get_input_embeddings().weight.size(0)
     if 2 * known < rows:
         raise UserError(
             f"--model {model_name}: its tokenizer knows {known:,} tokens, its embeddings are for {rows:,}; the files "
             "of the tokenizer (such as tokenizer.json or spiece.model) are missing or those of another model"
         )
-    numbers = tokenizer.get_vocab()
-    beyond = sorted((token for token in numbers if numbers[token] >= rows), key=numbers.__getitem__)
+    added = tokenizer.get_added_vocab()
+    beyond = [token for token, number in tokenizer.get_vocab().items() if number >= rows and token not in added]
     if beyond:
-        fix = f"call model.resize_token_embeddings({numbers[beyond[-1]] + 1}) once, save the model, and give that"
         raise UserError(
-            f"--model {model_name}: {len(beyond)} token{'s' * (len(beyond) > 1)} of its tokenizer have no embedding "
-            f"({_some(beyond)}); {fix}"
+            f"--model {model_name}: {len(beyond):,} tokens of its tokenizer have no embedding "
+            f"({_some(sorted(beyond))}) and were not added to it, so it is that of another "
+            "model; give a checkpoint with its own"
         )
+
+
+def _check_tokenizer(model_name: str, model: Model, tokenizer: Tokenizer) -> None:
+    """It has the special tokens that the family needs, and puts one where the family's heads look for it."""
+    architecture = ARCHITECTURES[model.config.model_type]
     needed = ["cls_token", "sep_token", "pad_token"] if architecture.null_token == "cls" else ["eos_token"]
     if architecture.encoder_decoder:
         needed.append("pad_token")  # classification counts the ends of text, which stand in for GPT-2's
@@ -92,21 +115,25 @@ def check_base(model_name: str, model: Any, tokenizer: Any, missing: Collection[
             f"--model {model_name}: its {type(tokenizer).__name__} does not put {mark} into a text, which "
             f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
         )
+
+
+def _check_decoder(model_name: str, model: Model, tokenizer: Tokenizer) -> None:
+    """It can write a text, and ends it as the tokenizer does."""
     layers = (getattr(model.config, "num_decoder_layers", 0), model.config.num_hidden_layers)
-    if model.get_output_embeddings() is not None and architecture.encoder_decoder and layers[0] > layers[1]:
+    if model.get_output_embeddings() is not None and layers[0] > layers[1]:
         raise UserError(
             f"--model {model_name}: its decoder has {layers[0]} layers, its encoder {layers[1]}; transformers cannot "
             "generate a text where the decoder has more"
         )
     end = model.config.eos_token_id
-    if architecture.encoder_decoder and end != tokenizer.eos_token_id:
+    if end != tokenizer.eos_token_id:
         raise UserError(
             f"--model {model_name}: its config.json has eos_token_id {end}, its tokenizer ends a text with "
             f"{tokenizer.eos_token_id} ({tokenizer.eos_token}); write that number into config.json"
         )
 
 
-def check_sizes(model_name: str, model: Any, mismatched: Collection[tuple[str, Any, Any]]) -> None:
+def check_sizes(model_name: str, model: Model, mismatched: Collection[tuple[str, Any, Any]]) -> None:
     """Refuse a checkpoint whose configuration says other sizes than its weights have.
 
     Args:
@@ -129,7 +156,7 @@ def check_sizes(model_name: str, model: Any, mismatched: Collection[tuple[str, A
         )
 
 
-def check_reads(model_name: str, model: Any, tokenizer: Any) -> None:
+def check_reads(model_name: str, model: Model, tokenizer: Tokenizer) -> None:
     """Refuse a model that cannot read what its tokenizer makes of a text, asked by one pass over a short batch.
 
     What a configuration can get wrong has no end, and each family meets it in another line of its forward pass.

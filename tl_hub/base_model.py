@@ -1,11 +1,10 @@
 """The pretrained model that a run starts from: found, loaded with the task's head, and checked."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
@@ -15,6 +14,8 @@ from tl_hub.base_checks import check_base, check_reads, check_sizes
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
 from tl_hub.licenses import known_license, license_of
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import torch, transformers
 from tl_hub.record import license_in
 from tl_hub.tasks.base import Task
 from tl_hub.tokenizer import load_tokenizer
@@ -45,6 +46,7 @@ class Base:
         revision: commit on the Hub.
         weights: the local files that the weights were read from.
         fresh: parameters that the checkpoint lacked and that were therefore newly initialised.
+        new_tokens: tokens added to the tokenizer that the checkpoint has no embeddings of, and were given new ones.
     """
 
     id: str
@@ -52,8 +54,25 @@ class Base:
     model_type: str = ""
     revision: str | None = None
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
     weights: tuple[Path, ...] = ()
     fresh: tuple[str, ...] = ()
+    new_tokens: tuple[str, ...] = ()
+
+    def check_frozen(self, model: Any) -> None:
+        """Refuse new embeddings where they would not be trained, nor be part of the base as others have it.
+
+        Raises:
+            UserError: there are some.
+        """
+        if self.new_tokens:
+            raise UserError(
+                f"--model {self.id}: tokens added to its tokenizer have no embedding ({', '.join(self.new_tokens[:3])}"
+                f"{', ...' * (len(self.new_tokens) > 3)}), and only fine-tuning of all layers trains new ones; do that "
+                f"or call model.resize_token_embeddings({model.get_input_embeddings().weight.size(0)}) once, save the "
+                "model and tokenizer, and give that"
+            )
 
 
 def family_of(run: RunConfig) -> str:
@@ -65,7 +84,7 @@ def family_of(run: RunConfig) -> str:
     return _configuration(run)[2].model_type
 
 
-def load(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
+def load(run: RunConfig, task: Task) -> tuple[Model, Tokenizer, Base]:
     """The model with the task's head, in float32, its tokenizer, and where both come from.
 
     Raises:
@@ -100,13 +119,23 @@ def load(run: RunConfig, task: Task) -> tuple[Any, Any, Base]:
     check_sizes(run.model, model, report["mismatched_keys"])
     check_base(run.model, model, tokenizer, report["missing_keys"])
     base.fresh = tuple(sorted(report["missing_keys"]))
+    base.new_tokens = _give_embeddings(model, tokenizer)
     task.adapt(tokenizer, model)
     check_reads(run.model, model, tokenizer)
     return model, tokenizer, base
 
 
+def _give_embeddings(model: Any, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Embeddings, about the mean of the others, for tokens that have none; which ones they are."""
+    numbers, known = tokenizer.get_vocab(), model.get_input_embeddings().weight.size(0)
+    new = sorted((token for token in numbers if numbers[token] >= known), key=numbers.__getitem__)
+    if new:
+        model.resize_token_embeddings(numbers[new[-1]] + 1)
+    return tuple(new)
+
+
 def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
-    path, base = _locate(run)
+    path, base = locate(run)
     try:
         config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
     except _UNREADABLE as error:
@@ -127,17 +156,39 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return (whole,) if whole.is_file() else tuple(sorted(folder.glob(run_folder.SHARDS)))
 
 
+def embedded(family: str) -> Base:
+    """The embedded checkpoint of a family.
+
+    Raises:
+        UserError: there is none.
+    """
+    return Base(
+        f"tiny:{family}",
+        "embedded",
+        family,
+        license=samples.LICENSE,
+        license_name=samples.LICENSE_NAME,
+        license_link=run_folder.LICENSE,
+        weights=weight_files(samples.checkpoint(family)),
+    )
+
+
 def source_of(model: str) -> Literal["hub", "embedded", "local"]:
-    return "embedded" if model.startswith("tiny:") else "local" if Path(model).is_dir() else "hub"
+    return "embedded" if model.startswith("tiny:") else "local" if os.path.isdir(model) else "hub"
 
 
-def _locate(run: RunConfig) -> tuple[str, Base]:
+def locate(run: RunConfig) -> tuple[str, Base]:
+    """Path or Hub id of the model that a run starts from, and what is known of it before it is read.
+
+    Raises:
+        UserError: it is not there, out of reach, or of a kind that no run can start from.
+    """
     source = source_of(run.model)
     if run.revision and source != "hub":
         raise UserError(f"--revision is for models on the Hub; --model {run.model} is {source}, so omit --revision")
     if source == "embedded":
-        folder = samples.checkpoint(run.model.removeprefix("tiny:"))
-        return str(folder), Base(run.model, source, weights=weight_files(folder))
+        family = run.model.removeprefix("tiny:")
+        return str(samples.checkpoint(family)), embedded(family)
     if source == "local":
         folder = Path(run.model).resolve()
         if (folder / run_folder.ADAPTER_CONFIG).exists():
@@ -151,4 +202,4 @@ def _locate(run: RunConfig) -> tuple[str, Base]:
         license = license_in(folder)  # of the user's own run
         return str(folder), Base(folder.name, source, license=license, weights=weights)
     facts = hub.model_facts(run.model, run.revision)
-    return run.model, Base(run.model, "hub", revision=facts.revision, license=facts.license)
+    return run.model, Base(run.model, "hub", **vars(facts))

@@ -4,20 +4,27 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import os
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 from safetensors import SafetensorError
 
-from tl_hub import published_settings
-from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub import published_settings, settings_file
+from tl_hub.command_line import replace_arguments
+from tl_hub.config import RunConfig
+from tl_hub.errors import RunStopped, UserError, first_line, out_of_memory
 from tl_hub.methods.adapters import Adapter
+from tl_hub.methods.base import Method
 from tl_hub.other_names import OTHER_NAMES
 
 _GROUPS = ("run", "task", "method")
+Presets = Mapping[str, Mapping[str, Any]]
+_Method = TypeVar("_Method", bound=Method)
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,13 +34,24 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the flags)")
 
 
-def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, ...]:
+@overload
+def parse(
+    run: RunConfig, task: Any, method: _Method, /, *, doc: str | None, presets: Presets | None = None
+) -> tuple[RunConfig, Any, _Method]: ...
+
+
+@overload
+def parse(*settings: Any, doc: str | None, presets: Presets | None = None) -> tuple[Any, ...]: ...
+
+
+def parse(*settings: Any, doc: str | None, presets: Presets | None = None) -> tuple[Any, ...]:
     """Read the command line into copies of `settings`: dataclass instances, whose values are the defaults.
 
     They are those of the run, the task and the method, in this order.
 
-    A flag given by hand wins over the preset, the preset over the recipe's own default. An adapter may be replaced by
-    another by `--method`; what the recipe and the preset set for theirs falls away then. `--a-b` and `--a_b` are one.
+    A flag given by hand wins over `--config`, that over the preset, and that over the recipe's own default. An adapter
+    may be replaced by another by `--method`; what the recipe and the preset set for theirs falls away then. `--a-b` and
+    `--a_b` are one.
     What a flag or the preset gave is named in `given` of the first copy.
 
     Raises:
@@ -41,10 +59,23 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
             setting of another method.
     """
     presets = presets or {}
+    given = _given(_parser(settings, presets, doc))
+    preset = presets[given.pop("preset")] if "preset" in given else {}
+    # What says where the preset's rows are is nothing to other rows.
+    if given.keys() & {"dataset", "train_file"}:
+        preset = {name: value for name, value in preset.items() if not name.startswith("dataset")}
+    parsed = tuple(_replaced(instance, preset, given) for instance in settings)
+    parsed[0].given = frozenset(preset.keys() | given.keys())  # the others may give way to `published_settings`
+    return parsed
+
+
+def _parser(settings: Sequence[Any], presets: Presets, doc: str | None) -> Parser:
+    """The flags of a recipe, by the classes of its settings, with what its help says of each."""
     # argparse's own usage is one of all flags, 27 lines that push the description off the screen.
     parser = Parser(
         usage="%(prog)s [flags]",
         description=doc,
+        epilog=_examples(doc or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -54,35 +85,70 @@ def parse(*settings: Any, doc: str | None, presets: Mapping[str, Mapping[str, An
             choices=list(presets),
             help="a public model and data set with settings for them; flags still win",
         )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings by the flags' names in YAML, such as the settings.yaml of a run; flags still win",
+    )
 
     def larger(name: str, method: Any) -> str:
         return published_settings.shown(name, settings[1], method) if len(settings) == len(_GROUPS) else ""
 
     for place, instance in enumerate(settings):
-        group = parser.add_argument_group(_GROUPS[place])
         if isinstance(instance, Adapter):
-            _add_adapter_flags(group, instance, larger)
+            _add_adapter_flags(parser.add_argument_group(_GROUPS[place]), instance, larger)
             continue
         hints = typing.get_type_hints(type(instance))
+        heading: str | None = _GROUPS[place]
         for field in dataclasses.fields(instance):
+            if heading := field.metadata["group"] or heading:
+                group, heading = parser.add_argument_group(heading), None
             shown = _shown(field, getattr(instance, field.name))
             add_flag(
                 group, field, hints[field.name], f"{field.metadata['help']} [{shown}{larger(field.name, settings[-1])}]"
             )
+    return parser
 
+
+def _given(parser: Parser) -> dict[str, Any]:
+    """What the command line and the file of its `--config` say, by name.
+
+    Raises:
+        UserError: unknown flag (names the nearest), or as `settings_file.read`.
+    """
     flags = [option for action in parser._actions for option in action.option_strings]
-    known, unknown = parser.parse_known_args([_underscored(token, flags) for token in sys.argv[1:]])
+    words = [_underscored(word, flags) for word in sys.argv[1:]]
+    config = parser.parse_known_args(words)[0].config
+    if config:
+        at = next(i for i, word in enumerate(words) if word.partition("=")[0] == "--config")
+        del words[at : at + (1 if "=" in words[at] else 2)]
+        words = [*_of_config(config, flags), *words]
+        replace_arguments(words)
+    known, unknown = parser.parse_known_args(words)
     if unknown:
         raise UserError(f"unknown flag or value {unknown[0]}{_hint(unknown[0], flags)}")
+    return {name: value for name, value in vars(known).items() if value is not None}
 
-    given = {name: value for name, value in vars(known).items() if value is not None}
-    preset = presets[given.pop("preset")] if "preset" in given else {}
-    # What says where the preset's rows are is nothing to other rows.
-    if given.keys() & {"dataset", "train_file"}:
-        preset = {name: value for name, value in preset.items() if not name.startswith("dataset")}
-    parsed = tuple(_replaced(instance, preset, given) for instance in settings)
-    parsed[0].given = frozenset(preset.keys() | given.keys())  # the others may give way to `published_settings`
-    return parsed
+
+def _examples(doc: str) -> str | None:
+    """The commands of a recipe's docstring once more: a terminal shows the end of a long help."""
+    commands = re.findall(r"^ {4}(\S.*)$", doc, re.MULTILINE)
+    return "\n  ".join(["examples:", *commands]) if commands else None
+
+
+def _of_config(path: str, flags: Sequence[str]) -> list[str]:
+    """The settings of a file as the words of a command line.
+
+    Raises:
+        UserError: as `settings_file.read`, or a setting that no flag is for.
+    """
+    settings = settings_file.read(path, flags)
+    for name in settings:
+        if name in ("sweep", "seeds"):
+            raise UserError(f"--config {path}: {name} is for the command line; omit it here")
+        if f"--{name}" not in flags or name == "config":
+            raise UserError(f"--config {path}: unknown setting {name}{_hint(f'--{name}', flags)}")
+    return settings_file.arguments(settings)
 
 
 def _replaced(settings: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -120,11 +186,24 @@ def _picked(usual: Adapter, preset: Mapping[str, Any], given: Mapping[str, Any])
 def run(main: Callable[[], None]) -> NoReturn:
     """Call a recipe's `main` and leave with its exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
     try:
-        main()
+        if any(word.partition("=")[0] in ("--sweep", "--seeds") for word in sys.argv):
+            from tl_hub import several_runs  # which itself reads flags by this module
+
+            several_runs.call(main)
+        else:
+            main()
     except UserError as error:
         _leave(f"error: {error}", 2)
     except RunStopped as stop:
         _leave(str(stop), stop.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        _leave(
+            "error: memory ran out; halve --batch_size and double --accumulation, which changes no result, or shorten "
+            "--max_length. A training state that was saved before is kept, and --resume goes on from it",
+            1,
+        )
     except (OSError, SafetensorError) as error:
         # safetensors has a class of its own for what it cannot write, and the number in the text only.
         if getattr(error, "errno", None) != errno.ENOSPC and f"(os error {errno.ENOSPC})" not in str(error):
@@ -140,7 +219,8 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr if code else sys.stdout, flush=True)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # what ends all processes is said once
+        print(" ".join(message.split()), file=sys.stderr if code else sys.stdout, flush=True)
     sys.exit(code)
 
 
@@ -201,14 +281,16 @@ def _by_method(texts: Mapping[str, str], always: bool = False) -> str:
     return "; ".join(f"{', '.join(names)}: {text.replace('; ', ', ')}" for text, names in methods.items())
 
 
-def _shown(field: dataclasses.Field, default: Any) -> str:
+def _shown(field: dataclasses.Field[Any], default: Any) -> str:
     """What the help says of a flag that is not given."""
     if default is None:
         return field.metadata["shown"] or "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def add_flag(group: Any, field: dataclasses.Field, hint: Any, text: str) -> None:
+def add_flag(group: Any, field: dataclasses.Field[Any], hint: Any, text: str) -> None:
     """Add the flag of a settings field.
 
     Args:

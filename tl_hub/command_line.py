@@ -3,7 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,25 @@ _LAUNCHERS = {
     ("-m", "torch.distributed.run"): "torchrun",
 }
 """How a command line begins that starts the script in processes of its own, and what it is called."""
+_STARTED_WITH = tuple(sys.argv)
+"""`sys.argv` before `replace_arguments`."""
+_recorded: Sequence[str] | None = None
+
+
+def replace_arguments(words: Sequence[str]) -> None:
+    """Put what a file of settings says in its place, so that the command on record stands for itself."""
+    sys.argv[1:] = words
+
+
+@contextmanager
+def recorded_as(words: Sequence[str]) -> Iterator[None]:
+    """Within it, these are the arguments on record: those that a person gave, of which the ones of a run were made."""
+    global _recorded
+    _recorded = words
+    try:
+        yield
+    finally:
+        _recorded = None
 
 
 def command_line() -> str | None:
@@ -35,7 +56,19 @@ def command_line() -> str | None:
     ]
     words = [*(variables if launcher and launcher[0] == "torchrun" else []), *(launcher or ["python"])]
     shown = script.as_posix() if not script.is_absolute() and ".." not in script.parts else ""
-    return shlex.join([*words, shown or f"{script.parent.name}/{script.name}", *map(_without_folders, sys.argv[1:])])
+    given = sys.argv[1:] if _recorded is None else _recorded
+    return shlex.join([*words, shown or f"{script.parent.name}/{script.name}", *map(_without_folders, given)])
+
+
+def processes_asked() -> int:
+    """How many processes the flags of accelerate launch ask for; 1 where they say nothing or something else started us.
+
+    On a CPU, accelerate starts one whatever they say.
+    """
+    launcher = next(filter(None, map(_launcher, _ancestors())), [])
+    words = [part for word in launcher for part in word.split("=", 1)]
+    counts = [count for flag, count in pairwise(words) if flag in ("--num_processes", "--num-processes")]
+    return int(counts[-1]) if counts and counts[-1].isdigit() else 1
 
 
 def _ancestors() -> list[list[str]]:
@@ -48,9 +81,9 @@ def _ancestors() -> list[list[str]]:
 
 def _launcher(words: Sequence[str]) -> list[str] | None:
     """Name and flags of the launcher in a command line that starts this script with these arguments."""
-    given = sys.argv[1:]
+    script, *given = _STARTED_WITH
     end = len(words) - len(given) - 1  # where the script stands
-    if end < 1 or list(words[end + 1 :]) != given or Path(words[end]).name != Path(sys.argv[0]).name:
+    if end < 1 or list(words[end + 1 :]) != given or Path(words[end]).name != Path(script).name:
         return None
     names = [Path(word).name for word in words[:3]]
     for start in range(len(names)):

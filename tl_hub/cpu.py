@@ -11,18 +11,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.model_types import Model
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_IDLE = 0.5
+"""Processes that wait for a core, on average over a minute: with fewer, nobody needs to look at what is busy."""
 
 
 def cores() -> int:
     """How many cores this process may use. Only Linux tells which of the machine's they are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share() -> int:
+    """How many of the cores are this process's, where several train together."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def idle_share() -> int:
+    """How many of `share()` no other program keeps busy, at least 1.
+
+    Threads wait for each other at every matrix product. One that has to share its core with another program holds up
+    all the others: training on two cores of which one was busy ran at a quarter of its speed, and at two thirds with
+    one thread.
+    """
+    if share() == 1 or share() < cores() or os.getloadavg()[0] < _IDLE:
+        return share()
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
+    busy = psutil.cpu_percent(interval=0.25, percpu=True)
+    return max(1, cores() - round(sum(busy[core] for core in usable) / 100))
 
 
 def keep_memory() -> None:
@@ -91,7 +114,7 @@ _ATTENTION = "tl_hub_cpu"
 
 
 @contextmanager
-def faster_training(model: Any) -> Iterator[None]:
+def faster_training(model: Model) -> Iterator[None]:
     """Within it, the model's dropout and attention are those above; afterwards they are its own again."""
     dropouts = [module for module in model.modules() if type(module) is torch.nn.Dropout]
     own = model.config._attn_implementation

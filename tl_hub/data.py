@@ -8,13 +8,12 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import datasets
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import xxhash
@@ -26,19 +25,26 @@ from tl_hub import hub, samples, shown_rows
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
 from tl_hub.held_out import hold_out
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.tokenizer import unknown_share
 
 if TYPE_CHECKING:
     from tl_hub.tasks.base import Task
 
+_UNKNOWN = 0.05
+"""Share of unknown tokens above which a note says so: a rare sign is no matter, a script is."""
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass
 class Split:
-    """One part of the data: its rows as the user wrote them and, once encoded, the features the model reads."""
+    """One part of the data: its rows as the user wrote them and, once encoded, as the model reads them.
+
+    Of a row there are as many encoded ones as it has windows, or sentences of which a summary is chosen.
+    """
 
     rows: Dataset
-    features: Dataset | None = None
+    encoded: Dataset | None = None
 
 
 @dataclass
@@ -69,7 +75,13 @@ class Data:
         return "test" if "test" in self.splits else "validation"
 
 
-def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
+class TaskSettings(Protocol):
+    """What a run is asked to learn: a task, or the settings of one that depends on the family of the model."""
+
+    def of_run(self, run: RunConfig) -> "Task": ...
+
+
+def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tuple[Data, Task]":
     """Read the rows a run asks for and check every one before any training.
 
     Without validation rows a part of the training rows is held out, as `held_out.hold_out` says. Rows beyond
@@ -79,6 +91,9 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
     Args:
         training: False where rows are only measured, so that there need be no training rows.
 
+    Returns:
+        The rows, and the task with what it learned from them.
+
     Raises:
         UserError: nothing there, not readable, a column missing, a setting without effect, or rows that the task
             refuses.
@@ -86,6 +101,7 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
     for name in ("validation_file", "test_file"):
         if training and getattr(run, name) and not run.train_file:
             raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
+    task = settings.of_run(run)
     data = _read(run, run.dataset or f"sample:{task.sample}", task)
     for name, split in data.splits.items():
         read = len(split.rows)
@@ -94,10 +110,12 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
         except UserError as error:
             raise UserError(f"{name} rows of {data.source}: {error}") from error
         if 0 < len(split.rows) < read:
-            data.notes.append(f"{read - len(split.rows):,} of {read:,} rows of the {name} split are blank: left out.")
+            blank = read - len(split.rows)
+            was = "was" if blank == 1 else "were"
+            data.notes.append(f"{blank:,} of {read:,} rows of the {name} split {was} blank and left out.")
     for name in [name for name, split in data.splits.items() if name != "train" and len(split.rows) == 0]:
         del data.splits[name]
-        data.notes.append(f"The answers of the {name} split are hidden: it was left out.")
+        data.notes.append(f"The answers of the {name} split are hidden, so it was left out.")
     if training and "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
     if "validation" not in data.splits and (training or "test" not in data.splits):
@@ -109,7 +127,7 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
         data.held_out = True
     for name, split in data.splits.items():
         checked = len(split.rows)
-        split.rows = split.rows if name == "train" else task.measured(split.rows)
+        split.rows = split.rows if name == "train" else task.rows_to_measure(split.rows)
         if len(split.rows) < checked:
             data.notes.append(
                 f"The {checked:,} rows of the {name} split are of {len(split.rows):,} texts: each is measured once, "
@@ -122,78 +140,59 @@ def load(run: RunConfig, task: "Task", training: bool = True) -> Data:
             split.rows = split.rows.select(range(limit))
     shown_rows.check(run, data, task)
     learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
-    task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
-    return data
+    return data, task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
 
 
-def encode(data: Data, task: "Task", tokenizer: Any, model: Any) -> None:
-    """Give every split its features: tokenized rows, with a `length` (tokens) and an `index` each.
+def encode(data: Data, task: "Task", tokenizer: Tokenizer, model: Model) -> None:
+    """Give every split its encoded rows: tokenized, with a `length` (tokens) and an `index` each.
 
     The training rows come first: a task may learn from them how to read the others, and from no others.
     """
     for name in (name for name in SPLITS if name in data.splits):
         split = data.splits[name]
         (datasets.enable_progress_bars if len(split.rows) > 10_000 else datasets.disable_progress_bars)()
-        features = task.encode(split.rows, tokenizer, model)
-        split.features = features.add_column("index", list(range(len(features))))
-        data.notes.extend(f"In the {name} split, {note}." for note in task.notes(features))
+        encoded = task.encode(split.rows, tokenizer, model)
+        split.encoded = encoded.add_column("index", list(range(len(encoded))))
+        data.notes.extend(f"In the {name} split, {note}." for note in task.notes(encoded))
+        share = unknown_share(tokenizer, encoded) if name == "train" else 0.0
+        if share > _UNKNOWN:
+            data.notes.append(
+                f"{100 * share:.0f} % of the tokens of the training rows are unknown to the tokenizer, so the model "
+                "does not see what stands there; a --model whose vocabulary is of their language does."
+            )
+
+
+def each(rows: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows in their order, read a thousand at a time: one at a time, `datasets` takes eight times as long."""
+    for batch in rows.iter(1000):
+        yield from (dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True))
 
 
 def fingerprint(rows: Dataset) -> str:
     """SHA-256 over the rows in their order, the same for the same rows from any kind of file."""
     digest = hashlib.sha256()
-    for row in rows:
+    for row in each(rows):
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())
     return digest.hexdigest()
 
 
 def overlap(data: Data, task: "Task") -> dict[str, int]:
-    """How many rows of each other split have an input that is also a training input, by their 64-bit hashes.
+    """How many rows of a split have an input that a training row has too, by their 64-bit hashes.
+
+    Of the training split, how many have one that an earlier row has.
 
     Counted once, before training, for the screen and for the record.
     """
     if not data.overlaps:
-        trained = {_hash(task, row) for row in data.splits["train"].rows}
+        trained = {_hash(task, row) for row in each(data.splits["train"].rows)}
+        data.overlaps["train"] = len(data.splits["train"].rows) - len(trained)
         for name in (name for name in data.splits if name != "train"):
-            data.overlaps[name] = sum(_hash(task, row) in trained for row in data.splits[name].rows)
+            data.overlaps[name] = sum(_hash(task, row) in trained for row in each(data.splits[name].rows))
     return data.overlaps
 
 
 def _hash(task: "Task", row: dict[str, Any]) -> int:
     return xxhash.xxh3_64_intdigest(task.input_of(row).encode())
-
-
-class LengthBuckets:
-    """Batches of rows of like length, in an order that is a function of (seed, epoch) alone.
-
-    Rows are shuffled, cut into pools of `pool` batches, sorted by length within a pool and cut into batches, whose
-    order is shuffled again: padding stays small, order stays random. Because nothing depends on what was drawn
-    before, a resumed run seeks to a batch instead of replaying the ones before it.
-
-    Attributes:
-        epoch: whose order the next iteration gives.
-        start: how many batches of that epoch the next iteration leaves out.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, pool: int = 50):
-        self.lengths, self.batch_size, self.seed, self.pool = np.asarray(lengths), batch_size, seed, pool
-        self.epoch = 0
-        self.start = 0
-
-    def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size) - self.start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self.lengths))
-        pooled = self.pool * self.batch_size
-        pools = (order[i : i + pooled] for i in range(0, len(order), pooled))
-        rows = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
-        batches = [rows[i : i + self.batch_size].tolist() for i in range(0, len(rows), self.batch_size)]
-        # A batch that is not full must come last: where processes share the batches out, accelerate relies on it.
-        full = len(self.lengths) // self.batch_size
-        for i in [*random.permutation(full), *range(full, len(batches))][self.start :]:
-            yield batches[i]
 
 
 def _read(run: RunConfig, name: str, task: "Task") -> Data:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from tl_hub import data, finish, inference, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.record import Metric, RunRecord
 
 CLOSE = 0.05
@@ -55,21 +56,16 @@ def remeasure(
         task, {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
     )
     task.adapt(pipe.tokenizer, pipe.model)
-    task.recall(pipe.model.config, record.decision, label_map)
+    task = task.recall(pipe.model.config, record.decision, label_map)
     run = _run_as_recorded(record, given, elsewhere)
-    rows = data.load(run, task, training=False)
-    if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
-        raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
-    split = "test" if "test_file" in given else claimed
-    if elsewhere and split not in rows.splits:
-        split = rows.final
-    if split not in rows.splits:
-        raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
+    rows, task = data.load(run, task, training=False)
+    split = _measured_split(rows, record, given, claimed, elsewhere)
     rows.splits = {split: rows.splits[split]}
     data.encode(rows, task, pipe.tokenizer, pipe.model)
     accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
     measured = rows.splits[split]
-    score = training.evaluate(pipe.model, measured, task, pipe.tokenizer, run, accelerator, record.decision)
+    experiment = Experiment(run, task, None, None, rows, pipe.model, pipe.tokenizer, accelerator)
+    score = training.evaluate(experiment, record.decision, split=split)
     known = record.data.splits.get(claimed)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
     claims = [claim for claim in record.metrics if claim.name in score.metrics and claim.split == claimed]
@@ -92,6 +88,22 @@ def _run_as_recorded(record: RunRecord, given: dict[str, str], elsewhere: bool) 
     if own.get("dataset") != record.data.id:
         settings.pop("dataset_config", None)
     return RunConfig(**settings | own)
+
+
+def _measured_split(rows: data.Data, record: RunRecord, given: Mapping[str, str], claimed: str, elsewhere: bool) -> str:
+    """The split to measure: the `test_file` that is given, else the one claimed, else what other rows there are.
+
+    Raises:
+        UserError: there is none that may be measured.
+    """
+    if elsewhere and rows.held_out and not (record.data.held_out and claimed == "validation"):
+        raise UserError(f"{rows.source} has training rows only, which are not measured; give --test_file")
+    split = "test" if "test_file" in given else claimed
+    if elsewhere and split not in rows.splits:
+        split = rows.final
+    if split not in rows.splits:
+        raise UserError(f"the figures are of the {split} split, which {rows.source} does not have")
+    return split
 
 
 def _compared(claim: Metric, anew: Metric, record: RunRecord, same_rows: bool | None) -> dict[str, Any]:

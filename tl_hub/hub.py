@@ -8,7 +8,7 @@ from pathlib import Path
 
 import datasets
 import httpx2
-from huggingface_hub import HfApi, constants, get_token, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -21,6 +21,8 @@ from huggingface_hub.errors import (
 from tl_hub.errors import UserError
 
 TIMEOUT_SECONDS = 5.0
+NO_ANSWER = (LookupError, TypeError, AttributeError, ValueError)
+"""How huggingface_hub fails where a proxy answers in the Hub's place: it reads what is there as the Hub's JSON."""
 _ANY_FILE = {"model": "config.json", "dataset": "README.md"}
 
 
@@ -31,28 +33,36 @@ class RepoFacts:
     Attributes:
         revision: commit sha, of the cached copy where the Hub is out of reach.
         license: identifier from the card, if it states a single one and the Hub could be asked.
+        license_name: of a license that the Hub does not list.
+        license_link: URL of its text.
     """
 
     revision: str | None
-    license: str | None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
 
 
-def model_facts(model: str, revision: str | None = None) -> RepoFacts:
+def model_facts(model: str, revision: str | None = None, called: str | None = None) -> RepoFacts:
     """Commit and license of a model repository; a cached copy will do where the Hub is out of reach.
+
+    Args:
+        called: how a message names it, where it was not given as `--model`.
 
     Raises:
         UserError: no such repository or revision, no access to it, or the Hub is out of reach and nothing is cached.
     """
-    return _facts("model", model, revision, "tiny:bert is embedded; a folder that holds the weights works as well")
+    offline = "a run folder works as well" if called else "tiny:bert is embedded; a folder that holds the weights works"
+    return _facts("model", model, revision, called or f"--model {model}", offline)
 
 
 def dataset_facts(dataset: str, revision: str | None = None) -> RepoFacts:
     """As `model_facts`, of a data set repository."""
-    return _facts("dataset", dataset, revision, "sample:qa is embedded; --train_file reads your own rows")
+    offline = "sample:qa is embedded; --train_file reads your own rows"
+    return _facts("dataset", dataset, revision, f"--dataset {dataset}", offline)
 
 
-def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFacts:
-    flag = f"--{kind} {name}"
+def _facts(kind: str, name: str, revision: str | None, flag: str, offline: str) -> RepoFacts:
     check_token()
     try:
         info = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
@@ -68,7 +78,7 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
         raise UserError(
             f"{flag}: no such folder here, and no such {kind} on the Hub (or it is private: `hf auth login`); {offline}"
         ) from error
-    except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
+    except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError, *NO_ANSWER) as error:
         refusal = _refusal(error)
         if refusal:
             raise UserError(f"{flag}: the Hub refuses to show it ({refusal}); `hf auth login` sets a token") from error
@@ -79,8 +89,11 @@ def _facts(kind: str, name: str, revision: str | None, offline: str) -> RepoFact
         raise UserError(f"{flag}: no such folder here, and the Hub cannot be reached; offline: {offline}") from error
     _remember(kind, name, revision)
     card = getattr(info, "card_data", None)
-    license = card.get("license") if card else None
-    return RepoFacts(info.sha, license if isinstance(license, str) else None)  # a list names no single one
+    stated = {key: card.get(key) for key in ("license", "license_name", "license_link")} if card else {}
+    known = {key: value for key, value in stated.items() if isinstance(value, str)}  # a list names no single one
+    if (link := known.get("license_link")) and "://" not in link:  # a file of that repository
+        known["license_link"] = hf_hub_url(name, link, repo_type=kind, revision=info.sha).replace("/resolve/", "/blob/")
+    return RepoFacts(info.sha, **known)
 
 
 def check_token() -> None:

@@ -6,14 +6,19 @@ values that neither a flag nor a preset gave. Batch sizes stay as the recipes ha
 ones as well.
 """
 
+import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tl_hub.architectures import ARCHITECTURES, Objective
 from tl_hub.config import RunConfig
+from tl_hub.model_types import Model
 
 if TYPE_CHECKING:
-    from tl_hub.methods.base import Method
+    from tl_hub.methods.base import Method, TrainedMethod
+    from tl_hub.tasks.base import Task
+
+_Method = TypeVar("_Method", bound="TrainedMethod")
 
 EMBEDDED = 10
 """Models of fewer million parameters keep a recipe's own values: the embedded ones, and what was trained from them."""
@@ -28,7 +33,7 @@ class Row:
         source: where the values were published.
         pretrained_by: objectives of pretraining of the models it is for; none: all.
         below: upper limit of the model's size, in millions of parameters.
-        task: name of the class of the task's settings; None: any.
+        task: kind of tasks that it is for, as their `tuned_as`; None: any.
     """
 
     values: dict[str, Any]
@@ -43,44 +48,42 @@ def values(learning_rate: float, epochs: int = 3, warmup: float = 0.1, **others:
     return {"learning_rate": learning_rate, "epochs": epochs, "warmup": warmup, **others}
 
 
-def row_for(family: str, parameters: int, task: Any, method: "Method") -> Row | None:
+def row_for(family: str, parameters: int, task: "Task", method: "Method") -> Row | None:
     """The first row that fits, or None: for small models, and for methods that train no pretrained weights."""
     if parameters < EMBEDDED * 1e6:
         return None
     objective = ARCHITECTURES[family].pretrained_by
     for row in method.published:
         fits = (not row.pretrained_by or objective in row.pretrained_by) and parameters < row.below * 1e6
-        if fits and row.task in (None, type(task).__name__):
+        if fits and row.task in (None, task.tuned_as):
             return row
     return None
 
 
-def apply(run: RunConfig, task: Any, method: "Method", model: Any, main_process: bool = True) -> None:
-    """Set what neither a flag nor a preset gave to the published values for `model`, and print what was taken.
+def apply(run: RunConfig, task: "Task", method: _Method, model: Model) -> tuple[RunConfig, _Method]:
+    """The settings with published values for `model` in place of what neither a flag nor a preset gave.
 
-    To be called when the model is loaded, before anything is made from the settings. `run.settings_from`, which the
-    run record and the card hold, says what was taken and from where.
+    `run.settings_from`, which the screen, the run record and the card show, says what was taken, and from where. To be
+    called when the model is loaded, before anything is made from the settings.
     """
     row = row_for(model.config.model_type, model.num_parameters(), task, method)
-    if row is None:
-        return
-    taken = {name: value for name, value in row.values.items() if name not in run.given}
+    taken = {name: value for name, value in row.values.items() if name not in run.given} if row else {}
+    if row is None or not taken:
+        return run, method
+    run, method = copy.copy(run), copy.copy(method)
     for name, value in taken.items():
         setattr(run if hasattr(run, name) else method, name, value)
-    if not taken:
-        return
     shown = ", ".join(f"{name} {value:g}" for name, value in taken.items())
     run.settings_from = (
         f"for {model.config.model_type} models of {model.num_parameters() / 1e6:.0f}M parameters, {method.name}: "
         f"{shown} (learning rate: {row.source})"
     )
-    if main_process:
-        print(f"settings {run.settings_from}", flush=True)
+    return run, method
 
 
 def shown(name: str, task: Any, method: "Method") -> str:
     """What `--help` says of published values of a flag; empty where there are none for this task and method."""
-    rows = [row for row in method.published if row.task in (None, type(task).__name__)]
+    rows = [row for row in method.published if row.task in (None, task.tuned_as)]
     last = next((i for i, row in enumerate(rows) if not row.pretrained_by and row.below == float("inf")), len(rows))
     values = sorted({row.values[name] for row in rows[: last + 1] if name in row.values})
     if not values:

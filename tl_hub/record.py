@@ -1,13 +1,14 @@
 """The run record: everything a model card states about a run, kept as `run.json` in the run folder.
 
-It is the seam between training and publishing: whoever has a training loop of their own writes this file (by hand, if
-they like) and the rest of the package works from it. The format is `run.schema.json`, shipped beside this module.
+It is the seam between training and publishing: anyone with their own training loop writes this file (by hand, if they
+like), and the rest of the package works from it. The format is `run.schema.json`, shipped beside this module.
 Needs neither torch nor transformers.
 """
 
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tl_hub import run_folder
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, first_line
 
+_DEEPEST = 50  # levels of a record
 VERSION: Literal[2] = 2
 """Of this format. Version 1 named no task and no units; it is still read (`tl_hub.tasks.catalog.task_of`)."""
 
@@ -38,6 +40,8 @@ class BaseModel:
     model_type: str
     revision: str | None = None
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
     weights_sha256: str | None = None
     copy_of: str | None = None
 
@@ -89,6 +93,27 @@ class Metric:
 
 
 @dataclass(kw_only=True)
+class SeedsMetric(Metric):
+    """A figure over several seeds: its mean, with an interval that covers other seeds and other rows, and its spread.
+
+    Attributes:
+        seeds: how many.
+        deviation: standard deviation between them.
+        least, most: the range.
+    """
+
+    seeds: int
+    deviation: float
+    least: float
+    most: float
+
+
+def in_history(metric: str) -> str:
+    """What a metric of the validation rows is called in a history, whose `loss` is that of training."""
+    return "validation_loss" if metric == "loss" else metric
+
+
+@dataclass(kw_only=True)
 class Cost:
     """Seconds, bytes and parameters. `training_seconds` leaves evaluations out, `total_seconds` is wall-clock."""
 
@@ -111,20 +136,24 @@ class RunRecord:
         kind: what the folder holds: an adapter, or a whole model that was fine-tuned, has an adapter merged into its
             weights (which is also there alone, in `adapter/`), was trained in its head only (feature-extraction), or
             pretrained from scratch.
-        task: its name in `tl_hub.tasks.catalog`; None of another training loop's, told from the tag then.
+        task: its name in `tl_hub.tasks.catalog`; if None, as from another training loop, the tag names it.
         pipeline_tag: the Hub's name of the task, which several tasks may share.
         auto_class: class that loads the model: one of `transformers`, `FeatureModel` of tl_hub, or
             `SentenceTransformer`.
         method: name and settings of the training method.
         settings: every setting of the run and the task.
         command: the line that ran it, local paths reduced to file names.
-        history: a dict an epoch (or evaluation); `best_epoch` is the one whose weights are in the folder.
-        decision: what inference needs beside the weights, such as a threshold chosen on the validation rows.
+        history: one dict for each epoch (or evaluation); `best_epoch` is the one whose weights are in the folder.
+        decision: what inference needs besides the weights, such as a threshold chosen on the validation rows.
         examples: rows of the measured split with expected and predicted answer.
         config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
-        tables: tables beside the metrics, title -> rows, such as simple systems measured on the same rows.
+        seeds: the figures of the same run with several seeds, of which this one is the median on the validation rows.
+        tables: further tables, title -> rows, such as simple systems measured on the same rows.
         language: ISO 639 codes of the texts.
         license: of what the folder holds, as the Hub names it.
+        license_name: of one that the Hub does not list, whose `license` is `other`.
+        license_link: URL of its text, or LICENSE for the file in the folder.
+        token_ids: hard texts -> numbers of their tokens, by which `tl_hub.canary` notices another tokenizer.
         verification: what loading the folder back in a fresh process gave; None before it has been done.
     """
 
@@ -147,11 +176,15 @@ class RunRecord:
     created: str | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    seeds: list[SeedsMetric] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     verification: dict[str, Any] | None = None
     language: list[str] = field(default_factory=list)
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
     task: str | None = None
+    token_ids: dict[str, str] = field(default_factory=dict)
     version: Literal[1, 2] = VERSION
 
     @property
@@ -172,7 +205,8 @@ class RunRecord:
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`: plain values only, nothing that is None or NaN, no metric without a value."""
         known = _known(dataclasses.asdict(self))
-        known["metrics"] = [metric for metric in known["metrics"] if "value" in metric]
+        for name in ("metrics", "seeds"):
+            known[name] = [metric for metric in known[name] if "value" in metric]
         return known
 
     @classmethod
@@ -189,6 +223,7 @@ class RunRecord:
                 "data": DataFacts(**{**data, "splits": splits}),
                 "config": config,
                 "metrics": [Metric(**metric) for metric in facts["metrics"]],
+                "seeds": [SeedsMetric(**metric) for metric in facts.get("seeds", [])],
                 "cost": Cost(**facts.get("cost", {})),
             }
         )
@@ -201,14 +236,17 @@ class RunRecord:
             UserError: there is none, it does not fit the schema (names the field), or a newer tl_hub wrote it.
         """
         path = Path(folder) / run_folder.RECORD
-        if not path.is_file():
+        if not os.path.isfile(path):  # pathlib fails on a name that is too long
             raise UserError(f"{folder} holds no {run_folder.RECORD}; it is not a run folder")
         try:
             facts = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a byte-order mark
+            _check_plain(facts)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({first_line(error)})") from error
         newer = facts.get("version") if isinstance(facts, dict) else None
         if isinstance(newer, int) and newer > VERSION:
             raise UserError(
@@ -255,7 +293,21 @@ def validate(facts: Any, where: str) -> None:
         field_name = ".".join(map(str, fault.absolute_path)) or "the record"
         # A pattern says little to a person; the schema's description of the field says what is meant.
         meant = f" ({fault.schema['description']})" if fault.validator == "pattern" else ""
-        raise UserError(f"{where}: {field_name}: {fault.message}{meant}")
+        raise UserError(f"{where}: {field_name}: {fault.message[:300]}{meant}")
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """
+    Raises:
+        ValueError: too deep for those who read it, or a text that no file can hold.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_plain(part, depth + 1)
 
 
 def _known(value: Any) -> Any:

@@ -5,11 +5,23 @@ from pathlib import Path
 
 RECORD = "run.json"
 CARD = "README.md"
+LICENSE = "LICENSE"
+SIGNATURE = "model.sig"
+"""In a repository only: a push makes it of what it sends."""
+PAGE = "card.html"
+"""The card for a browser. Not published: the Hub shows the card itself."""
 LOG = "log.jsonl"
 PROBE = "probe.safetensors"
 """A few inputs with what the trained model gave for them. Never published: they are rows of the user's data."""
 PREDICTIONS = "predictions.jsonl"
 """What the model made of each row it was measured on. Never published either."""
+SETTINGS = "settings.yaml"
+"""Every setting of the run, for `--config`. It names files of the user's, and is never published."""
+
+SWEEP = "sweep.json"
+"""What was tried before this run, which was the best of a sweep. The card shows it."""
+SEEDS = "seeds.json"
+"""What the runs of all seeds came to, of which this one is the median. The card shows it."""
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -48,18 +60,22 @@ CONFUSION = "confusion.png"
 LAYERS = "layers.png"
 PICTURES = (CURVES, CONFUSION, LAYERS)
 
-PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES)
+PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES, LICENSE)
 """Patterns of what a repository is made of, beside the card and `.eval_results/`, which are written anew."""
-WRITTEN = (*PUBLISHED, CARD, LOG, PROBE, PREDICTIONS)
+WRITTEN = (RECORD, *MODEL, *TOKENIZER, *PICTURES, CARD, PAGE, LOG, PROBE, PREDICTIONS, SETTINGS, SWEEP, SEEDS)
 """Patterns of all files that a run writes, but for its training state."""
 
+TRACKING = "tracking"
+"""The folder of what experiment trackers keep of the run. Never published."""
 STATE = "checkpoint"
 """The folder of the training state."""
-NEW_STATE, OLD_STATE = f"{STATE}.new", f"{STATE}.old"
-"""A state that is being written, and the one before it, which is deleted when the new one is in its place."""
+NEW_STATE = f"{STATE}.new"
+"""A state that is being written. Those before the one in its place are `checkpoint.1`, `checkpoint.2` and so on."""
 HISTORY = "history.json"
 """In the training state: what happened so far."""
-RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}")
+STATE_HASHES = "hashes.json"
+"""In the training state: XXH3 (128 bits) of each of its files, written last."""
+RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}", f"{STATE}/{STATE_HASHES}")
 """Patterns of what another machine needs to go on with a run."""
 
 
@@ -70,5 +86,6 @@ def clear(folder: Path) -> None:
             path.unlink()
             if path.parent != folder and not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    for name in (STATE, NEW_STATE, OLD_STATE):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (STATE, NEW_STATE, f"{STATE}.[0-9]*", TRACKING):
+        for path in folder.glob(name):
+            shutil.rmtree(path)

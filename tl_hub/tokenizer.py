@@ -1,14 +1,19 @@
 """The tokenizer of a checkpoint, also where its family's class would read other tokens than the checkpoint has."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import transformers
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils import cached_file, is_protobuf_available, is_sentencepiece_available
+import numpy as np
 
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.model_types import Tokenizer
+from tl_hub.on_use import transformers
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _PIECES = ("spiece.model", "sentencepiece.bpe.model")
 """How a SentencePiece model may be called that is read where there is no tokenizer.json."""
@@ -43,7 +48,7 @@ def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
     return tokenizer
 
 
-def word_starts(tokenizer: Any) -> list[bool]:
+def word_starts(tokenizer: Tokenizer) -> list[bool]:
     """Of each token, by its number, whether a word may begin with it and never goes on with it.
 
     WordPiece marks the pieces that go on; sentencepiece and BPE of bytes mark the blank before those that begin.
@@ -57,14 +62,34 @@ def word_starts(tokenizer: Any) -> list[bool]:
     return [piece.startswith(blank) for piece in pieces]
 
 
+def unknown_share(tokenizer: Tokenizer, encoded: Dataset) -> float:
+    """Share of the unknown token, from 0 to 1, among the input tokens of the first 10,000 encoded rows.
+
+    Special tokens do not count, nor do those of a family that has no `input_ids` before batches are made.
+    """
+    unknown = tokenizer.unk_token_id
+    others = [number for number in tokenizer.all_special_ids if number != unknown]
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    if unknown is None or unknown in marks or "input_ids" not in encoded.column_names:  # GPT-2's reads any byte
+        return 0.0
+    first = encoded.select_columns("input_ids").select(range(min(10_000, len(encoded)))).with_format("arrow")[:]
+    numbers = first["input_ids"].combine_chunks().flatten().to_numpy()
+    read = numbers[~np.isin(numbers, others)]
+    return float((read == unknown).mean()) if len(read) else 0.0
+
+
 def _loaded(path: str, revision: str | None, config: Any) -> Any:
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    file = cached_file(path, "tokenizer.json", revision=revision, **quiet)
+    utils, auto = transformers.utils, transformers.models.auto
+    file = utils.cached_file(path, "tokenizer.json", revision=revision, **quiet)
     written = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
-    named = (name for name in _PIECES if not file and cached_file(path, name, revision=revision, **quiet))
+    named = (name for name in _PIECES if not file and utils.cached_file(path, name, revision=revision, **quiet))
     pieces = next(named, None)
-    packages = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
+    packages = {
+        "sentencepiece": utils.is_sentencepiece_available(),
+        "protobuf": utils.is_protobuf_available(),
+    }
     absent = [name for name, available in packages.items() if not available]
     if pieces and absent:  # without them, transformers takes the file for one of tiktoken and asks for that
         raise ImportError(
@@ -80,7 +105,7 @@ def _loaded(path: str, revision: str | None, config: Any) -> Any:
             raise
     else:
         # A configuration that says whether letters become small is meant to overrule the file.
-        says_case = "do_lower_case" in get_tokenizer_config(path, revision=revision)
+        says_case = "do_lower_case" in auto.tokenization_auto.get_tokenizer_config(path, revision=revision)
         if not written or not tokenizer.is_fast or not _rebuilt(tokenizer, written, config, says_case):
             return tokenizer
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(path, **given)
@@ -96,7 +121,7 @@ def _loaded(path: str, revision: str | None, config: Any) -> Any:
     return tokenizer
 
 
-def _rebuilt(tokenizer: Any, written: dict[str, Any], config: Any, says_case: bool) -> bool:
+def _rebuilt(tokenizer: Tokenizer, written: dict[str, Any], config: Any, says_case: bool) -> bool:
     """Whether a class made of `tokenizer.json` what it does not say: other parts of words, or tokens of its own."""
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     lower = {bool((content["normalizer"] or {}).get("lowercase")) for content in (written, made)}

@@ -3,43 +3,39 @@
 import gc
 import json
 import math
-import shutil
 import signal
 import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from accelerate import Accelerator
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from tl_hub import cpu, estimate, overview, run_folder
-from tl_hub.config import RunConfig
-from tl_hub.data import Data, LengthBuckets, Split, fingerprint
-from tl_hub.errors import RunStopped, UserError
-from tl_hub.tasks.base import Score, Task
+from tl_hub import adamw, cpu, estimate, overview, progress, rate_finder, run_folder, trackers
+from tl_hub.batches import GlobalBatches, Reader, micro_batches
+from tl_hub.data import fingerprint
+from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, out_of_memory
+from tl_hub.experiment import Experiment
+from tl_hub.record import in_history
+from tl_hub.tasks.base import Score, column
 from tl_hub.training_state import History, Keeper
 
+SKIPPED_AT_MOST = 5
+"""Steps in a row that may be skipped because their loss or gradient is not finite. The next one ends the run."""
 
-def train(
-    model: Any,
-    data: Data,
-    task: Task,
-    tokenizer: Any,
-    run: RunConfig,
-    accelerator: Accelerator,
-    push: Callable[[History], None] | None = None,
-) -> History:
-    """Train to the last step and leave the weights of the best epoch in `model`.
+
+def train(experiment: Experiment, push: Callable[[Experiment, History], None] | None = None) -> History:
+    """Train to the last step and leave the weights of the best epoch, or their average, in the model.
 
     Writes `log.jsonl` (a line a step) and, in `checkpoint/`, the training state: after each epoch, every
     `checkpoint_minutes`, and when interrupted. `run.resume` continues from it with the same result as an
@@ -47,62 +43,98 @@ def train(
 
     Args:
         push: called in the main process after every `run.push_every` epochs but the last, with the weights of the
-            best epoch in `model`.
+            best epoch in the model.
 
     Raises:
-        RunStopped: interrupted, the loss or a gradient is no longer finite, or `run.check` asked for no more.
+        UserError: the state cannot be gone on with, the disk is too small, or the family cannot do what is asked for.
+        RunStopped: interrupted, the loss or a gradient was not finite in too many steps in a row, or `run.check`,
+            `run.find_lr` or `run.sweep` asked for no more.
     """
-    folder = Path(run.output_dir)
-    split = data.splits["train"]
-    assert split.features is not None
-    buckets = LengthBuckets(split.features["length"], run.batch_size, run.seed)
-    loader = _loader(split, buckets, task.collator(tokenizer, training=True), task)
-    optimizer = torch.optim.AdamW(_groups(model, run.weight_decay), lr=run.learning_rate, fused=True)
-    objective, optimizer, loader = accelerator.prepare(task.objective(model), optimizer, loader)
+    run, task, model = experiment.run, experiment.task, experiment.model
+    accelerator, folder = experiment.accelerator, Path(run.output_dir)
+    split = experiment.rows.splits["train"]
+    assert split.encoded is not None
+    lengths = column(split.encoded, "length")
+    batches = GlobalBatches(lengths, run.batch_size * run.accumulation * accelerator.num_processes, run.seed)
+    optimizer = adamw.optimizer(model, run)
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if run.activation_checkpointing:
+        if not inner.supports_gradient_checkpointing:
+            raise UserError(f"--activation_checkpointing: {inner.config.model_type} has none in transformers; omit it")
+        inner.activation_checkpointing_enable()  # Chen et al. 2016, https://arxiv.org/abs/1604.06174
+    objective, optimizer = accelerator.prepare(task.objective(model), optimizer)
 
-    steps = int(min(run.max_steps or math.inf, run.epochs * _steps_per_epoch(len(loader), run)))
-    overview.show(data, task, accelerator)
+    steps = int(min(run.max_steps or math.inf, run.epochs * len(batches)))
+    overview.show(experiment, steps)
     if run.check:
-        longest = np.argsort(split.features["length"])[-run.batch_size :].tolist()
-        batch = next(iter(_loader(split, [longest], task.collator(tokenizer, training=True), task)))
-        raise estimate.of_training(objective, batch, data, task, run, steps, accelerator, model.config.model_type)
-    overview.give_advice(task, accelerator)
-    keeper = Keeper(folder / run_folder.STATE, model, optimizer, accelerator)
-    _check_space(folder, model)
-    # Of these the order of the batches is made. Rates and their schedule may change.
-    same: dict[str, Any] = {name: getattr(run, name) for name in ("batch_size", "accumulation", "seed")}
-    same |= {"num_processes": accelerator.num_processes, "train_rows": fingerprint(split.rows)}
+        longest = np.argsort(lengths)[-run.batch_size :]
+        batch = Reader(experiment, "train", training=True).batch(longest.tolist(), (run.seed, 0, 0), int(longest[-1]))
+        raise estimate.of_training(experiment, objective, batch, steps)
+    if run.find_lr:
+        raise rate_finder.find(experiment, objective, optimizer, batches)
+    overview.give_advice(experiment)
+    keeper = Keeper(run, model, optimizer, accelerator, len(batches))
+    estimate.check_space(run, model)
+    history = _history(experiment, keeper, steps)
+    with (
+        _Interrupts() as interrupts,
+        _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process) as log,
+        trackers.reporting(experiment, history.step),
+        progress.bar(steps, "training", "step", initial=history.step, shown=accelerator.is_main_process) as bar,
+        _computing(model, accelerator),
+    ):
+        loop = _Loop(experiment, objective, optimizer, batches, keeper, history, log, bar, interrupts, steps)
+        while not loop.is_done():
+            loop.train_epoch()
+            loop.keep_epoch(evaluate(experiment, split="validation"), push)
+        loop.choose_weights()
+    if run.activation_checkpointing:
+        inner.activation_checkpointing_disable()
+    accelerator.unwrap_model(objective, keep_fp32_wrapper=False)  # or `model` would go on computing in bf16
+    accelerator.free_memory()
+    gc.collect()
+    if run.sweep:
+        raise TrialEnded(history.outcome(task.best))
+    return history
+
+
+def _history(experiment: Experiment, keeper: Keeper, steps: int) -> History:
+    """That of the run which is gone on with, put back with its state, or a new one, in a folder made ready for it.
+
+    Raises:
+        UserError: the state cannot be gone on with.
+    """
+    run, accelerator, folder = experiment.run, experiment.accelerator, Path(experiment.run.output_dir)
+    same = _settled(experiment)
+    if accelerator.process_index:  # otherwise all processes would drop the same places of their rows
+        torch.manual_seed(int(np.random.default_rng((run.seed, accelerator.process_index)).integers(2**62)))
     if run.resume:
         history = keeper.load(same)
-    else:
-        if accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            run_folder.clear(folder)  # there is something only with --overwrite
-            tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
-        accelerator.wait_for_everyone()
-        history = History(same=same)
+        if run.threads is None and history.threads:  # another number of them rounds otherwise
+            torch.set_num_threads(min(history.threads, cpu.share()))
+        if history.step > steps:
+            raise UserError(
+                f"--resume: {folder} has {history.step} steps behind it, and this command allows {steps}; give "
+                "--epochs and --max_steps that are no lower than before"
+            )
+        return history
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.clear(folder)  # there is something only with --overwrite
+        experiment.tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
+    accelerator.wait_for_everyone()
+    return History(same=same, threads=torch.get_num_threads())
+
+
+@contextmanager
+def _computing(model: Any, accelerator: Accelerator) -> Iterator[None]:
+    """Within it, the model computes fast: on a CPU as suits that, and with inputs that are cast once."""
     faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
     # Autocast casts inputs itself; PEFT would first cast each one to float32. IA3's layers lack the switch.
     added = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     switches = all(hasattr(module, "cast_input_dtype_enabled") for module in added)
-    with (
-        _Interrupts() as interrupts,
-        _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process) as log,
-        _bar(steps, history.step, accelerator) as bar,
-        faster,
-        disable_input_dtype_casting(model, active=switches),
-    ):
-        loop = _Loop(
-            objective, optimizer, loader, buckets, task, run, accelerator, keeper, history, log, bar, interrupts, steps
-        )
-        while history.step < steps:
-            loop.train_epoch()
-            loop.keep_epoch(evaluate(model, data.splits["validation"], task, tokenizer, run, accelerator), push)
-    keeper.load_best()
-    accelerator.unwrap_model(objective, keep_fp32_wrapper=False)  # or `model` would go on computing in bf16
-    accelerator.free_memory()
-    gc.collect()
-    return history
+    with faster, disable_input_dtype_casting(model, active=switches):
+        yield
 
 
 @dataclass
@@ -114,13 +146,10 @@ class _Loop:
         saved_at: when the state was saved last, or training began.
     """
 
+    experiment: Experiment
     objective: torch.nn.Module
     optimizer: Any
-    loader: Any
-    buckets: LengthBuckets
-    task: Task
-    run: RunConfig
-    accelerator: Accelerator
+    batches: GlobalBatches
     keeper: Keeper
     history: History
     log: "_Log"
@@ -130,160 +159,265 @@ class _Loop:
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.batches = len(self.loader)
-        self.per_epoch = _steps_per_epoch(self.batches, self.run)
+        self.run, self.task, self.accelerator = self.experiment.run, self.experiment.task, self.experiment.accelerator
+        self.reader, self.per_epoch = Reader(self.experiment, "train", training=True), len(self.batches)
+        self.batch_size = self.run.batch_size
+        self.begun, self.warm = self.history.step, self.history.seconds
+
+    def is_done(self) -> bool:
+        """Whether the last step was made, or as many epochs without a better figure as the run has patience for."""
+        history, patience = self.history, self.run.patience
+        return history.step >= self.steps or (
+            patience is not None and len(history.epochs) - history.best_epoch >= patience
+        )
 
     def train_epoch(self) -> None:
         """Train to the end of the epoch, or to the last step, from wherever in the epoch the history stands.
 
         Raises:
-            RunStopped: interrupted, or the loss or a gradient is no longer finite.
+            RunStopped: interrupted, or the loss or a gradient was not finite in too many steps in a row.
         """
-        history, run, processes = self.history, self.run, self.accelerator.num_processes
+        history = self.history
         epoch, done = divmod(history.step, self.per_epoch)
-        self.buckets.epoch, self.buckets.start = epoch, done * run.accumulation * processes
         self.objective.train()
-        clock, rows, losses = time.perf_counter(), 0, list[torch.Tensor]()
-        for batch in self.loader:
-            with self.accelerator.accumulate(self.objective):
-                loss = self.objective(**self.task.inputs(batch)).loss
-                # Accelerate divides by `accumulation` in an epoch's last group too, which may hold fewer batches.
-                group = min(run.accumulation, self.batches - history.step % self.per_epoch * run.accumulation)
-                self.accelerator.backward(loss * (run.accumulation / group))
-                losses.append(loss.detach().float())
-                rows += len(batch["index"])
-                if not self.accelerator.sync_gradients:
-                    continue
-                figures = self._update(losses)
+        clock = time.perf_counter()
+        for place, rows in enumerate(self.batches.of_epoch(epoch)[done:], start=done):
+            figures = self._step_that_fits(rows, (self.run.seed, epoch, place))
             elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-            self._count(figures, rows * processes, elapsed)
-            rows, losses = 0, []
+            self._count(figures, len(rows), elapsed)
+            if self.keeper.average:
+                self.keeper.average.update(history.step)
             stop = self.interrupts.on_any_process(self.accelerator)
             if history.step == self.steps:
                 break
             if history.step % self.per_epoch == 0:
-                continue  # the loader ends here, and the evaluation comes before the state is saved
-            if stop or time.monotonic() - self.saved_at > 60 * run.checkpoint_minutes:
-                self.keeper.save(history)
+                continue  # the epoch ends here, and the evaluation comes before the state is saved
+            if stop or time.monotonic() - self.saved_at > 60 * self.run.checkpoint_minutes:
+                self.keeper.save(history, best=False)
                 self.saved_at, clock = time.monotonic(), time.perf_counter()
             if stop:
                 raise RunStopped(_interrupted(history, self.steps), exit_code=130)
 
-    def _update(self, losses: list[torch.Tensor]) -> dict[str, float]:
-        """An optimizer step; what the log says of it."""
-        run = self.run
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), run.max_grad_norm)
-        loss, norm = torch.stack([torch.stack(losses).mean(), torch.as_tensor(norm, device=losses[0].device)]).tolist()
-        if not math.isfinite(loss + norm):
-            raise RunStopped(_diverged(self.history, loss, norm), exit_code=1)
-        rate = run.learning_rate * _schedule(self.history.step, self.steps, run)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate * parameters["rate"]
-        self.optimizer.step()
+    def _step_that_fits(self, rows: np.ndarray, draw: tuple[int, int, int]) -> dict[str, float]:
+        """A step; from where memory runs out, with half as many rows at a time, which make the same step."""
+        while True:
+            try:
+                return self._step(rows, draw)
+            except (MemoryError, RuntimeError) as error:
+                # Several processes would have to agree on it.
+                if not out_of_memory(error) or self.batch_size == 1 or self.accelerator.num_processes > 1:
+                    raise
+            self.batch_size = -(-self.batch_size // 2)
+            self.bar.write(f"memory ran out: {self.batch_size} rows at a time from here on, which make the same steps")
+            self.optimizer.zero_grad()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _step(self, rows: np.ndarray, draw: tuple[int, int, int]) -> dict[str, float]:
+        """An optimizer step by the mean loss over all rows, or all tokens predicted in them; what the log says of it.
+
+        The mean of the means of micro-batches would be another: texts differ in length, and the last ones of an epoch
+        are fewer. A step whose loss or gradient is not finite is skipped: weights and moments stay as they are.
+
+        Raises:
+            RunStopped: as many steps before it were skipped as may be.
+        """
+        run, accelerator = self.run, self.accelerator
+        _, epoch, _ = draw
+        parts = micro_batches(rows, self.batch_size, accelerator.process_index, accelerator.num_processes)
+        # A process that has no row left takes part with one that counts nothing.
+        read = [self.reader.batch((part if len(part) else rows[:1]).tolist(), draw, int(rows[0])) for part in parts]
+        weights = [self.task.loss_weight(batch) * bool(len(part)) for batch, part in zip(read, parts, strict=True)]
+        total = accelerator.reduce(torch.stack(weights).sum())
+        mean = torch.zeros((), device=accelerator.device)
+        for place, (batch, weight) in enumerate(zip(read, weights, strict=True), start=1):
+            with nullcontext() if place == len(read) else accelerator.no_sync(self.objective):
+                loss = self.objective(**self.task.inputs(batch)).loss
+                # Gradients are averaged over processes, and are to be summed.
+                accelerator.backward(loss * (accelerator.num_processes * weight / total))
+                mean += loss.detach().float() * (weight / total)
+        for group in self.optimizer.param_groups:
+            if group["from_epoch"] > epoch:
+                for parameter in group["params"]:
+                    parameter.grad = None  # neither the norm nor AdamW, its decay included, sees it
+        norm = accelerator.clip_grad_norm_(self.objective.parameters(), run.max_grad_norm)
+        mean = accelerator.reduce(mean)
+        loss, norm, counted = torch.stack([mean, torch.as_tensor(norm, device=mean.device), total]).tolist()
+        rate = run.learning_rate * adamw.share_of_rate(self.history.step, self.steps, run)
+        figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+        if math.isfinite(loss + norm):
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = rate * parameters["rate"]
+            self.optimizer.step()
+            self.history.loss_sum += loss * counted
+            self.history.loss_weight += counted
+            self.history.skipped_in_row = 0
+        else:
+            figures["skipped"] = self._skip(loss, norm)
         self.optimizer.zero_grad()
-        return {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+        return figures
+
+    def _skip(self, loss: float, norm: float) -> int:
+        """Count a step that is skipped; how many are by now, in a row. Loss and norm are the same in all processes.
+
+        Raises:
+            RunStopped: one too many.
+        """
+        history = self.history
+        if history.skipped_in_row == SKIPPED_AT_MOST:
+            raise Diverged(_diverged(history, loss, norm), exit_code=1)
+        history.skipped_in_row += 1
+        history.skipped += 1
+        if self.accelerator.is_main_process:
+            self.bar.write(f"step {history.step + 1} is skipped (loss {loss:g}, gradient norm {norm:g})")
+        return history.skipped_in_row
 
     def _count(self, figures: dict[str, float], rows: int, seconds: float) -> None:
         history = self.history
         history.step += 1
         history.seconds += seconds
         history.rows += rows
-        history.loss_sum += figures["loss"]
         place = {"step": history.step, "epoch": history.step / self.per_epoch}
-        self.log.write(**place, **figures, rows_per_second=rows / seconds)
+        figures = {**figures, "rows_per_second": rows / seconds}
         speed = history.rows / history.seconds
         self.bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s", refresh=False)
+        figures = {name: figure for name, figure in figures.items() if math.isfinite(figure)}  # JSON has no others
+        self.log.write(**place, **figures)
+        self.accelerator.log({"epoch": place["epoch"], **trackers.grouped("train", figures)}, history.step)
         self.bar.update()
+        self._tell_time()
 
-    def keep_epoch(self, score: Score, push: Callable[[History], None] | None) -> None:
+    def _tell_time(self) -> None:
+        """Say after the first steps how long training takes, if minutes; the very first step also warms up."""
+        done = self.history.step - self.begun
+        if done == 1:
+            self.warm = self.history.seconds
+        elif done == 11 and self.accelerator.is_main_process:
+            left = (self.steps - self.history.step) * (self.history.seconds - self.warm) / 10
+            if left > 60:
+                self.bar.write(f"about {estimate.about(left)} of training are left, and the evaluations")
+
+    def keep_epoch(self, score: Score, push: Callable[[Experiment, History], None] | None) -> None:
         """Note the score of the validation rows, keep the weights if they are the best so far, and save the state.
 
         Raises:
             RunStopped: interrupted; in the last step, too: who interrupts wants no push.
         """
         history, run, main = self.history, self.run, self.accelerator.is_main_process
-        first = history.epochs[-1]["step"] if history.epochs else 0
         figures = {name: float(np.nanmean(values)) for name, values in score.metrics.items()}
         place = {"epoch": len(history.epochs) + 1, "step": history.step}
-        history.epochs.append({**place, "loss": history.loss_sum / (history.step - first), **figures})
-        history.loss_sum = 0.0
+        loss = {"loss": history.loss_sum / history.loss_weight} if history.loss_weight else {}
+        skipped = {"skipped_steps": history.skipped} if history.skipped else {}
+        measured = {in_history(name): value for name, value in figures.items()}
+        history.epochs.append({**place, **loss, **skipped, **measured})
+        history.loss_sum, history.loss_weight, history.skipped = 0.0, 0.0, 0
+        self.accelerator.log(trackers.grouped("validation", figures), history.step)
         name, higher = self.task.best
-        best = (max if higher else min)(history.epochs, key=lambda entry: entry[name])
+        best = (max if higher else min)(history.epochs, key=lambda entry: entry[in_history(name)])
         if best is history.epochs[-1]:
             history.best_epoch, history.decision = best["epoch"], score.decision
-            self.keeper.save_best()
-        self.keeper.save(history)
-        if push and run.push_every and history.step < self.steps and len(history.epochs) % run.push_every == 0:
+        self.keeper.save(history, best=best is history.epochs[-1])
+        if push and run.push_every and not self.is_done() and len(history.epochs) % run.push_every == 0:
             if main:
                 with self.keeper.best():
-                    push(history)
+                    push(self.experiment, history)
             self.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
         if main:
             shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
             self.bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
+            if history.step < self.steps and self.is_done():
+                self.bar.write(
+                    f"training ends here: epoch {history.best_epoch} stayed the best for {run.patience} more"
+                )
         if self.interrupts.on_any_process(self.accelerator):
             raise RunStopped(_interrupted(history, self.steps), exit_code=130)
 
+    def choose_weights(self) -> None:
+        """Put the weights of the best epoch into the model, or the average if that is no worse on validation rows."""
+        history, (name, higher) = self.history, self.task.best
+        if self.keeper.average:
+            self.keeper.load_average()
+            score = evaluate(self.experiment, split="validation")
+            history.average = {in_history(figure): float(np.nanmean(of)) for figure, of in score.metrics.items()}
+            best = history.epochs[history.best_epoch - 1][in_history(name)]
+            gain = (history.average[in_history(name)] - best) * (1 if higher else -1)
+            history.average_kept = gain >= 0
+            if history.average_kept:
+                history.decision = score.decision
+                return
+        self.keeper.load_best()
 
-def _steps_per_epoch(batches: int, run: RunConfig) -> int:
-    return math.ceil(batches / run.accumulation)
 
+def _settled(experiment: Experiment) -> dict[str, Any]:
+    """What the weights and the batches of a run depend on, by the names of its flags; a resumed one must have the same.
 
-def _bar(steps: int, done: int, accelerator: Accelerator) -> tqdm:
-    shown = accelerator.is_main_process
-    return tqdm(total=steps, initial=done, unit="step", desc="training", dynamic_ncols=True, disable=not shown)
+    Rates and their schedule may change, and how long training is to go on.
+    """
+    run, rows = experiment.run, experiment.rows.splits
+    processes = experiment.accelerator.num_processes
+    settings: dict[str, Any] = {
+        "rows_per_step": run.batch_size * run.accumulation * processes,
+        "seed": run.seed,
+        "precision": run.precision,
+        "average": run.average,
+    }
+    for part in (experiment.task, experiment.method):
+        of_rows = {field.name for field in fields(part) if field.metadata.get("reads")} if part else set()
+        settings |= {name: value for name, value in asdict(part).items() if name not in of_rows} if part else {}
+    settings |= {f"{name}_rows": fingerprint(rows[name].rows) for name in ("train", "validation")}
+    frozen = xxhash.xxh3_128()
+    for name, parameter in experiment.model.named_parameters():
+        if not parameter.requires_grad:
+            frozen.update(name.encode() + parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    settings["frozen_weights"] = frozen.hexdigest()
+    return json.loads(json.dumps(settings))
 
 
 @torch.no_grad()
-def evaluate(
-    model: Any,
-    split: Split,
-    task: Task,
-    tokenizer: Any,
-    run: RunConfig,
-    accelerator: Accelerator,
-    decision: dict[str, float] | None = None,
-) -> Score:
-    """Score the rows of a split. Batches run from long to short, so the first one shows whether memory suffices.
+def evaluate(experiment: Experiment, decision: dict[str, float] | None = None, *, split: str | None = None) -> Score:
+    """Score the rows that the reported numbers come from, or those of another split.
 
-    In mixed precision, as the run has it, unless the task wants its outputs as the saved model gives them.
+    In mixed precision, as the run has it, unless the task wants its outputs as the saved model gives them. Batches run
+    from long to short, so the first one shows whether memory suffices.
     """
-    features = split.features
-    assert features is not None
-    read = "source_length" if "source_length" in features.column_names else "length"
-    order = np.argsort(-np.asarray(features[read]), kind="stable").tolist()
-    batches = BatchSampler(order, batch_size=2 * run.batch_size, drop_last=False)
-    loader = accelerator.prepare_data_loader(_loader(split, batches, task.collator(tokenizer, training=False), task))
+    model, task, accelerator = experiment.model, experiment.task, experiment.accelerator
+    name = split or experiment.rows.final
+    measured, reader = experiment.rows.splits[name], Reader(experiment, name, training=False)
+    encoded = measured.encoded
+    assert encoded is not None
+    read = "source_length" if "source_length" in encoded.column_names else "length"
+    order = np.argsort(-column(encoded, read), kind="stable").tolist()
+    size = 2 * experiment.run.batch_size
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    # The same ones as a single process has; each process gets as many, for which some come twice.
+    process, processes = accelerator.process_index, accelerator.num_processes
+    rounds = range(process, len(batches) + -len(batches) % processes, processes)
     model.to(accelerator.device).eval()
     predictions: dict[str, np.ndarray] = {}
-    bar = tqdm(
-        loader,
-        desc="evaluating",
-        unit="batch",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not accelerator.is_main_process,
-    )
-    for batch in bar:
-        with _in_float32(model) if task.exact else accelerator.autocast():
-            outputs = task.outputs(model, task.inputs(batch))
-        reduced = accelerator.gather({"index": batch["index"], **task.predict(outputs, batch)})
-        index = reduced.pop("index").cpu().numpy()
-        for name, tensor in reduced.items():
-            values = tensor.cpu().numpy()
-            if name not in predictions:
-                predictions[name] = np.zeros((len(features), *values.shape[1:]), values.dtype)
-            predictions[name][index] = values
-    return task.score(predictions, split.rows, features, decision)
+    shown = accelerator.is_main_process
+    with progress.bar(len(rounds), "evaluating", "batch", leave=False, shown=shown) as bar:
+        for place in rounds:
+            batch = reader.batch(batches[place % len(batches)])
+            with _in_float32(model) if task.exact else accelerator.autocast():
+                outputs = task.outputs(model, task.inputs(batch))
+            reduced = {"index": batch["index"], **task.predict(outputs, batch)}
+            reduced = accelerator.gather(accelerator.pad_across_processes(reduced, pad_index=-1))
+            index = reduced.pop("index").cpu().numpy()
+            for figure, tensor in reduced.items():
+                values = tensor.cpu().numpy()[index >= 0]
+                if figure not in predictions:
+                    predictions[figure] = np.zeros((len(encoded), *values.shape[1:]), values.dtype)
+                predictions[figure][index[index >= 0]] = values
+            bar.update()
+    return task.score(predictions, measured.rows, encoded, decision)
 
 
-def evaluate_base(
-    model: Any, split: Split, task: Task, tokenizer: Any, run: RunConfig, accelerator: Accelerator
-) -> Score:
-    """Score the rows of a split with the model that training starts from, without the adapter that `model` may have."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return evaluate(base, split, task, tokenizer, run, accelerator)
+def evaluate_base(experiment: Experiment) -> Score:
+    """Score the same rows with the model that training starts from, without the adapter that it may have."""
+    model = experiment.model
+    return evaluate(replace(experiment, model=model.get_base_model()) if isinstance(model, PeftModel) else experiment)
 
 
 @contextmanager
@@ -346,53 +480,6 @@ class _Interrupts:
         return bool(accelerator.reduce(asked, reduction="sum"))
 
 
-def _loader(split: Split, batches: Any, collate: Any, task: Task) -> DataLoader:
-    features = split.features
-    assert features is not None
-    columns = [name for name in (*task.batched, "index") if name in features.column_names]
-    # An iterator draws a number from its generator: from the global one, it would shift the dropout of a resumed run.
-    own = torch.Generator().manual_seed(0)
-    return DataLoader(features.select_columns(columns), batch_sampler=batches, collate_fn=collate, generator=own)
-
-
-def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and norms are not decayed.
-
-    A parameter that a method gave an attribute `rate` learns at that multiple of the learning rate, and one whose
-    attribute `decayed` is False is not decayed either.
-    """
-    trained: dict[float, tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]] = {}
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            # Some biases of XLNet and T5 have two dimensions.
-            matrix = p.ndim > 1 and "bias" not in name and getattr(p, "decayed", True)
-            trained.setdefault(getattr(p, "rate", 1.0), ([], []))[0 if matrix else 1].append(p)
-    groups = []
-    for rate, (matrices, others) in trained.items():
-        groups.append({"params": matrices, "weight_decay": weight_decay, "rate": rate})
-        groups.append({"params": others, "weight_decay": 0.0, "rate": rate})
-    return groups
-
-
-def _schedule(step: int, steps: float, run: RunConfig) -> float:
-    """Share of the peak rate at `step` (from 0): a linear rise over the warm-up, then the schedule down to 0."""
-    warm = int(run.warmup * steps)
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    left = (steps - step) / max(1, steps - warm)
-    return {"linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left), "constant": 1.0}[run.schedule]
-
-
-def _check_space(folder: Path, model: Any) -> None:
-    """Refuse to start what the disk cannot hold: the result, the best weights and two copies of the training state."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    needed = 4 * trained * (1 + 1 + 2 * 3)  # a state is the weights and AdamW's two moments, in float32
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise UserError(f"--output_dir {folder}: {free / 2**20:,.0f} MiB are free, the run needs {needed / 2**20:,.0f}")
-
-
 def _interrupted(history: History, steps: float) -> str:
     return f"interrupted at step {history.step} of {steps}; the same command with --resume goes on from there"
 
@@ -403,4 +490,7 @@ def _diverged(history: History, loss: float, norm: float) -> str:
         if history.epochs
         else "start again with a lower --learning_rate and --overwrite"
     )
-    return f"training diverged at step {history.step + 1} (loss {loss:g}, gradient norm {norm:g}); {kept}"
+    return (
+        f"training diverged at step {history.step + 1} (loss {loss:g}, gradient norm {norm:g}), as in the "
+        f"{SKIPPED_AT_MOST} steps before it, which were skipped; {kept}"
+    )

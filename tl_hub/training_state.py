@@ -13,8 +13,20 @@ import safetensors.torch
 import torch
 from accelerate import Accelerator
 
-from tl_hub import run_folder
+from tl_hub import run_folder, state_folders
+from tl_hub.averaging import MovingAverage
+from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.record import in_history
+
+_AVERAGE = "average.safetensors"
+_OTHER = {
+    "train_rows": "other training rows",
+    "validation_rows": "other validation rows",
+    "frozen_weights": "another base model",
+    "rows_per_step": "{saved} rows a step (--batch_size times --accumulation times the processes), not {value}",
+}
+"""What an error calls a difference that has no flag."""
 
 
 @dataclass
@@ -22,11 +34,18 @@ class History:
     """What happened in training, kept with the training state so that a resumed run goes on with it.
 
     Attributes:
-        epochs: one dict an epoch: epoch, step, loss (mean over its steps), metrics of the validation rows.
+        epochs: one dict an epoch: epoch, step, loss (mean over the rows or tokens of its steps), skipped_steps (if
+            any), metrics of the validation rows.
         best_epoch: number of the epoch whose weights are kept; 0 before the first evaluation.
         seconds: spent in optimizer steps and data, evaluations left out.
         rows: training rows (features) passed through the model.
+        loss_sum, loss_weight: of the epoch so far, over the rows or tokens that its losses are means over.
+        average: metrics of the validation rows by the moving average of the weights, if there is one; known at the end.
+        average_kept: whether its weights are the result.
+        skipped: steps of the epoch so far whose loss or gradient was not finite.
+        skipped_in_row: the last ones among all steps.
         same: what a run that goes on with it must have in common with it, by the names of the flags.
+        threads: of the CPU, for each process; 0 where an earlier version did not note it.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -35,29 +54,59 @@ class History:
     rows: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    loss_weight: float = 0.0
+    average: dict[str, float] = field(default_factory=dict)
+    average_kept: bool = False
+    skipped: int = 0
+    skipped_in_row: int = 0
     decision: dict[str, float] = field(default_factory=dict)
     same: dict[str, Any] = field(default_factory=dict)
+    threads: int = 0
+
+    def outcome(self, best: tuple[str, bool]) -> dict[str, Any]:
+        """What a trial came to on the validation rows, by the weights that are kept: facts of `TrialEnded`.
+
+        Args:
+            best: the metric that chooses the best epoch, and whether higher is better.
+        """
+        name, entry = in_history(best[0]), self.epochs[self.best_epoch - 1]
+        figure = self.average[name] if self.average_kept else entry[name]
+        return {"metric": name, "figure": figure, "higher": best[1], "epoch": entry["epoch"]}
 
 
 class Keeper:
-    """Saves and restores a training run: trained weights, optimizer, random states, history."""
+    """Saves and restores a training run: trained weights, their average, optimizer, random states, history.
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any, accelerator: Accelerator):
-        self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
+    Attributes:
+        average: None without `run.average`.
+    """
+
+    def __init__(self, run: RunConfig, model: Any, optimizer: Any, accelerator: Accelerator, steps_per_epoch: int):
+        self.folder, self.keep = Path(run.output_dir, run_folder.STATE), run.keep
+        self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
+        steps = max(1.0, (run.average or 0) * steps_per_epoch)
+        self.average = MovingAverage(self._trained(), steps) if run.average else None
 
     def _trained(self) -> dict[str, torch.Tensor]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def save(self, history: History) -> None:
-        """Replace the saved state; the old one stays until the new one is whole and in its place."""
-        new, old = self.folder.with_name(run_folder.NEW_STATE), self.folder.with_name(run_folder.OLD_STATE)
+    def save(self, history: History, *, best: bool) -> None:
+        """Put a new state beside the saved ones and, when it is whole, in the place of the latest.
+
+        Args:
+            best: the weights are those of the best epoch so far; otherwise the ones saved before stay.
+        """
+        new = self.folder.with_name(run_folder.NEW_STATE)
         rank = self.accelerator.process_index
         if self.accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            if (self.folder / "best.safetensors").exists():
-                os.link(self.folder / "best.safetensors", new / "best.safetensors")
             safetensors.torch.save_file(self._trained(), new / "weights.safetensors")
+            kept = new / "weights.safetensors" if best else self.folder / "best.safetensors"
+            if kept.exists():
+                _link(kept, new / "best.safetensors")
+            if self.average:
+                safetensors.torch.save_file(self.average.means, new / _AVERAGE)
             moments = {
                 f"{place}.{name}": tensor
                 for place, state in self.optimizer.state_dict()["state"].items()
@@ -72,11 +121,8 @@ class Keeper:
         safetensors.torch.save_file(states, new / f"random_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(old, ignore_errors=True)
-            if self.folder.exists():
-                self.folder.rename(old)
-            new.rename(self.folder)
-            shutil.rmtree(old, ignore_errors=True)
+            state_folders.seal(new)
+            state_folders.put_in_place(self.folder.parent, self.keep)
         self.accelerator.wait_for_everyone()
 
     def load(self, same: dict[str, Any]) -> History:
@@ -87,43 +133,47 @@ class Keeper:
                 `same`, on fewer processes, or by another version.
         """
         history = History(**json.loads((self.folder / run_folder.HISTORY).read_text()))
-        for name, value in same.items():
-            saved = history.same.get(name, value)  # there are none of another version
-            if saved != value:
-                other = "other training rows" if name == "train_rows" else f"--{name} {saved}, not {value}"
-                raise UserError(f"--resume: {self.folder} was saved with {other}; give the same as before")
-        history.same = same
-        random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
-        for file in (self.folder / "optimizer.safetensors", random):
-            if not file.is_file():
-                raise UserError(
-                    f"--resume: {file} is missing: the run was on fewer processes or of another version of tl_hub; use "
-                    "the same, or start again with --overwrite"
-                )
+        self._check_same(history, {name: value for name, value in same.items() if name != "frozen_weights"})
         weights = safetensors.torch.load_file(self.folder / "weights.safetensors")
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in self._trained().items()}:
             raise UserError(f"--resume: {self.folder} was saved with another model or method; use the same command")
+        self._check_same(history, same)  # another method leaves other weights as they are
+        history.same = same
         self._put(weights)
+        if self.average:
+            for name, mean in safetensors.torch.load_file(self.folder / _AVERAGE).items():
+                self.average.means[name].copy_(mean)
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in safetensors.torch.load_file(self.folder / "optimizer.safetensors").items():
             place, _, kind = name.partition(".")
             moments.setdefault(int(place), {})[kind] = tensor
         # The groups hold settings, which the command gives again.
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        states = safetensors.torch.load_file(random)
-        torch.set_rng_state(states["cpu"])
-        if "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"])
+        random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
+        if random.is_file():  # or there are more processes than before, and this one begins with its own
+            states = safetensors.torch.load_file(random)
+            torch.set_rng_state(states["cpu"])
+            if "cuda" in states:
+                torch.cuda.set_rng_state(states["cuda"])
         return history
 
-    def save_best(self) -> None:
-        if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            safetensors.torch.save_file(self._trained(), self.folder / "best.safetensors.new")
-            (self.folder / "best.safetensors.new").replace(self.folder / "best.safetensors")
+    def _check_same(self, history: History, same: dict[str, Any]) -> None:
+        """
+        Raises:
+            UserError: the state was saved by a run that differs in something.
+        """
+        for name, value in same.items():
+            saved = history.same.get(name, value)  # there are none of another version
+            if saved != value:
+                other = _OTHER.get(name, f"--{name} {{saved}}, not {{value}}").format(saved=saved, value=value)
+                raise UserError(f"--resume: {self.folder} was saved with {other}; give the same as before")
 
     def load_best(self) -> None:
         self._put(safetensors.torch.load_file(self.folder / "best.safetensors"))
+
+    def load_average(self) -> None:
+        assert self.average
+        self._put(self.average.means)
 
     @contextmanager
     def best(self) -> Iterator[None]:
@@ -138,3 +188,11 @@ class Keeper:
         with torch.no_grad():
             for name, parameter in self._trained().items():
                 parameter.copy_(weights[name])
+
+
+def _link(file: Path, to: Path) -> None:
+    """Some file systems have no hard links."""
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_hub import verification
+from tl_hub import run_folder, verification
+from tl_hub.publishing import signing
 from tl_hub.publishing.snapshot import snapshot
+from tl_hub.record import RunRecord
 
 
 def verify(
@@ -14,6 +16,7 @@ def verify(
     revision: str | None = None,
     metrics: bool = False,
     label_map: Mapping[str, str] | None = None,
+    public_key: str | Path | None = None,
     **rows: str | None,
 ) -> dict[str, Any]:
     """Load a run folder, or a repository on the Hub, as its users will, and compare it with what it states.
@@ -23,20 +26,27 @@ def verify(
         revision: branch, tag or commit of a repository.
         metrics: measure the figures of its card anew.
         label_map: what the model calls the labels of the rows.
+        public_key: of whoever must have signed the files, in PEM.
         rows: the rows to measure them on (which asks for it), and how they are written: `dataset`, or `train_file`,
             `validation_file` and `test_file`, `encoding`, `text_column` and the like, as of the recipes; the run's own
             if none, where they are embedded or on the Hub.
 
     Returns:
         What `verification.check` gives and, of figures measured anew, `same_rows` and `metrics` as
-        `evaluation.remeasure` gives them.
+        `evaluation.remeasure` gives them. Of a signed one, `signature` is "holds" or, without a key, "not looked at".
 
     Raises:
-        UserError: no such folder or repository, or the figures cannot be measured.
+        UserError: no such folder or repository, it holds no run, it is not what was signed, or the figures cannot be
+            measured.
         RunStopped: it does not load, or is not the model that was trained; or the Hub cannot be reached.
     """
     folder = snapshot(location, revision)
+    if public_key:
+        signing.verify(folder, Path(public_key))  # before anything of it is loaded
+    RunRecord.load(folder)  # without one there is nothing to compare with
     report = verification.check(folder, offline=False, snippets=False)
+    if (folder / run_folder.SIGNATURE).is_file():
+        report["signature"] = "holds" if public_key else "not looked at"
     if metrics or label_map or any(rows.values()):
         from tl_hub import evaluation  # which needs torch, and takes seconds
 

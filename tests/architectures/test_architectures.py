@@ -10,6 +10,7 @@ import transformers
 import tl_hub
 from tl_hub import base_model
 from tl_hub.architectures import ARCHITECTURES, longest_input, pretrained_by, usable_positions
+from tl_hub.architectures.base import through_tanh
 from tl_hub.architectures.distilbert import DISTILBERT
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -118,3 +119,17 @@ def test_a_distilbert_of_more_classes_than_its_head_has_room_for_is_not_folded(c
             else:
                 with pytest.raises(UserError, match="32 hidden units, of which 17 classes need two each"):
                     DISTILBERT.fold(model, weight, bias, False)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3)])
+@pytest.mark.parametrize("size", [1e-3, 0.02, 1.0])
+def test_a_linear_head_goes_through_a_tanh_and_stays_linear(size, dtype, tolerance):
+    """Also in half precision, which has few digits for values near nothing, and none for those above 65504."""
+    torch.manual_seed(0)
+    weight, bias, vectors = size * torch.randn(3, 64), torch.randn(3), torch.randn(50, 64)
+    first, second = torch.nn.Linear(64, 64), torch.nn.Linear(64, 3)
+    with torch.no_grad():
+        through_tanh(first, second, weight, bias)
+        found = second.to(dtype)(first.to(dtype)(vectors.to(dtype)).tanh())
+    expected = vectors @ weight.T + bias
+    assert (found.float() - expected).abs().max() <= tolerance * expected.abs().max()

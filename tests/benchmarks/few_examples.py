@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scipy import stats
 
 from tl_hub import base_model, cli, data, launch, training
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.fine_tune import FineTune
@@ -39,18 +41,17 @@ def accuracy(name: str, run: RunConfig, task: Classification) -> float:
     """Accuracy on the test rows, in per cent, of one run as the recipes make it."""
     AcceleratorState._reset_state(reset_partial_state=True)
     method: Any = METHODS[name]
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    accelerator = launch.start(run)
+    rows, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
     if name == "features":
-        vectors = method.extract(model, rows, task, tokenizer, run, accelerator)
-        chosen, history = method.fit(model, vectors, rows, task, run, accelerator)
-        score = method.score(chosen, vectors, rows, task, history)
+        _, _, score = method.fit_head(experiment)
     else:
-        model = method.wrap(model, base)
-        history = training.train(model, rows, task, tokenizer, run, accelerator)
-        score = training.evaluate(model, rows.splits[rows.final], task, tokenizer, run, accelerator, history.decision)
+        experiment = replace(experiment, model=method.wrap(model, base))
+        history = training.train(experiment)
+        score = training.evaluate(experiment, history.decision)
     return float(score.metrics["accuracy"].mean())
 
 

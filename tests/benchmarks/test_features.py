@@ -122,7 +122,7 @@ def test_a_sweep_with_its_choice_costs_little_more_than_the_last_layer(count, fo
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
     encoder, task = extract.encoder_of(model), Classification(max_length=128, doc_stride=32)
     rows = task.check(Dataset.from_dict(dict(zip(("text", "label"), texts_of("sst2", count), strict=True))))
-    task.learn({"train": rows})
+    task = task.learn({"train": rows})
     encoded = task.encode(rows, tokenizer, model)
     parts = encoder, encoded, task.collator(tokenizer, training=False)
 

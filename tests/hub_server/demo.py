@@ -29,13 +29,11 @@ def main() -> None:
             "40",
             "--output_dir",
             f"{folder}/qa",
-            "--license",
-            "other",
         ]
         for command in (
             [*recipe, "--push_to", "alice/qa", "--push_base", "alice/tiny-bert"],
             ["-m", "tl_hub.command", "push", f"{folder}/qa", "alice/qa", "--push_base", "alice/tiny-bert"]
-            + ["--license", "other", "--tag", "v1"],
+            + ["--tag", "v1"],
             ["-m", "tl_hub.command", "verify", "alice/qa", "--revision", "v1"],
             ["-c", LOAD],
         ):

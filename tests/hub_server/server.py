@@ -28,20 +28,20 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from tests.hub_server import judge
+
 WRITE, READ = "hf_alice_may_write", "hf_alice_may_read"
 FINE = "hf_alice_may_write_for_acme"
 ACCOUNTS: dict[str, tuple[Any, ...]] = {
     WRITE: ("alice", "write"),
     READ: ("alice", "read"),
-    FINE: ("alice", "fineGrained", ("acme",)),
+    FINE: ("alice", "fineGrained", ("acme", "alice/one")),
     "hf_bob_may_write": ("bob", "write"),
 }
 ORGANIZATIONS = {"acme": {"alice"}}
 LFS = re.compile(r"\.(safetensors|bin|pt|png|parquet|gz)$")
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(?<![.-])")
 REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
-BASE = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
-DATASET_TYPE = re.compile(r"(?:[\w-]+/)?[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,10 @@ class Fault:
     """What goes wrong with requests whose "METHOD /path?query" matches `route`.
 
     Attributes:
-        what: a status, "drop" (the connection ends without an answer) or "slow" (the answer comes after `seconds`).
+        what: a status, "drop" (the connection ends without an answer), "slow" (the answer comes after `seconds`) or
+            "other" (the answer has as many bytes as the right one, and others).
         html: the body is a page, as a gateway between client and Hub answers, and not the Hub's JSON.
+        body: of the answer, instead of the Hub's JSON.
         after: the request is carried out first, and its answer is lost.
         count: how often; `skip`: how many matching requests are left alone before.
     """
@@ -133,6 +135,7 @@ class Fault:
     retry_after: str | None = None
     seconds: float = 0.0
     html: bool = False
+    body: bytes | None = None
 
 
 class Refused(Exception):
@@ -190,10 +193,13 @@ class HubServer:
         elif fault and fault.what == "drop" and not fault.after:
             await receive()  # a first piece of the body, and no more
             return await _drop(send)
-        elif fault and not fault.after:
+        elif fault and fault.what != "other" and not fault.after:
             return await _failure(fault)(scope, receive, send)
         body = await request.body()
         answer = self._handle(request, path, body)
+        if fault and fault.what == "other":
+            answer.body = bytes(answer.body)[::-1]
+            return await answer(scope, receive, send)
         if fault and fault.after:
             if fault.what == "drop":
                 return await _drop(send)
@@ -273,6 +279,8 @@ async def _drop(send: Callable) -> None:
 
 def _failure(fault: Fault) -> Response:
     headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+    if fault.body is not None:
+        return Response(fault.body, int(fault.what), headers)
     if fault.html:
         return HTMLResponse("<html><title>injected</title></html>", int(fault.what), headers)
     return JSONResponse({"error": "injected"}, int(fault.what), headers)
@@ -298,7 +306,8 @@ def whoami(hub: HubServer, call: Call) -> Response:
     token: dict[str, Any] = {"displayName": "test", "role": call.who.role}
     if call.who.role == "fineGrained":
         may = ["repo.content.read", "repo.write"]
-        scoped = [{"entity": {"type": "org", "name": name}, "permissions": may} for name in call.who.scopes]
+        kinds = {name: "model" if "/" in name else "org" for name in call.who.scopes}
+        scoped = [{"entity": {"type": kind, "name": name}, "permissions": may} for name, kind in kinds.items()]
         token["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
     auth = {"accessToken": token}
     return JSONResponse({"type": "user", "name": call.who.name, "fullname": "", "orgs": orgs, "auth": auth})
@@ -343,9 +352,8 @@ def auth_check(hub: HubServer, call: Call) -> Response:
 
 
 def _card(commit: Commit) -> dict[str, Any]:
-    found = re.match(r"---\n(.*?)\n---", commit.files.get("README.md", File(b"")).content.decode(), re.DOTALL)
     with suppress(yaml.YAMLError):
-        return (yaml.safe_load(found[1]) if found else None) or {}
+        return judge.head_of(commit.files.get("README.md", File(b"")).content.decode(errors="replace"))
     return {}
 
 
@@ -484,38 +492,16 @@ def resolve(hub: HubServer, call: Call) -> Response:
 
 
 def validate_yaml(hub: HubServer, call: Call) -> Response:
-    errors = _faults_of_card(call.json["content"])
+    errors = judge.faults_of_card(call.json["content"])
     body = {"errors": [{"message": message} for message in errors], "warnings": []}
     return JSONResponse(body, 400 if errors else 200)
 
 
-def _faults_of_card(text: str) -> list[str]:
-    found = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    try:
-        card = (yaml.safe_load(found[1]) if found else None) or {}
-    except yaml.YAMLError as error:
-        return [f"invalid YAML: {error}"]
-    errors = []
-    for key, kind, name in (("thumbnail", str, "a string"), ("widget", list, "an array")):
-        if not isinstance(card.get(key, kind()), kind):
-            errors.append(f'"{key}" must be {name}')
-    if not re.fullmatch(r"[a-z0-9.+-]+", str(card.get("license", "other"))):
-        errors.append('"license" must be an identifier')
-    languages = card.get("language", [])
-    for language in [languages] if isinstance(languages, str) else languages:
-        if not re.fullmatch(r"[a-z]{2,3}|multilingual|code", str(language)):
-            errors.append(f'"language" {language} must be an ISO 639 code; BCP-47 belongs in language_bcp47')
-    bases = card.get("base_model", [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        if not BASE.fullmatch(base):
-            errors.append(f'"base_model" {base} is not a model id from hf.co/models')
-    for model in card.get("model-index", []):
-        for result in model["results"]:
-            if not {"task", "dataset", "metrics"} <= set(result) or "type" not in result["dataset"]:
-                errors.append('"model-index" needs task, dataset and metrics')
-            elif not DATASET_TYPE.fullmatch(str(result["dataset"]["type"])):
-                errors.append(f'"dataset.type" {result["dataset"]["type"]} fails to match the required pattern')
-    return errors
+def _tasks(hub: HubServer, dataset: str) -> set[str]:
+    """Ids of the tasks in a data set's eval.yaml."""
+    repo = hub.repos.get(("dataset", dataset))
+    file = repo.at("main").files.get("eval.yaml") if repo else None
+    return {task["id"] for task in yaml.safe_load(file.content)["tasks"]} if file else set()
 
 
 def preupload(hub: HubServer, call: Call) -> Response:
@@ -573,7 +559,10 @@ def commit(hub: HubServer, call: Call) -> Response:
             files = {name: file for name, file in files.items() if not name.startswith(path.rstrip("/") + "/")}
         else:
             raise Refused(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-    faults = _faults_of_card(files.get("README.md", File(b"")).content.decode())
+    faults = judge.faults_of_card(files.get("README.md", File(b"")).content.decode()) if repo.kind == "model" else []
+    for path, file in files.items():
+        if path.startswith(".eval_results/"):
+            faults += judge.faults_of_results(file.content, lambda dataset: _tasks(hub, dataset))
     if faults:
         raise Refused(400, faults[0])
     pull = {}

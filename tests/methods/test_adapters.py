@@ -2,7 +2,7 @@
 
 import json
 import math
-import subprocess
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 import tl_hub
-from tl_hub import base_model, cli, data, finish, launch, training
+from tl_hub import adamw, base_model, cli, data, finish, launch, training
+from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import METHODS, Adapter, Bottleneck, Dora, Ia3, Lora, Prefix, Prompt, Vera, named
 from tl_hub.methods.adapters.base import merged
-from tl_hub.methods.adapters.peft_bottleneck import BottleneckLayer
+from tl_hub.methods.adapters.peft_bottleneck import BottleneckConfig, BottleneckLayer
 from tl_hub.record import RunRecord
 from tl_hub.tasks.question_answering import QuestionAnswering
 
@@ -70,6 +72,12 @@ CELLS = [
 ]
 FIXED = ("base_model.vera_A", "base_model.vera_B")
 """What is saved beside that which is trained."""
+TASK_TYPES = {
+    CLASSIFICATION: "SEQ_CLS",
+    ANSWERS: "QUESTION_ANS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
 TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer")
 LOAD = """
 import json, sys
@@ -147,6 +155,8 @@ def batch_for(model: Any, auto_class: str, length: int = 12) -> tuple[dict[str, 
     if model.config.model_type == "t5" and auto_class != LANGUAGE["t5"]:
         ids[:, 7] = 1  # its classification head wants one end of text a row
     inputs = {"input_ids": ids, "attention_mask": mask}
+    if ARCHITECTURES[model.config.model_type].token_type_ids:
+        inputs["token_type_ids"] = (torch.arange(length) > length // 2).long().expand(3, length).contiguous()
     if auto_class == CLASSIFICATION:
         return inputs, {"labels": torch.tensor([0, 1, 2])}
     if auto_class == ANSWERS:
@@ -168,7 +178,7 @@ def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) 
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory, load):
+def cells(tmp_path_factory, load, forks):
     """Every accepted cell trained for three steps and saved, with what became of it when loaded again."""
     root = tmp_path_factory.mktemp("cells")
     facts: dict[str, dict[str, Any]] = {}
@@ -199,6 +209,7 @@ def cells(tmp_path_factory, load):
         }
         (folder / "cell.json").write_text(json.dumps(cell))
         facts[folder.name] = {
+            "task type": json.loads((folder / "adapter_config.json").read_text())["task_type"],
             "frozen moved": [n for n, p in wrapped.named_parameters() if not p.requires_grad and (p != start[n]).any()],
             "trained still": [n for n, p in wrapped.named_parameters() if p.requires_grad and (p == start[n]).all()],
             "new and frozen": [
@@ -215,9 +226,7 @@ def cells(tmp_path_factory, load):
             "merged": difference(trained, logits_of(merged(wrapped), inputs))
             if adapter.mergeable else 0.0,
         }  # fmt: skip
-    process = subprocess.run(
-        [sys.executable, "-c", LOAD, *(str(root / name) for name in facts)], capture_output=True, text=True, check=False
-    )
+    process = forks.code(LOAD, *(root / name for name in facts), here="none")
     assert process.returncode == 0, process.stderr[-2000:]
     for key, value in json.loads(process.stdout.splitlines()[-1]).items():
         name, loader = key.split()
@@ -231,6 +240,10 @@ def test_an_accepted_cell_trains_and_loads_as_what_was_trained(cells, name, fami
     for fault in ("frozen moved", "trained still", "new and frozen", "new and not saved"):
         assert facts[fault] == [], fault
     assert facts["trained and not saved"] == 0
+    if auto_class != ANSWERS or name in SOMEWHERE or not ARCHITECTURES[family].token_type_ids:
+        assert facts["task type"] == TASK_TYPES.get(auto_class), "the Hub's page asks for it"
+    else:  # PEFT's class for answers would drop the segment ids
+        assert facts["task type"] is None
     assert facts["peft"] <= 1e-5
     assert facts["initial"] <= 1e-5 and facts["merged"] <= 1e-5
     assert facts.get("transformers", 0.0) <= 1e-5
@@ -285,13 +298,20 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
     with torch.no_grad():
         for parameter in added.values():
             parameter.fill_(0.1)
+    first = {n: p for n, p in wrapped.named_parameters() if "layer.0.rel_attn" in n and "lora_" in n}
+    trained = sum(p.numel() for p in first.values())
     after = dict(wrapped.merge_and_unload().named_parameters())
     moved = {name.partition("layer.0.")[2] for name in before if (after[name] != before[name]).any()}
+    # Of rank 1 there: B is one column of 0.1, so an update is that times A, and it is scaled by alpha / rank, 32 / 2.
+    attention = {name: after[name] - before[name] for name in before if re.search(r"layer\.0\.rel_attn\.[qkvo]$", name)}
+    updates = sorted(float(update.abs().max()) for update in attention.values())
+    rows = [p for name, p in first.items() if "lora_A" in name]
+    assert updates == pytest.approx(sorted(float(16 * 0.1 * p.detach().abs().max()) for p in rows), rel=1e-4)
+    assert len(updates) == 4
     expected = {f"rel_attn.{name}" for name in "qkvo"} | {"ff.layer_1.weight", "ff.layer_2.weight"}
     assert moved - {""} == expected
     wide = before["transformer.layer.0.rel_attn.q"]
-    trained = sum(p.numel() for n, p in wrapped.named_parameters() if "layer.0.rel_attn.lora" in n)
-    assert trained <= wide.numel(), "an update is smaller than what it updates"
+    assert 0 < trained <= 4 * wide.numel(), "the updates are smaller than what they update"
     # DoRA is not to be had there: the feed-forward layers alone. Nor is dropout, which would leave the attention out.
     wrapped = Dora(rank=2, dropout=0.1).wrap(*load("xlnet", ANSWERS))
     assert not [name for name, p in wrapped.named_parameters() if "rel_attn" in name and p.requires_grad]
@@ -309,7 +329,7 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
         "import tl_hub; from importlib.util import find_spec; assert find_spec('peft'); from peft import PeftModel",
     ],
 )
-def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, tmp_path, imports):
+def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, forks, tmp_path, imports):
     model, base = load("bert", CLASSIFICATION)
     wrapped = Bottleneck(width=4).wrap(model, base)
     with torch.no_grad():
@@ -322,12 +342,10 @@ import sys
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 base = BertForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3)
-print(PeftModel.from_pretrained(base, ".").eval()(**load_file("inputs")).logits.flatten().tolist())
+inputs = load_file(sys.argv[2] + "/inputs")
+print(PeftModel.from_pretrained(base, sys.argv[2]).eval()(**inputs).logits.flatten().tolist())
 """
-    folder = str(bases("bert", CLASSIFICATION))
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = forks.code(code, bases("bert", CLASSIFICATION), tmp_path, here="none")
     assert done.returncode == 0, done.stderr[-2000:]
     expected = logits_of(wrapped, inputs)["logits"].flatten().tolist()
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)
@@ -375,6 +393,10 @@ def test_settings_are_flags(monkeypatch):
     assert cli.parse(Lora(), doc=None) == (Bottleneck(placement="pfeiffer", width=8),)
     monkeypatch.setattr(sys, "argv", ["x", "--method", "ia3", "--no_merge"])
     assert cli.parse(Lora(), doc=None) == (Ia3(),)
+
+
+def test_settings_of_a_method_of_our_own_are_peft_settings_with_the_same_defaults():
+    assert BottleneckConfig().width == Bottleneck().width == 64
 
 
 def test_help_says_which_method_a_setting_is_of_and_its_default_there(monkeypatch, capsys):
@@ -425,7 +447,7 @@ def test_added_weights_learn_at_a_multiple_of_the_rate_of_the_head(load, method,
     model, base = load("bert", CLASSIFICATION)
     method = METHODS[method](**settings)
     wrapped = method.wrap(model, base)
-    rates = {p: group["rate"] for group in training._groups(wrapped, 0.1) for p in group["params"]}
+    rates = {p: group["rate"] for group in adamw.groups(wrapped, 0.1) for p in group["params"]}
     head = {p for p in wrapped.get_base_model().classifier.parameters() if p.requires_grad}
     assert len(head) == 2 < len(rates)
     assert all(rate == (1 if p in head else factor) for p, rate in rates.items())
@@ -434,9 +456,38 @@ def test_added_weights_learn_at_a_multiple_of_the_rate_of_the_head(load, method,
 
 def test_factors_of_ia3_are_not_pulled_to_zero(load):
     wrapped = Ia3().wrap(*load("bert", ANSWERS))
-    decayed = {p for group in training._groups(wrapped, 0.1) if group["weight_decay"] for p in group["params"]}
+    decayed = {p for group in adamw.groups(wrapped, 0.1) if group["weight_decay"] for p in group["params"]}
     factors = {p for name, p in wrapped.named_parameters() if "ia3_l" in name}
     assert factors and not factors & decayed and decayed, "the head is decayed"
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])  # BERT's norms take off what is added to all dimensions alike
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_a_new_adapter_changes_nothing(load, name, family):
+    model, base = load(family, ANSWERS)
+    inputs, _ = batch_for(model, ANSWERS)
+    plain = logits_of(model.eval(), inputs)
+    wrapped = ANYWHERE[name].wrap(model, base).eval()
+    assert difference(logits_of(wrapped, inputs), plain) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("bert.encoder.layer.0", {"attention.self.key": 32, "attention.self.value": 32, "output.dense": 64}),
+        ("gpt2.h.0", {"attn.c_attn": 96, "mlp.c_proj": 128}),
+        ("t5.encoder.block.0", {"SelfAttention.k": 32, "SelfAttention.v": 32, "DenseReluDense.wo": 64}),
+        ("xlnet.layer.0", {"ff.layer_2": 64}),
+        ("distilbert.layer.0", {"attention.k_lin": 32, "attention.v_lin": 32, "ffn.lin2": 64}),
+    ],
+)
+def test_factors_of_ia3_are_of_keys_values_and_inner_states(load, layer, expected):
+    """As long as what they scale: keys and values as they come out, inner states as they go into the layer."""
+    family, _, place = layer.partition(".")
+    wrapped = Ia3().wrap(*load(family, ANSWERS))
+    factors = {name: p.numel() for name, p in wrapped.named_parameters() if f".{place}." in name and "ia3_l" in name}
+    factors = {name.partition(f".{place}.")[2].partition(".ia3_l")[0]: size for name, size in factors.items()}
+    assert {re.sub(r"^layer\.\d\.", "", name): size for name, size in factors.items()} == expected
 
 
 @pytest.mark.parametrize(
@@ -575,15 +626,16 @@ def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint
         batch_size=8, learning_rate=1e-2, license="cc-by-nc-4.0",
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = launch.start(run, method)
-    rows = data.load(run, TASK)
+    accelerator = launch.start(run)
+    rows, _ = data.load(run, TASK)
     model, tokenizer, base = base_model.load(run, TASK)
     base.license = "apache-2.0"
     model = method.wrap(model, base)
     data.encode(rows, TASK, tokenizer, model)
-    history = training.train(model, rows, TASK, tokenizer, run, accelerator)
-    score = training.evaluate(model, rows.splits["test"], TASK, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, TASK, method, base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, TASK, method, base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment)
+    score = training.evaluate(experiment, history.decision, split="test")
+    finish.finish(experiment, history, score)
 
     record, card = RunRecord.load(path), (path / "README.md").read_text()
     assert (record.license, record.base.license) == ("cc-by-nc-4.0", "apache-2.0")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -24,12 +25,13 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tl_hub
 from tests.families import ONE_OF_EACH
-from tl_hub import data, evaluation, finish, launch, load_back, run_folder, samples, training, verification
+from tl_hub import adamw, data, evaluation, finish, launch, load_back, run_folder, samples, training, verification
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods import feature_extraction, head_only
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.fine_tune import FineTune
@@ -40,6 +42,7 @@ from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences, in_document
 from tl_hub.tasks.language_modeling import objective_of
 from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.token_classification import TokenClassification
 from tl_hub.vectors import cache as vector_cache
 from tl_hub.vectors import extract, heads
 
@@ -177,31 +180,32 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
         run = RunConfig(
             output_dir=str(tmp_path / name), epochs=2, batch_size=4, learning_rate=1e-2, precision="fp32", model="a"
         )
-        accelerator = launch.start(run, HeadOnly())
+        accelerator = launch.start(run)
         model, tokenizer = with_embedded_tokenizer(family, checkpoint_folders)
         task.adapt(tokenizer, model)
         examples = questions(task, tokenizer, model, train=rows[:9], validation=rows[9:12], test=rows[12:17])
-        windows = {split: len(part.features) for split, part in examples.splits.items()}
+        windows = {split: len(part.encoded) for split, part in examples.splits.items()}
         method = HeadOnly(layer="2")
         model = method.wrap(model, base)
         prefix = "encoder" if family == "t5" else model.base_model_prefix
         first = model.get_submodule(f"{prefix}.{ARCHITECTURES[family].blocks}.0")
         rows_at = int(ARCHITECTURES[family].time_major)
         if name == "every step":
-            states = token_states(model, examples.splits["train"].features)
+            states = token_states(model, examples.splits["train"].encoded)
             mean, deviation = states.mean(0), states.std(0, correction=0)
             standardised = functools.partial(lambda m, d, module, args: (args[0] - m) / d, mean, deviation)
             hook = model.qa_outputs.register_forward_pre_hook(standardised)
         with first.register_forward_pre_hook(lambda module, args, at=rows_at: reads.append(args[0].size(at))):
-            train = training.train if name == "every step" else method.train
-            history = train(model, examples, task, tokenizer, run, accelerator)
+            experiment = Experiment(run, task, method, base, examples, model, tokenizer, accelerator)
             if name == "every step":
+                history = training.train(experiment)
                 assert sum(reads) == 2 * (windows["train"] + windows["validation"])
                 hook.remove()
                 # The bias is left out: it moves all positions alike, so that AdamW walks by what is lost in rounding.
                 found[name] = model.qa_outputs.weight.detach() / deviation, history.epochs
             else:
-                score = method.score(model, examples, task, tokenizer, run, accelerator, history)
+                history, sweep = method.train(experiment)
+                score = method.score(experiment, history, sweep)
                 assert sum(reads) == (sum(windows.values()) if name == "one pass" else 0)
                 found[name] = model.qa_outputs.weight.detach(), history.epochs
         reads.clear()
@@ -209,13 +213,46 @@ def test_a_head_for_spans_is_trained_on_one_pass_as_on_a_pass_in_every_step(
         torch.testing.assert_close(found[name][0], found["every step"][0], atol=3e-3, rtol=1e-2)
         for one, other in zip(found[name][1], found["every step"][1], strict=True):
             assert one == pytest.approx(other, rel=2e-3)
-    stock = training.evaluate(model, examples.splits["test"], task, tokenizer, run, accelerator, history.decision)
+    stock = training.evaluate(experiment, history.decision, split="test")
     assert score.metrics["f1"].tolist() == stock.metrics["f1"].tolist(), "by the model as it is saved"
     model.save_pretrained(tmp_path / "saved")
     stock = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path / "saved").eval()
     with torch.no_grad():
         batch = tokenizer(["Where?"], ["The river flows to the sea."], return_tensors="pt")
         torch.testing.assert_close(model.eval()(**batch).start_logits, stock(**batch).start_logits)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_head_for_words_scores_when_it_is_saved_as_it_did_in_training(
+    family, checkpoint_folders, tmp_path, monkeypatch
+):
+    """Where it read standardised vectors. Unlike a span's, a tag's bias decides: it is of the tag, not of the place."""
+    monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
+    task = TokenClassification(max_length=96, doc_stride=16)
+    run = RunConfig(
+        output_dir=str(tmp_path / "run"), epochs=6, batch_size=4, learning_rate=3e-2, precision="fp32", model="a"
+    )
+    accelerator = launch.start(run)
+    split = Split(task.check(Dataset.from_list(samples.load("ner")["train"][:24])))
+    task = task.learn({"train": split.rows})
+    folder = checkpoint_folders(family)
+    model = transformers.AutoModelForTokenClassification.from_pretrained(folder, **task.config_for(family))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    task.adapt(tokenizer, model)
+    # What it was trained on, of which it knows some.
+    examples = Data({"train": split, "validation": Split(split.rows)}, "a", "local")
+    data.encode(examples, task, tokenizer, model)
+    method = HeadOnly(layer="2")
+    fresh = ("classifier.bias", "classifier.weight")
+    base = Base("a", "local", model_type=family, fresh=fresh)
+    experiment = Experiment(run, task, method, base, examples, method.wrap(model, base), tokenizer, accelerator)
+    history, _ = method.train(experiment)
+    best = history.epochs[history.best_epoch - 1]
+    assert best["f1"] > 10
+    stock = training.evaluate(experiment, split="validation")
+    assert {name: float(stock.metrics[name].mean()) for name in ("f1", "precision", "recall")} == pytest.approx(
+        {name: best[name] for name in ("f1", "precision", "recall")}, abs=2.0
+    )
 
 
 @pytest.mark.parametrize("family", ONE_OF_EACH)
@@ -225,13 +262,14 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     task = QuestionAnswering(max_length=104, doc_stride=16)
     rows = samples.load("qa")["train"]
     run = RunConfig(output_dir=str(tmp_path / "run"), epochs=1, batch_size=4, precision="fp32", model="a")
-    accelerator = launch.start(run, HeadOnly())
+    accelerator = launch.start(run)
     model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
     task.adapt(tokenizer, model)
     examples = questions(task, tokenizer, model, train=rows[:40], validation=rows[40:42])
     base = Base("a", "local", model_type=family, fresh=SPAN_HEAD)
-    windows = examples.splits["train"].features.select(range(6))
-    found = head_only._token_vectors(model, task, tokenizer, run, accelerator, windows)
+    windows = examples.splits["train"].encoded.select(range(6))
+    prepared = Experiment(run, task, HeadOnly(), base, examples, model, tokenizer, accelerator)
+    found = head_only._token_vectors(prepared, windows)
     assert found.values.shape[:2] == (2, 1) and found.layers == (1, 2)
     for layer in (2, 1):
         cut = HeadOnly(layer=str(layer)).wrap(checkpoints(family, "AutoModelForQuestionAnswering")[0], base)
@@ -253,13 +291,14 @@ def test_the_layer_that_tells_answers_best_is_found_in_one_pass(family, checkpoi
     monkeypatch.setattr(extract, "extract_tokens", telling)
     monkeypatch.setattr(head_only, "_COMPARED_WINDOWS", 25)
     method = HeadOnly()
-    history = method.train(method.wrap(model, base), examples, task, tokenizer, run, accelerator)
-    assert 25 <= seen[0][0] < len(examples.splits["train"].features) and seen[0][1] == [1, 2]
+    experiment = Experiment(run, task, method, base, examples, method.wrap(model, base), tokenizer, accelerator)
+    history, sweep = method.train(experiment)
+    assert 25 <= seen[0][0] < len(examples.splits["train"].encoded) and seen[0][1] == [1, 2]
     assert [layers for _, layers in seen[1:]] == [[1], [1]]
-    assert [line["layer"] for line in method.sweep] == ["1", "2"]
-    assert method.sweep[0]["F1"] > 45 and method.sweep[0]["F1"] > 2 * method.sweep[1]["F1"]
-    score = method.score(model, examples, task, tokenizer, run, accelerator, history)
-    assert score.tables["Quality by layer: F1 on held-out training contexts (chosen: layer 1)"] == method.sweep
+    assert [line["layer"] for line in sweep] == ["1", "2"]
+    assert sweep[0]["F1"] > 45 and sweep[0]["F1"] > 2 * sweep[1]["F1"]
+    score = method.score(experiment, history, sweep)
+    assert score.tables["Quality by layer: F1 on held-out training contexts (chosen: layer 1)"] == sweep
     assert (tmp_path / "run" / "layers.png").exists()
     assert len(extract.stack_of(model).get_submodule(ARCHITECTURES[family].blocks)) == 1
 
@@ -273,9 +312,10 @@ def test_one_context_chooses_no_layer(checkpoints, tmp_path, monkeypatch):
     model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
     examples = questions(task, tokenizer, model, train=one, validation=one)
     method = HeadOnly()
-    method.wrap(model, Base("a", "local", model_type="bert", fresh=SPAN_HEAD))
+    base = Base("a", "local", model_type="bert", fresh=SPAN_HEAD)
+    experiment = Experiment(run, task, method, base, examples, method.wrap(model, base), tokenizer, launch.start(run))
     with pytest.raises(UserError, match="one context, which is too few to choose a layer on; give --layer"):
-        method.train(model, examples, task, tokenizer, run, launch.start(run, method))
+        method.train(experiment)
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -308,7 +348,7 @@ def test_a_head_for_spans_on_a_lower_layer_is_a_stock_model_without_those_above(
 def test_rates_fall_from_the_head_to_the_embeddings(family, checkpoints):
     model, _ = checkpoints(family, AUTO)
     model = FineTune(layer_decay=0.5).wrap(model, base_of(family))
-    groups = training._groups(model, weight_decay=0.1)
+    groups = adamw.groups(model, weight_decay=0.1)
     rates = {p: group["rate"] for group in groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     decayed = {p for group in groups for p in group["params"] if group["weight_decay"] > 0}
@@ -355,7 +395,7 @@ def test_the_top_layer_and_the_head(family, checkpoints):
 
 def test_all_layers_at_one_rate_is_the_default(checkpoints):
     model, _ = checkpoints("bert", AUTO)
-    groups = training._groups(FineTune().wrap(model, base_of("bert")), weight_decay=0.1)
+    groups = adamw.groups(FineTune().wrap(model, base_of("bert")), weight_decay=0.1)
     assert [group["rate"] for group in groups] == [1.0, 1.0]
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
@@ -441,9 +481,12 @@ def test_numbers_are_predicted_by_a_ridge_that_loads_back(settings, features_run
         scores = model.predict(texts)
         with pytest.raises(UserError, match="a score, not probabilities"):
             model.predict_proba(texts)
+        # What varies by less than half precision can tell is no dimension to learn from.
         x = model.embed([row["text"] for row in rows["train"]]).astype(float)
+        varied = x.std(0) > np.finfo(np.float16).eps * np.abs(x.mean(0))
         ridge = make_pipeline(StandardScaler(), Ridge(alpha=len(x)))
-        stock = ridge.fit(x, [row["label"] for row in rows["train"]]).predict(model.embed(texts))
+        ridge.fit(x[:, varied], [row["label"] for row in rows["train"]])
+        stock = ridge.predict(model.embed(texts)[:, varied])
         assert scores == pytest.approx(stock, abs=0.05)
     answers = tl_hub.pipeline(folder)(texts)
     assert [answer["label"] for answer in answers] == ["score"] * len(texts)
@@ -453,6 +496,20 @@ def test_numbers_are_predicted_by_a_ridge_that_loads_back(settings, features_run
     # The run scores vectors that are kept in half precision, as far from the stock ridge as that rounds.
     assert shown == pytest.approx([answer["score"] for answer in answers], abs=0.05)
     assert all(figure["holds"] for figure in evaluation.remeasure(folder, dataset=str(tmp_path))["metrics"])
+
+
+@pytest.mark.parametrize("kind", ["ridge", "logistic"])
+def test_what_half_precision_rounds_away_of_kept_vectors_is_not_scaled_up(kind):
+    """A dimension of 7 plus a ten-thousandth, as of a token that every text has: kept, it is one of two numbers."""
+    random = np.random.default_rng(0)
+    exact = random.normal(size=(60, 5)).astype(np.float32)
+    exact[:, 4] = 7.002 + 1e-3 * random.normal(size=60)
+    kept = exact.astype(np.float16).astype(np.float32)
+    noise = (kept[:, 4:] - kept[:, 4].mean()) / kept[:, 4].std()  # a target that follows it rewards a large weight
+    targets = (exact[:, :1] + noise > 0) == [True, False] if kind == "logistic" else exact[:, :1] + noise
+    folds = heads.folds_of(np.ones((60, 1), dtype=bool), 3, 0)
+    head, _ = heads.fit(kind, kept, targets, folds, (1e-4,), False, False, np.ones(60))
+    np.testing.assert_allclose(head(exact), head(kept), atol=0.02 * np.abs(head(kept)).max())
 
 
 @pytest.mark.parametrize("head", ["prototypes", "mlp"])
@@ -471,7 +528,7 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     assert (record.kind, record.auto_class) == ("feature-extraction", "FeatureModel")
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "run.json", "log.jsonl", "config.json", "head.safetensors", "probe.safetensors", "layers.png",
-        "confusion.png", "tokenizer.json", "tokenizer_config.json", "predictions.jsonl",
+        "confusion.png", "tokenizer.json", "tokenizer_config.json", "predictions.jsonl", "settings.yaml",
     }  # fmt: skip
     assert str(tmp_path) not in (folder / "run.json").read_text() + (folder / "README.md").read_text()
     card = (folder / "README.md").read_text()
@@ -596,7 +653,7 @@ def test_a_mix_is_judged_on_rows_that_it_was_not_learned_from(checkpoints):
     vectors = vector_cache.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
     task = Classification()
     rows = Dataset.from_dict({"text": ["a"] * 90, "label": [CLASSES[label] for label in labels]})
-    task.learn({"train": rows})
+    task = task.learn({"train": rows})
     split = Split(rows, Dataset.from_dict({"row": range(90)}))
     method = FeatureExtraction(layer="mix", cv=3, head="prototypes")
     chosen = method.choose(checkpoints("bert", AUTO)[0], vectors, split, task, seed=0)
@@ -625,7 +682,7 @@ def test_a_sweep_reads_the_windows_of_some_rows_only(checkpoints, monkeypatch):
     vectors = vector_cache.Vectors(values.astype(np.float16), (0, 1, 2), ("mean", "first", "max"), 0.0)
     task = Classification()
     rows = Dataset.from_dict({"text": ["a"] * 40, "label": [CLASSES[label] for label in labels]})
-    task.learn({"train": rows})
+    task = task.learn({"train": rows})
     model = checkpoints("bert", AUTO)[0]
     reads = []
     of = vector_cache.Vectors.of
@@ -653,6 +710,9 @@ def test_a_sweep_reads_the_windows_of_some_rows_only(checkpoints, monkeypatch):
                 guess = stock.fit(x[~out], 2.0 * targets[some][~out]).predict(x[out]).argmax(1)
                 right[strength] += int((guess == labels[some][out]).sum())
         assert chosen.sweep[layer][vectors.poolings[place]] == pytest.approx(5 * max(right.values()), abs=0.01)
+    figures = {(layer, pooling): chosen.sweep[layer][pooling] for layer in range(3) for pooling in vectors.poolings}
+    (layer,) = chosen.layers
+    assert figures[layer, chosen.pooling] == max(figures.values()) > min(figures.values())
 
 
 def test_a_hidden_layer_learns_what_it_is_applied_to(checkpoints):
@@ -662,7 +722,7 @@ def test_a_hidden_layer_learns_what_it_is_applied_to(checkpoints):
     values = (random.normal(size=(1, 1, len(row), 32)) + 0.7 * np.eye(2, 32)[labels[row]]).astype(np.float16)
     rows = Dataset.from_dict({"text": ["a"] * 60, "label": [CLASSES[label] for label in labels]})
     task = Classification()
-    task.learn({"train": rows})
+    task = task.learn({"train": rows})
     chosen = FeatureExtraction(layer="1", pooling="mean", head="mlp").choose(
         checkpoints("bert", AUTO)[0],
         vector_cache.Vectors(values, (1,), ("mean",), 0.0),
@@ -692,8 +752,8 @@ def test_a_folded_run_is_a_stock_model(features_run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"run": {"learning_rate": 1e-3}}, "--learning_rate is for training by gradient"),
-        ({"task": {"label_smoothing": 0.1}}, "--label_smoothing is for training by gradient"),
+        ({"run": {"learning_rate": 1e-3}}, "--learning_rate is for gradient training"),
+        ({"task": {"label_smoothing": 0.1}}, "--label_smoothing is for gradient training"),
         ({"method": {"layer": "3"}}, "--layer is 3; the model has 2 layers"),
         (
             {"method": {"fold": True, "pooling": "mean"}},
@@ -813,7 +873,9 @@ def test_of_many_sentences_some_documents_are_drawn_and_all_are_scored_whole(che
     monkeypatch.setattr(feature_extraction, "_READ_AT_ONCE", 4)
     seen = []
     monkeypatch.setattr(task, "score", lambda predictions, *_: seen.append(predictions["logits"]))
-    method._score(chosen, {"test": vectors}, Data({"test": split}, "a", "local"), task, "test", None)
+    rows = Data({"test": split}, "a", "local")
+    experiment = Experiment(RunConfig(), task, method, None, rows, model, None, Accelerator())
+    method._score(experiment, {"test": vectors}, chosen, "test", None)
     np.testing.assert_allclose(seen[0], chosen.head(in_document(values[0, 0].astype(np.float32), row)), atol=1e-5)
 
 

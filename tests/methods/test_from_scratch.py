@@ -18,7 +18,9 @@ from tl_hub import data, launch, samples, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
-from tl_hub.methods.from_scratch import FromScratch, cooccurrences, factorised, sinusoids
+from tl_hub.experiment import Experiment
+from tl_hub.methods.from_scratch import FromScratch
+from tl_hub.methods.initial_embeddings import cooccurrences, factorised, sinusoids
 from tl_hub.tasks.language_modeling import Pretraining
 
 TEXTS = [row["context"] for row in samples.load("qa")["train"][::8]]
@@ -88,6 +90,16 @@ def test_a_new_model_fits_its_tokenizer(family: str) -> None:
     assert model.config.vocab_size == len(tokenizer) <= 500
     assert tokenizer.model_max_length == 48, "who loads it must not be let read more than it was trained on"
     assert model.config.pad_token_id == tokenizer.pad_token_id
+    if model.config.is_encoder_decoder:
+        assert model.config.decoder_start_token_id == tokenizer.pad_token_id, "as the published ones start"
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} <= {0.0}
+    with torch.no_grad():  # a whole window, and where there is a limit no more
+        whole = torch.full((1, 48), tokenizer.convert_tokens_to_ids(tokenizer.tokenize("in")[0]))
+        base_model = model.base_model.encoder if model.config.is_encoder_decoder else model.base_model
+        assert base_model.eval()(whole).last_hidden_state.isfinite().all()
+        if family not in ("t5", "xlnet"):
+            with pytest.raises((IndexError, RuntimeError)):
+                base_model(torch.cat([whole, whole[:, :1]], dim=1))
     text = TEXTS[0]
     shown = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
     assert shown.replace(" ", "").lower() == text.replace(" ", "").lower()
@@ -101,6 +113,7 @@ def test_a_new_model_fits_its_tokenizer(family: str) -> None:
     assert among > 2 * (units[digits] @ units.T).mean().abs()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     """Trained again on the same texts, WordPiece numbers the letters inside words otherwise."""
     rows = tmp_path / "rows.jsonl"
@@ -110,11 +123,11 @@ def test_a_run_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     pieces = []
     for settings in (run, replace(run, resume=True, max_steps=2)):
         task = Pretraining(max_length=32).objective("bert")
-        accelerator = launch.start(settings, method)
-        data_of_run = data.load(settings, task)
+        accelerator = launch.start(settings)
+        data_of_run, task = data.load(settings, task)
         model, tokenizer, _ = method.build(data_of_run.splits["train"].rows["text"], settings)
         data.encode(data_of_run, task, tokenizer, model)
-        training.train(model, data_of_run, task, tokenizer, settings, accelerator)
+        training.train(Experiment(settings, task, method, None, data_of_run, model, tokenizer, accelerator))
         pieces.append(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
     assert pieces[0] == pieces[1]
     saved = AutoTokenizer.from_pretrained(run.output_dir)
@@ -149,12 +162,12 @@ def test_a_check_says_of_which_family_the_new_model_is(tmp_path: Path) -> None:
     method = FromScratch(
         model_type="gpt2", layers=1, hidden_size=16, heads=2, intermediate_size=16, window=32, vocab_size=400
     )
-    accelerator = launch.start(run, method)
-    examples = data.load(run, task)
+    accelerator = launch.start(run)
+    examples, task = data.load(run, task)
     model, tokenizer, _ = method.build(TEXTS, run)
     data.encode(examples, task, tokenizer, model)
     with pytest.raises(RunStopped, match=rf" {model.num_parameters():,} parameters \(gpt2\) would be trained"):
-        training.train(model, examples, task, tokenizer, run, accelerator)
+        training.train(Experiment(run, task, method, None, examples, model, tokenizer, accelerator))
 
 
 @pytest.mark.parametrize("wrong", [{"layers": 0}, {"vocab_size": 10}, {"hidden_size": 30, "heads": 4}, {"window": -1}])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.forks import Forks
+from tests.forks import STACK, Forks
 from tests.hub_server import WRITE, HubServer
 from tests.publishing.runs import Pusher, environment
 
@@ -25,7 +25,7 @@ def no_faults(request: pytest.FixtureRequest) -> None:
 def run_script(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """Run a recipe, or a script of a test, in a fork that knows the Hub."""
     folder = tmp_path_factory.mktemp("forks")
-    forks = Forks(folder, **environment(hub.url, WRITE, folder / "home"))
+    forks = Forks(folder, STACK, **environment(hub.url, WRITE, folder / "home"))
     yield forks
     forks.close()
 

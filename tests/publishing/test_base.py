@@ -29,12 +29,15 @@ def test_a_published_copy_of_an_embedded_base_stays_a_demonstration(hub, push, t
     folder = adapter_run(tmp_path / "run", samples.checkpoint("bert"), "local")
     facts = json.loads((folder / "run.json").read_text())
     facts["base"] |= {"id": "tiny:bert", "source": "embedded"}
+    del facts["license"]
     (folder / "run.json").write_text(json.dumps(facts))
-    answer = push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    answer = push(folder, "alice/demo", push_base="alice/demo-base", load_back=False)
     assert "error" not in answer, answer
     for name in ("demo", "demo-base"):
         text = texts(hub.model(f"alice/{name}"))["README.md"].decode()
         assert "This is a demonstration" in text and "DialogSum (CC BY-NC-SA 4.0)" in text, name
+        assert "license: other\nlicense_name: mixed-terms-non-commercial\nlicense_link: LICENSE" in text, name
+        assert b"DialogSum (CC BY-NC-SA 4.0)" in texts(hub.model(f"alice/{name}"))["LICENSE"], name
     there = RunRecord.from_facts(json.loads(texts(hub.model("alice/demo"))["run.json"]))
     assert there.base.source == "hub" and "This is a demonstration" in card.render(there, "alice/demo")
     # A card that is there stays, and says it, once, too.
@@ -43,10 +46,10 @@ def test_a_published_copy_of_an_embedded_base_stays_a_demonstration(hub, push, t
     files = repo.at("main").files
     files = files | {"README.md": type(files["README.md"])(theirs.encode())}
     repo.commit("refs/heads/main", files, "edit", "", "alice")
-    assert "error" not in push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    assert "error" not in push(folder, "alice/demo", push_base="alice/demo-base", load_back=False)
     text = texts(hub.model("alice/demo-base"))["README.md"].decode()
     assert text.startswith(theirs) and text.count("This is a demonstration") == text.count("DialogSum") == 1
-    again = push(folder, "alice/demo", push_base="alice/demo-base", license="other", load_back=False)
+    again = push(folder, "alice/demo", push_base="alice/demo-base", load_back=False)
     assert "error" not in again and texts(hub.model("alice/demo-base"))["README.md"].decode() == text
     own = adapter_run(tmp_path / "own", write_run(tmp_path / "base"), "local")
     assert "error" not in push(own, "alice/own", push_base="alice/own-base", load_back=False)
@@ -65,7 +68,11 @@ def test_a_base_that_only_this_machine_has(hub, push, tmp_path):
         all(way in answer["error"] for way in ("--push_base", "--merge", "--model"))
         and str(base) not in answer["error"]
     )
-    assert "--push_base" in push(adapter_run(tmp_path / "tiny", "tiny:bert", "embedded"), "alice/adapter")["error"]
+    said = push(adapter_run(tmp_path / "tiny", "tiny:bert", "embedded"), "adapter")["error"]
+    # All that is missing is said at once, also that no license but its base's fits it.
+    assert said.startswith("3 things are missing or wrong") and all(
+        part in said for part in ("--push_base", "--license mit: the base model is under other", "names no owner")
+    ), said
     assert ("model", "alice/adapter") not in hub.repos
 
     answer = push(folder, "alice/adapter", push_base="alice/base")
@@ -172,6 +179,7 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(
     facts = json.loads((write_run(tmp_path / "facts") / "run.json").read_text())
     facts |= {"kind": "feature-extraction", "auto_class": "FeatureModel", "method": {"name": "feature extraction"}}
     facts["base"] = {"model_type": "bert", "license": "apache-2.0"}
+    del facts["license"]
     (tmp_path / "heads.py").write_text(HEADS)
     arguments = [str(tmp_path), str(checkpoint_folders("bert")), json.dumps(facts)]
     process = run_script(tmp_path / "heads.py", *arguments, TL_HUB_CACHE=str(tmp_path / "cache"))
@@ -182,3 +190,13 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(
     assert ("model", "alice/refused") not in hub.repos
     for name in ("head", "head-base", "mixin", "tiny-head", "tiny-bert"):
         assert not any(str(tmp_path).encode() in text for text in texts(hub.model(f"alice/{name}")).values()), name
+
+
+def test_a_local_base_under_another_license_keeps_its_name(hub, push, tmp_path):
+    named = {"license": "other", "license_name": "kind-1.0", "license_link": "https://example.com/kind"}
+    folder = adapter_run(tmp_path / "run", write_run(tmp_path / "base", **named), "local")
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"license": "other"}))
+    assert "error" not in push(folder, "alice/kind-adapter", push_base="alice/kind-base")
+    head = yaml.safe_load(texts(hub.model("alice/kind-base"))["README.md"].decode().split("---")[1])
+    assert {key: head[key] for key in named} == named

@@ -7,6 +7,8 @@ import time
 import pytest
 
 from tests.publishing.runs import PASSING, PERMANENT, ROUTES, holds, write_run
+from tl_hub.errors import RunStopped
+from tl_hub.publishing.client import Client, Patience
 
 
 def faults() -> list[tuple[str, int | str, bool, int]]:
@@ -83,6 +85,19 @@ def test_a_wait_that_the_hub_asks_for_is_kept_and_one_too_long_is_told(hub, push
     assert "asks to wait for 60 min" in push(folder, "alice/wait")["error"]
 
 
+def test_waits_are_doubled_up_to_a_minute_and_end_with_the_last_attempt(monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    asked = Client("alice/x", Patience(attempts=9, wait=2.0), say=lambda text: None)
+    for attempt in range(1, 9):
+        asked.pause("ask", ConnectionError("gone"), attempt)
+    for found, least in zip(waited, [2, 4, 8, 16, 32, 60, 60, 60], strict=True):
+        assert least <= found <= 1.5 * least
+    with pytest.raises(RunStopped, match=r"ask: gone \(attempt 9\); nothing is lost"):
+        asked.pause("ask", ConnectionError("gone"), 9)
+    assert len(waited) == 8
+
+
 def test_a_server_that_says_nothing_is_given_up_and_asked_again(hub, push, tmp_path):
     hub.fail("POST .*/commit/", "slow", seconds=2.0)
     answer = push(write_run(tmp_path / "run"), "alice/slow", timeout=0.5)
@@ -107,4 +122,11 @@ def test_what_is_no_answer_of_the_hub_is_asked_again_and_what_it_answers_is_told
     readme = files["README.md"].content.decode().replace("---\n", "---\nthumbnail: 5\nwidget: none\n", 1)
     repo.commit("refs/heads/main", files | {"README.md": type(files["README.md"])(readme.encode())}, "edit", "", "a")
     refused = push(folder, "alice/answers")["error"]
-    assert 'Invalid metadata in README.md. - "thumbnail" must be a string - "widget" must be an array' in refused
+    assert refused.endswith(
+        "would refuse the card of alice/answers: widget: 'none' is not a list; thumbnail: 5 is not a text"
+    )
+    repo.commit("refs/heads/main", files, "back", "", "a")
+    rule = json.dumps({"errors": [{"message": '"thumbnail" must be a string'}, {"message": "and a new rule"}]})
+    hub.fail("POST /api/validate-yaml", 400, body=rule.encode())
+    refused = push(write_run(folder, 2), "alice/answers")["error"]
+    assert 'Invalid metadata in README.md. - "thumbnail" must be a string - and a new rule' in refused

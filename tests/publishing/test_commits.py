@@ -60,6 +60,24 @@ def test_a_push_that_another_overtakes_looks_again(hub, push, tmp_path):
     assert [commit.title for commit in repo.history("main")].count("another push") == 1
 
 
+def test_a_tag_that_another_takes_meanwhile_stays_and_is_told(hub, push, tmp_path):
+    push(write_run(tmp_path / "run"), "alice/tagged")
+    repo = hub.model("alice/tagged")
+    theirs = repo.at("main").id
+    hub.fail("POST .*/commit/", "slow", seconds=1.0)
+    asked, answers = len(hub.log), []
+    folder = write_run(tmp_path / "run", 1)
+    thread = threading.Thread(target=lambda: answers.append(push(folder, "alice/tagged", tag="v1")))
+    thread.start()
+    while not any(re.search("POST .*/commit/", line) for line in hub.log[asked:]):
+        time.sleep(0.01)
+    repo.refs["refs/tags/v1"] = theirs
+    thread.join()
+    said = answers[0]["error"]
+    assert "holds the run at" in said and "the name is taken" in said, said
+    assert repo.refs["refs/tags/v1"] == theirs and holds(repo, folder)
+
+
 @pytest.mark.parametrize("route", ["PUT /_lfs/", "POST .*/commit/"])
 def test_a_push_that_is_killed_is_finished_by_the_next(hub, push, tmp_path, route):
     name = f"alice/killed-{len(route)}"

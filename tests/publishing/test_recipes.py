@@ -11,21 +11,22 @@ from tests.hub_server import WRITE, Repo
 from tests.publishing.runs import environment, texts
 
 
-def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, tmp_path):
+def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, checkpoint_folders, tmp_path):
     """What can be known before training is said before it; what fails after it leaves the run folder as it is."""
     folder = tmp_path / "run"
     flags = ["--output_dir", str(folder), "--push_to", "alice/recipe"]
     for refused, says in (
         (run_script("sentiment_adapter", *flags), "--push_base"),
-        (run_script("sentiment_finetune", *flags), "give --license"),
+        (run_script("sentiment_finetune", *flags, "--model", str(checkpoint_folders("bert"))), "give --license"),
+        (run_script("sentiment_finetune", *flags, "--license", "mit"), "the base model is under other"),
     ):
         assert refused.returncode == 2 and says in refused.stderr and not folder.exists(), refused.stderr
     hub.fail("POST .*/commit/", 403, count=1)
     rows = ["--train_rows", "16", "--validation_rows", "8", "--test_rows", "8"]
-    few = ["--license", "mit", "--max_steps", "2", *rows]
+    few = ["--max_steps", "2", *rows]
     run = run_script("sentiment_finetune", *flags, *few, "--public", "--push_revision", "dev", "--tag", "v1")
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
-    said, command = run.stderr.splitlines()[-1].split("later: ")
+    said, command = run.stderr.splitlines()[-1].split("to try again: ")
     assert command == f"tl-hub push {folder} alice/recipe --revision dev --tag v1 --public"
     later = subprocess.run(
         [sys.executable, "-m", "tl_hub.command", *shlex.split(command)[1:]],
@@ -46,7 +47,7 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, tmp
     ):
         refused = run_script("sentiment_finetune", *other, *asked)
         assert refused.returncode == 2 and says in refused.stderr and not (tmp_path / "other").exists(), refused.stderr
-    proposed = run_script("sentiment_finetune", *other, "alice/recipe", "--create_pr", all_here=True)
+    proposed = run_script("sentiment_finetune", *other, "alice/recipe", "--create_pr", here="all")
     assert proposed.returncode == 0 and "/discussions/1 at " in proposed.stdout, proposed.stderr
     assert "model.safetensors" in texts(repo, "refs/pr/1") and "model.safetensors" not in texts(repo)
 
@@ -67,7 +68,7 @@ def test_a_run_pushed_after_each_epoch_is_finished_on_another_machine(hub, run_s
 
     killed = run_script("sentiment_finetune", *pushed, "--output_dir", str(here), kill_when=state_is_sent)
     said = killed.stdout + killed.stderr
-    assert "epoch 2 is not published: send to alice/away: the token may not do this" in said, said
+    assert "epoch 2 was not published: send to alice/away: the token may not do this" in said, said
     assert killed.returncode == -9, said
     repo = hub.model("alice/away")
     assert repo.private and "model.safetensors" in texts(repo) and not any("checkpoint" in name for name in texts(repo))
@@ -78,7 +79,7 @@ def test_a_run_pushed_after_each_epoch_is_finished_on_another_machine(hub, run_s
     assert {Path(name).suffix for name in state if name != ".gitattributes"} <= kinds, sorted(state)
 
     resume = ["--output_dir", str(there), "--resume", "hub:alice/away"]
-    resumed = run_script("sentiment_finetune", *pushed, *resume, all_here=True)
+    resumed = run_script("sentiment_finetune", *pushed, *resume, here="all")
     assert resumed.returncode == 0, resumed.stderr
     assert (there / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert texts(repo)["model.safetensors"] == (whole / "model.safetensors").read_bytes()

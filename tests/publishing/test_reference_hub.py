@@ -38,6 +38,7 @@ UPLOADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", UPLOADS)
 def test_both_upload_paths_to_the_reference_hub(reference, tmp_path, path):
     """What a path uploads by fails in every way, and all else that a push asks in passing: 55 and 74 times."""

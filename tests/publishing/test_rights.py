@@ -14,6 +14,8 @@ from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.methods.from_scratch import FromScratch
+from tl_hub.publishing.client import Patience
+from tl_hub.publishing.repository import Repository
 
 
 def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, tmp_path):
@@ -36,6 +38,14 @@ def test_who_may_not_write_there_is_told_so_before_anything_is_sent(hub, push, t
     assert holds(hub.model("acme/theirs"), folder)
     assert "error" not in push(folder, "acme/fine", token=FINE)
     assert holds(hub.model("acme/fine"), folder)
+    assert "error" not in push(folder, "alice/one", token=FINE), "a token may be for a single repository"
+    assert holds(hub.model("alice/one"), folder)
+
+
+def test_a_token_that_cannot_be_sent_is_refused_before_the_hub_is_asked(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "ä" * 34)
+    with pytest.raises(UserError, match="the Hub token .* has a letter that tokens do not have"):
+        Repository("alice/x", Patience(), print)
 
 
 def test_a_license_must_be_known_and_allowed(push, tmp_path):
@@ -61,9 +71,9 @@ def test_a_license_is_asked_for_before_training(tmp_path, checkpoint_folders):
     """And that of a base that is one's own run is the one it states."""
     folder = str(tmp_path / "run")
     with pytest.raises(UserError, match="--license free is not an identifier"):
-        launch.start(RunConfig(output_dir=folder, license="free"), FromScratch())
+        launch.check(RunConfig(output_dir=folder, license="free"), FromScratch())
     with pytest.raises(UserError, match="the license is not known; give --license"):
-        launch.start(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
+        launch.check(RunConfig(output_dir=folder, push_to="alice/pretrained"), FromScratch())
     base = tmp_path / "base"
     shutil.copytree(checkpoint_folders("bert"), base)
     facts = json.loads((write_run(tmp_path / "facts", license="cc-by-nc-4.0") / "run.json").read_text())
@@ -76,4 +86,4 @@ def test_a_base_that_only_this_machine_has_is_refused_before_training(tmp_path, 
     run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), push_to="alice/head")
     for method in (FeatureExtraction(), Lora()):
         with pytest.raises(UserError, match="--push_base"):
-            launch.start(run, method)
+            launch.check(run, method)

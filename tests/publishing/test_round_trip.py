@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.hub_server import File
-from tests.publishing.runs import texts, weights, write_run
+from tests.publishing.runs import adapter_run, texts, weights, write_run
 from tl_hub import run_folder
 from tl_hub.probe import write_probe
 from tl_hub.record import RunRecord
@@ -82,3 +82,28 @@ def test_an_undo_leaves_what_another_has_pushed_meanwhile(hub, push, tmp_path, t
         assert "main has moved on since, so the commit is still there" in answer["error"]
         assert [commit.title for commit in repo.history("main")][:2] == ["another push", sent.title]
         assert texts(repo)["notes.txt"] == b"mine" and texts(repo)["model.safetensors"] == weights(9)
+
+
+SEEN = """
+import json, sys
+from pathlib import Path
+from tl_hub import publishing, verification
+seen = []
+def check(folder, **_):
+    for file in Path(folder).glob("adapter_config.json"):  # the base has none
+        seen.append(json.loads(file.read_text())["base_model_name_or_path"])
+    return {"loaded_by": []}
+verification.check = check
+publishing.publish(sys.argv[1], "alice/came-back", push_base="alice/came-back-base", say=lambda text: None)
+print(seen)
+"""
+
+
+def test_what_is_loaded_back_is_what_came_and_not_what_is_here(hub, run_script, tmp_path):
+    """The adapter here names its base by a path, which others do not have."""
+    base = write_run(tmp_path / "base")
+    folder = adapter_run(tmp_path / "run", base, "local")
+    (tmp_path / "ask.py").write_text(SEEN)
+    said = run_script(tmp_path / "ask.py", str(folder))
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines()[-1] == str([str(base), "alice/came-back-base"])

@@ -1,14 +1,17 @@
 """Nothing that is published holds a secret, a path of a machine, or code to be run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.hub_server import WRITE
 from tests.publishing.runs import SECRET, texts, weights, write_run
-from tl_hub import samples
+from tl_hub import samples, sensitive
+from tl_hub.errors import UserError
 from tl_hub.publishing import secrets
+from tools import secret_forms, secret_rules
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,13 @@ from tl_hub.publishing import secrets
         ("config.json", '{"from": "/data/x.csv"}', "(/data/x.csv)"),
         ("config.json", '{"from": "cache_dir:/home/anna/x"}', "(/home/anna/x)"),
         ("config.json", '{"from": "/nfs/anna/x"}', "(/nfs/anna/x)"),
+        ("config.json", '{"from": "/var/lib/anna/x"}', "(/var/lib/anna/x)"),
+        ("config.json", '{"from": "/etc/tl_hub/x.yaml"}', "(/etc/tl_hub/x.yaml)"),
+        ("config.json", '{"from": "/app/models/base"}', "(/app/models/base)"),
+        ("config.json", '{"from": "/export/home/anna"}', "(/export/home/anna)"),
+        ("config.json", '{"from": "s3://anna-private/base"}', "(s3://anna-private/base)"),
+        ("config.json", '{"from": "gs://anna/base"}', "(gs://anna/base)"),
+        ("config.json", '{"from": "hdfs://node:8020/user/anna"}', "(hdfs://node:8020/user/anna)"),
         ("config.json", json.dumps({"from": "D:\\models\\x"}), "a path of a machine"),
         ("chat_template.jinja", "D:\\models\\x", "(D:\\models\\x)"),
         ("config.json", json.dumps({"from": "\\\\nas\\share\\x"}), "a path of a machine"),
@@ -70,6 +80,13 @@ def test_secrets_paths_and_code_are_not_published(hub, push, tmp_path, name, tex
     assert SECRET not in answer["error"] and hub.log[before:] == []
 
 
+def test_the_run_folders_own_place_is_not_published_wherever_it_is():
+    content, folder = b'{"from": "/u/anna/runs/base"}', Path("/u/anna/runs")
+    with pytest.raises(UserError, match=r"config.json holds a path of a machine \(/u/anna/runs\)"):
+        secrets.check("config.json", content, folder)
+    secrets.check("config.json", content, Path("/u/berta/runs"))  # "/u" may be said of any machine
+
+
 def test_what_only_looks_like_a_secret_or_a_path_is_published(hub, push, tmp_path):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "run.json").read_text())
@@ -87,3 +104,45 @@ def test_what_comes_with_the_package_holds_no_secret_and_no_path():
     assert len(files) > 25
     for file in files:
         secrets.check(file.name, file, file.parent)
+
+
+def test_secrets_are_found_wherever_they_stand():
+    drawn, lost = secret_forms.forms(), {form for form, _ in secret_forms.missed()}
+    assert len(drawn) >= 74 and len(lost) <= 0.05 * len(drawn), lost
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the token embeddings of bert-base-uncased-2018, 768 numbers each",
+        "tokens: 128, key: value, the password is 12345678 no more",
+        "def forward(self, key=None, token_type_ids=input_ids_2d, password=config.password):",
+        "git clone https://github.com/owner/name@v1.2.3",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "commit 1d6f3a5c9be2478800aa71c2d35e9f604b7c8d12 of tiny:bert",
+        "export HF_TOKEN=$HF_TOKEN; python -m tool --token <your token> --password $PASSWORD",
+        "api_key = os.environ['WANDB_API_KEY']",
+        "https://example.org/a?page=2&token=none",
+        "/etc/hosts, an app/data/x, and/or, s3://bucket",
+    ],
+)
+def test_ordinary_text_and_code_is_none(text):
+    for put in secret_forms.CHANNELS.values():
+        assert sensitive.secret_in(put(text)) is None and not sensitive.PATHS.search(put(text)), put(text)
+
+
+def test_the_rules_are_read_as_the_detector_reads_them():
+    """Flags in the middle of a form hold to the end of their group, brackets in a class are none."""
+    assert secret_rules.for_python("a(b(?i)c|d)e") == "a(b(?i:c|d))e"
+    assert secret_rules.for_python("x(?i)[)](?-i:y)") == "x(?i:[)](?-i:y))"
+    assert re.fullmatch(secret_rules.for_python("a(?i)b[[:alnum:]]"), "aB7")
+
+
+def test_an_e_mail_address_is_told_and_not_refused(hub, push, tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n\nAsk anna@example.org or b@example.org.")
+    notes = push(folder, "alice/mail")["notes"]
+    assert (
+        "the card holds e-mail addresses, which everybody who sees it can read: anna@example.org, b@example.org"
+        in notes
+    )

@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
-from tl_hub.tasks.baselines import STRENGTHS, linear_model_of_words, most_frequent
+from tl_hub.tasks.classification.baselines import STRENGTHS, linear_model_of_words, most_frequent
 from tl_hub.vectors.heads import folds_of
 
 
@@ -45,13 +45,25 @@ def test_the_linear_model_is_the_one_a_stock_grid_search_finds(multi_label):
     probabilities = search.best_estimator_.predict_proba(y)
     if multi_label:
         held_out = cross_val_predict(search.best_estimator_, x, labels, cv=splits, method="predict_proba")
-        threshold = max(np.unique(held_out), key=lambda t: f1_score(targets, held_out >= t, average="micro"))
+
+        def micro_f1(threshold):
+            given = held_out >= threshold
+            return 2 * (given & targets).sum() / (given.sum() + targets.sum())
+
+        threshold = max(np.unique(held_out), key=micro_f1)
         clear = np.abs(probabilities - threshold) > 0.02
         assert np.array_equal(found[clear], probabilities[clear] > threshold) and clear.mean() > 0.9
         assert f1_score(expected, found, average="micro") > f1_score(expected, probabilities > 0.5, average="micro")
     else:
         assert found.sum(1).tolist() == [1] * len(asked)
         assert np.array_equal(found.argmax(1), probabilities.argmax(1))
+
+
+def test_the_most_frequent_labels_are_those_of_more_than_half_of_the_rows():
+    targets = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 1], [0, 1, 1, 1]], dtype=bool)
+    assert most_frequent(targets, 2, multi_label=True).tolist() == [[True, True, False, False]] * 2
+    assert not most_frequent(targets[:, 2:], 1, multi_label=True).any(), "half of the rows is no more than half"
+    assert most_frequent(np.eye(3, dtype=bool)[[2, 0, 2]], 2, multi_label=False).tolist() == [[False, False, True]] * 2
 
 
 def test_no_example_of_a_class_in_a_fold_does_not_stop_the_search():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate import Accelerator
@@ -10,10 +11,13 @@ from transformers import BertConfig
 
 from tl_hub import base_model, data, evaluation, finish, launch, overview, training
 from tl_hub.config import RunConfig
+from tl_hub.data import Data, Split
 from tl_hub.errors import Checked, UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.classification import Classification
-from tl_hub.tasks.labels import shown_counts, spelling_key
+from tl_hub.tasks.labels import spelling_key
+from tl_hub.tasks.question_answering import QuestionAnswering
 
 MESSY = ["BUG"] * 5 + ["bug"] * 2 + ["Billing"] * 3 + ["billing\u200b"] + ["in voice"] * 3 + ["In  Voice", "n/a"]
 
@@ -47,8 +51,7 @@ def test_what_makes_two_labels_the_same(one, other, same):
 
 def test_spellings_and_rare_classes_are_named_and_remain_classes(tmp_path):
     file = write(tmp_path / "rows.jsonl", MESSY)
-    task = Classification()
-    data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
+    _, task = data.load(RunConfig(train_file=str(file), validation_file=str(file)), Classification())
     assert len(task.labels) == 7
     same, rare = task.remarks()
     assert same == (
@@ -64,7 +67,7 @@ def test_labels_are_folded_to_the_most_frequent_spelling_of_the_training_rows(tm
     train = write(tmp_path / "train.jsonl", MESSY)
     test = write(tmp_path / "test.jsonl", ["bug", "bug", "Bug", "BILLING", "invoice", "N/A"])
     task = Classification(fold_labels=True)
-    loaded = data.load(RunConfig(train_file=str(train), validation_file=str(test), test_file=str(test)), task)
+    loaded, task = data.load(RunConfig(train_file=str(train), validation_file=str(test), test_file=str(test)), task)
     assert task.labels == ["BUG", "Billing", "in voice", "n/a"]
     assert loaded.splits["test"].rows["label"][:] == ["BUG", "BUG", "BUG", "Billing", "in voice", "n/a"]
     assert dict(task.class_counts(loaded.splits["train"].rows)) == {"BUG": 7, "Billing": 4, "in voice": 4, "n/a": 1}
@@ -91,12 +94,25 @@ def test_a_test_file_of_another_spelling_says_what_helps(tmp_path):
         data.load(run, Classification())
 
 
-def test_of_many_classes_the_largest_and_the_rarest_are_shown():
-    counts = {f"c{i:02}": i for i in range(1, 31)}
-    assert shown_counts(counts) == (
-        "c30 30, c29 29, c28 28, c27 27, c26 26, (20 more classes), c05 5, c04 4, c03 3, c02 2, c01 1"
-    )
-    assert shown_counts({"a": 1, "b": 1200}) == "b 1,200, a 1"
+def test_of_many_classes_the_largest_and_the_rarest_are_shown(capsys):
+    """Each line of the block fits a terminal of 80 columns, Korean names included, which take two columns a letter."""
+    labels = [f"c{i:02}" for i in range(1, 31) for _ in range(i)] + ["아주 긴 이름을 가진 분류의 이름이다"] * 31
+    rows = Dataset.from_dict({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+    task = Classification().learn({"train": rows})
+    few = rows.select([0, len(rows) - 1])
+    features = Dataset.from_dict({"length": [5] * len(rows)})
+    found = Data({"train": Split(rows, features), "test": Split(few)}, "x.csv", "local", notes=["word " * 40])
+    overview.show(Experiment(RunConfig(), task, None, None, found, None, None, Accelerator()))
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.rsplit(maxsplit=2) for line in lines[3:16]]
+    assert [line[0].strip() for line in table[1:]] == [
+        "아주 긴 이름을 가진 분류의 이름이다", "c30", "c29", "c28", "c27", "(21 more classes)", "c05", "c04", "c03",
+        "c02", "c01", "repeating a training row",
+    ]  # fmt: skip
+    assert table[0] == ["  rows", "496", "2"] and table[1][1:] == ["31", "1"]
+    assert table[6][1:] == [str(sum(range(6, 27))), "0"] and table[11][1:] == ["1", "1"]
+    columns = [sum(2 if "가" <= letter <= "힣" else 1 for letter in line) for line in lines]
+    assert max(columns) <= 80 and len(set(columns[2:16])) == 1, "the columns stand below each other"
 
 
 @pytest.fixture
@@ -115,7 +131,7 @@ def loaded(tmp_path, checkpoint_folders):
         **{f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in files},
     )  # fmt: skip
     task = Classification(max_length=64, doc_stride=16)
-    rows = data.load(run, task)
+    rows, task = data.load(run, task)
     model, tokenizer, _ = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
     return run, task, rows, model, tokenizer
@@ -124,20 +140,39 @@ def loaded(tmp_path, checkpoint_folders):
 def test_a_check_shows_classes_blank_rows_windows_and_rows_in_two_splits(loaded, capsys):
     run, task, rows, model, tokenizer = loaded
     with pytest.raises(Checked) as checked:
-        training.train(model, rows, task, tokenizer, run, launch.start(run, FineTune()))
+        accelerator = launch.start(run)
+        training.train(Experiment(run, task, FineTune(), None, rows, model, tokenizer, accelerator))
     facts = json.loads(json.dumps(checked.value.facts))
     assert facts["rows"] == {"train": 12, "validation": 6, "test": 4}
     assert facts["classes"] == {"train": {"a": 6, "b": 6}, "validation": {"a": 3, "b": 3}, "test": {"a": 3, "b": 1}}
-    assert facts["also_in_training"] == {"validation": 0, "test": 1}
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [
-        "classes of the train split: a 6, b 6",
-        "classes of the validation split: a 3, b 3",
-        "classes of the test split: a 3, b 1",
+    assert facts["also_in_training"] == {"train": 0, "validation": 0, "test": 1}
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    lengths = sorted(rows.splits["train"].encoded["length"])
+    assert facts["tokens"] == {"0.5": lengths[len(lengths) // 2], "0.95": lengths[-1], "1": lengths[-1]}
+    place = lines.index("data: train.jsonl, validation.jsonl, test.jsonl")
+    assert lines[place + 1 : place + 9] == [
+        "train validation test",
+        "rows 12 6 4",
+        "a 6 3 3",
+        "b 6 3 1",
+        "repeating a training row 0 0 1",
+        f"tokens of a training input: half have up to {lengths[len(lengths) // 2]}, 95 % up to {lengths[-1]}, the "
+        f"longest {lengths[-1]}",
+        "note: 2 of 14 rows of the train split were blank and left out",
+        "note: In the test split, overlapping windows were needed to read 1 row whole",
     ]
-    assert "note: 2 of 14 rows of the train split are blank: left out" in lines
-    assert "note: In the test split, overlapping windows were needed to read 1 row whole" in lines
-    assert "note: 1 of the 4 test rows are training rows too" in lines
+    assert f"training: fine-tuning of {run.model}," in " ".join(lines)
+
+
+def test_advice_is_given_where_there_is_some_and_once(capsys):
+    def said(accelerator, frozen):
+        experiment = Experiment(RunConfig(), QuestionAnswering(), None, None, None, None, None, accelerator)
+        overview.give_advice(experiment, frozen)
+        return " ".join(capsys.readouterr().out.split())
+
+    assert said(Accelerator(), frozen=True).startswith("note: frozen vectors hardly tell which words answer")
+    assert not said(Accelerator(), frozen=False), "for training there is none"
+    assert not said(SimpleNamespace(is_main_process=False), frozen=True), "another process has said it"
 
 
 @pytest.mark.parametrize("kind", ["same", "link", "copy"])
@@ -148,11 +183,15 @@ def test_a_test_file_that_is_the_training_file_is_a_warning(tmp_path, capsys, ki
         test.symlink_to(train)
     elif kind == "copy":
         test.write_bytes(train.read_bytes())
-    task = Classification()
-    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)  # 4 of 40 rows are held out
-    overview.show(rows, task, Accelerator())
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert line.startswith("warning: 36 of the 40 test rows are training rows too") and "--test_file" in line
+    run = RunConfig(train_file=str(train), test_file=str(test))
+    rows, task = data.load(run, Classification())  # 4 of 40 rows are held out
+    rows.splits["train"].encoded = Dataset.from_dict({"length": [5] * 36})
+    overview.show(Experiment(run, task, None, None, rows, None, None, Accelerator()))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "warning: 36 of the 40 test rows are training rows too" in shown and "give other rows with --test_file" in shown
+    )
+    assert shown.count("warning: ") == 1
 
 
 def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_path, checkpoint_folders, load_back_here):
@@ -162,13 +201,14 @@ def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_pat
     task = Classification(fold_labels=True, max_length=64, doc_stride=16)
     files = {"train_file": str(train), "validation_file": str(train), "test_file": str(test)}
     run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), max_steps=1, **files)
-    accelerator = launch.start(run, FineTune())
-    rows = data.load(run, task)
+    accelerator = launch.start(run)
+    rows, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, rows.splits["test"], task, tokenizer, run, accelerator)
-    finish.finish(run, task, FineTune(), base, rows, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, FineTune(), base, rows, model, tokenizer, accelerator)
+    history = training.train(experiment)
+    score = training.evaluate(experiment, split="test")
+    finish.finish(experiment, history, score)
     assert model.config.id2label == {0: "Yes", 1: "no"}
     report = evaluation.remeasure(tmp_path / "run", test_file=str(test))
     assert report["same_rows"] and all(metric["holds"] for metric in report["metrics"])
@@ -196,7 +236,7 @@ def test_names_are_the_published_ones_and_a_split_may_lack_a_number(tmp_path):
     """By rank, the test rows' only number would be the first name."""
     train, test = write(tmp_path / "train.jsonl", [2, 1] * 9), write(tmp_path / "test.jsonl", [2, 2])
     task = Classification(label_names="zebra,ant")
-    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
+    rows, task = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
     assert task.config_for("bert")["id2label"] == {0: "zebra", 1: "ant"}
     assert rows.splits["test"].rows["label"][:] == ["ant", "ant"]
     again = Classification(label_names=task.label_names)  # as it is recorded
@@ -207,9 +247,9 @@ def test_names_are_the_published_ones_and_a_split_may_lack_a_number(tmp_path):
 def test_a_measured_model_reads_numbers_names_and_other_words():
     """As `tl-hub verify` does: numbers by the run's --label_names, its names as they are, the rest by --label_map."""
     task = Classification(label_names="0=no,1=yes")
-    task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {}, {"nope": "no"})
+    task = task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {}, {"nope": "no"})
     rows = task.check(Dataset.from_dict({"text": list("abcd"), "label": ["1", "yes", "nope", "0"]}))
-    task.learn({"test": rows})
+    task = task.learn({"test": rows})
     assert rows["label"][:] == ["yes", "yes", "no", "no"] and task.labels == ["no", "yes"]
 
 
@@ -244,7 +284,7 @@ def test_another_column_names_the_numbers_in_their_order(tmp_path):
     train.write_text("\n".join(["text\tlabel\tlabel_text", *lines]))
     test.write_text("text\tlabel\tlabel_text\nx\t10\t\ny\t10\tant\n")
     task = Classification(label_name_column="label_text")
-    rows = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
+    rows, task = data.load(RunConfig(train_file=str(train), test_file=str(test)), task)
     assert task.config_for("bert")["id2label"] == {0: "zebra, old", 1: "ant"}
     assert rows.splits["test"].rows["label"][:] == ["ant", "ant"]
     assert not any("are numbers" in remark for remark in task.remarks())
@@ -282,7 +322,7 @@ def test_a_column_of_names_and_what_excludes_it(other):
 
 def test_rows_to_measure_on_need_no_column_of_names():
     task = Classification(label_name_column="label_text")
-    task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {})
+    task = task.recall(BertConfig(id2label={0: "no", 1: "yes"}), {})
     assert task.check(Dataset.from_dict({"text": ["a"], "label": ["yes"]}))["label"][:] == ["yes"]
     both = {"text": ["a", "b"], "label": [1, 0], "label_text": ["yes", "no"]}
     assert task.check(Dataset.from_dict(both))["label"][:] == ["yes", "no"]
@@ -291,6 +331,34 @@ def test_rows_to_measure_on_need_no_column_of_names():
 def test_classes_without_names_are_announced(tmp_path):
     file = write(tmp_path / "rows.jsonl", [0, 1] * 4)
     for names, said in ((None, 1), ("no,yes", 0)):
-        task = Classification(label_names=names)
-        data.load(RunConfig(train_file=str(file), validation_file=str(file)), task)
+        run = RunConfig(train_file=str(file), validation_file=str(file))
+        _, task = data.load(run, Classification(label_names=names))
         assert sum("--label_names" in remark for remark in task.remarks()) == said
+
+
+def test_a_column_of_ids_is_refused_with_those_that_may_hold_the_classes(tmp_path):
+    rows = [
+        {
+            "text": f"Soup {i}.",
+            "label": f"r{i:03}",
+            "when": f"day {i}",
+            "mood": "good" if i % 3 else "bad",
+            "stars": i % 5,
+        }
+        for i in range(60)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = RunConfig(train_file=str(path))
+    with pytest.raises(UserError) as refused:
+        data.load(run, Classification())
+    said = str(refused.value)
+    assert "as ids have" in said and "mood (2 values, such as 'bad'); stars (5 values, such as 0)" in said, said
+    assert "when" not in said
+    assert data.load(run, Classification(label_column="mood"))[1].labels == ["bad", "good"]
+
+
+def test_a_class_that_is_misspelt_among_the_names_is_pointed_out():
+    rows = Dataset.from_list([{"text": "a", "label": label} for label in ("0", "positve")])
+    with pytest.raises(UserError, match="holds 'positve'; did you mean 'positive'"):
+        Classification(label_names="negative,positive").check(rows)

@@ -19,6 +19,7 @@ from tl_hub import base_model, data, evaluation, finish, launch, training
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.inference.masked_words import MaskFillingPipeline, SpanFillingPipeline
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
@@ -29,11 +30,9 @@ from tl_hub.tasks.language_modeling import (
     PermutationLanguageModeling,
     Pretraining,
     SpanCorruption,
-    _parts,
-    noise_mask,
     objective_of,
-    with_sentinels,
 )
+from tl_hub.tasks.language_modeling.span import _parts, noise_mask, with_sentinels
 
 TEXTS = [
     "The river rises in the hills and ends in the sea.",
@@ -125,8 +124,8 @@ def test_whole_words_are_masked_together(random_length: bool, checkpoints: Any) 
     ids = tokenizer(" ".join(TEXTS * 5))["input_ids"]
     collate = task.collator(tokenizer, training=True)
     in_pieces, first_pieces, fates = 0, 0, set()
-    for _ in range(20):
-        batch = collate([{"input_ids": ids}])
+    for step in range(20):
+        batch = collate([{"input_ids": ids, "draw": (0, 0, step)}])
         original = torch.where(batch["labels"] != -100, batch["labels"], batch["input_ids"])
         for row, labels in zip(original, batch["labels"], strict=True):
             tokens = tokenizer.convert_ids_to_tokens(row)
@@ -141,24 +140,66 @@ def test_whole_words_are_masked_together(random_length: bool, checkpoints: Any) 
     assert in_pieces > 100 and (first_pieces > 0) == random_length and (fates == {True, False}) == random_length
 
 
+def test_random_lengths_are_halves_of_the_longest(checkpoints: Any) -> None:
+    """Each as likely as the others; pieces of a window of 256 tokens hold what it held."""
+    _, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    ids = torch.randint(50, 500, (256,)).tolist()
+    collate = MaskedLanguageModeling(max_length=256, random_length=True).collator(tokenizer, training=True)
+    shapes: Counter[tuple[int, ...]] = Counter()
+    for step in range(600):
+        batch = collate([{"input_ids": ids, "draw": (0, 0, step)}])
+        shapes[tuple(batch["input_ids"].shape)] += 1
+        assert torch.where(batch["labels"] != -100, batch["labels"], batch["input_ids"]).flatten().tolist() == ids
+    assert shapes.keys() == {(8, 32), (4, 64), (2, 128), (1, 256)}
+    assert all(abs(count - 150) < 4 * (600 / 4 * 3 / 4) ** 0.5 for count in shapes.values()), "standard deviations"
+
+
 def test_every_row_has_something_to_predict(checkpoints: Any) -> None:
     """Or the loss of a batch of short texts would be no number."""
     model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
     ids = tokenizer("Snow fell.")["input_ids"]
     for whole_word in (False, True):
         task = MaskedLanguageModeling(whole_word=whole_word)
-        batch = task.collator(tokenizer, training=True)([{"input_ids": ids}] * 100)
+        batch = task.collator(tokenizer, training=True)([{"input_ids": ids, "index": i} for i in range(100)])
         predicted = batch["labels"] != -100
         assert predicted.any(1).all() and not predicted[:, [0, -1]].any(), "and never a special token"
         chosen = predicted.float().mean(0)[1:-1]
         assert (chosen > 0.1).all(), "by chance"
 
 
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [
+        ("bert", MaskedLanguageModeling(max_length=16)),
+        ("bert", MaskedLanguageModeling(max_length=64, random_length=True)),
+        ("t5", SpanCorruption(max_length=64)),
+        ("xlnet", PermutationLanguageModeling(max_length=16)),
+    ],
+)
+def test_what_is_drawn_for_a_row_depends_on_the_row_and_its_place_in_training_alone(family, task, checkpoints):
+    """Not on the rows beside it, which are others on two processes, nor on what was drawn before a run was resumed."""
+    model, tokenizer = checkpoints(family, task.auto_class)
+    features = [
+        {"input_ids": ids, "index": i} for i, ids in enumerate(task.encode(ROWS, tokenizer, model)["input_ids"])
+    ]
+    collate = task.collator(tokenizer, training=True)
+
+    def predicted(rows: list[dict[str, Any]], step: int) -> list[list[int]]:
+        labels = collate([row | {"draw": (0, 0, step)} for row in rows])["labels"]
+        return [row[row != -100].tolist() for row in labels]
+
+    together = predicted(features, 1)
+    state = torch.random.get_rng_state()
+    assert [part for row in reversed(features) for part in predicted([row], 1)[::-1]][::-1] == together
+    assert torch.equal(torch.random.get_rng_state(), state), "dropout draws from it"
+    assert predicted(features, 2) != together
+
+
 def test_masks_have_the_published_shares(checkpoints: Any) -> None:
     """15 % are predicted, of which 80 % are hidden, 10 % replaced and 10 % kept (Devlin et al. 2019, section 3.1)."""
     _, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
     ids = tokenizer(" ".join(TEXTS))["input_ids"]
-    batch = MaskedLanguageModeling().collator(tokenizer, True)([{"input_ids": ids}] * 400)
+    batch = MaskedLanguageModeling().collator(tokenizer, True)([{"input_ids": ids, "index": i} for i in range(400)])
     original = torch.tensor(ids).expand(400, -1)
     predicted = batch["labels"] != -100
     special = torch.isin(original, torch.tensor(tokenizer.all_special_ids))
@@ -189,6 +230,17 @@ def test_causal_loss_is_that_of_each_block_alone(checkpoints: Any) -> None:
         assert sums["tokens"][i] == len(ids) - 1
     with torch.no_grad():  # what is trained is the same figure
         assert torch.isclose(model(**batch).loss, sums["loss"].sum() / sums["tokens"].sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_a_window_is_as_long_as_is_said(family: str, checkpoints: Any) -> None:
+    """With what is put at its end, by which batches and memory are reckoned, and no longer than was asked for."""
+    task = objective_of(family)(max_length=24)
+    model, tokenizer = checkpoints(family, task.auto_class)
+    features = task.encode(ROWS, tokenizer, model)
+    collated = task.collator(tokenizer, training=False)([{"input_ids": ids} for ids in features["input_ids"]])
+    assert features["length"][:] == [len(ids) for ids in features["input_ids"]]
+    assert collated["input_ids"].size(1) <= max(features["length"]) + (family == "t5") <= 24
 
 
 def test_a_token_left_over_is_no_block(checkpoints: Any) -> None:
@@ -324,11 +376,14 @@ def test_permutation_loss_is_the_stock_collators(checkpoints: Any) -> None:
     task = PermutationLanguageModeling(max_length=32)
     features = task.encode(ROWS, tokenizer, model)
     assert len(set(features["length"])) == 1 and features["length"][0] % 2 == 0
-    kept = features.select_columns(["input_ids"]).to_list()
-    torch.manual_seed(1)
+    kept = [{"input_ids": ids, "index": i} for i, ids in enumerate(features["input_ids"])]
     ours = task.collator(tokenizer, training=True)(kept)
-    torch.manual_seed(1)
-    stock = DataCollatorForPermutationLanguageModeling(tokenizer)(kept)
+    del ours["index"]
+    drawn = []
+    for i, feature in enumerate(kept):
+        torch.manual_seed(int(np.random.default_rng(i).integers(2**62)))
+        drawn.append(DataCollatorForPermutationLanguageModeling(tokenizer)([{"input_ids": feature["input_ids"]}]))
+    stock = {name: torch.cat([row[name] for row in drawn]) for name in drawn[0]}
     stock["input_ids"] = torch.tensor([feature["input_ids"] for feature in kept])
     for row, place in torch.nonzero(stock["labels"] == -100).tolist():
         stock["perm_mask"][row, place] = (stock["labels"][row] != -100).float()
@@ -448,8 +503,22 @@ def test_texts_that_hold_a_gap_are_no_examples(family: str, gap: str, checkpoint
     model, tokenizer = checkpoints(family, task.auto_class)
     told = "the cat and the dog are in a house of the town"
     rows = Dataset.from_dict({"text": [f"{told}, {gap}, as it was" if i % 2 else told for i in range(8)]})
-    found = task.tried(model, tokenizer, rows, seed=0)
+    found = task.shown_examples(model, tokenizer, rows, seed=0)
     assert found and all(row["text"].count(gap) == 1 and "as it was" not in row["text"] for row in found)
+
+
+def test_an_example_shows_the_likeliest_token_at_its_mask(checkpoints: Any) -> None:
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    rows = Dataset.from_dict({"text": ["the cat and the dog are in a house of the town"] * 3})
+    found = MaskedLanguageModeling(max_length=64).shown_examples(model, tokenizer, rows, seed=0)
+    assert found
+    for row in found:
+        assert row["text"].replace("[MASK]", row["expected"]) in rows["text"]
+        encoded = tokenizer(row["text"], return_tensors="pt")
+        place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)
+        with torch.no_grad():
+            likeliest = int(model.eval()(**encoded).logits[0, place].argmax())
+        assert row["predicted"] == tokenizer.decode([likeliest]).strip()
 
 
 @pytest.mark.parametrize("method", [Lora(rank=2), FineTune()], ids=lambda method: method.kind)
@@ -467,17 +536,18 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = launch.start(run, method)
-    rows = data.load(run, task)
+    accelerator = launch.start(run)
+    rows, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(rows, task, tokenizer, model)
-    before = training.evaluate(model, rows.splits["validation"], task, tokenizer, run, accelerator)
     model = method.wrap(model, base)
-    history = training.train(model, rows, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, rows.splits["validation"], task, tokenizer, run, accelerator)
+    experiment = Experiment(run, task, method, base, rows, model, tokenizer, accelerator)
+    before = training.evaluate_base(experiment)
+    history = training.train(experiment)
+    score = training.evaluate(experiment, split="validation")
     assert score.metrics["loss"] != before.metrics["loss"], "what was trained is measured"
     score.tables |= task.baselines(before, score)
-    finish.finish(run, task, method, base, rows, history, score, model, tokenizer, accelerator)
+    finish.finish(experiment, history, score)
     record = RunRecord.load(tmp_path / "run")
     assert record.verification["max_difference"] <= 1e-5
     assert record.verification["loaded_by"] == ["transformers", "peft"][: 2 if method.kind == "adapter" else 1]
@@ -514,6 +584,7 @@ def test_every_cell_trains_and_loads_back(
         assert isinstance(answer["generated_text"], str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["spans", "whole text"])
 def test_gaps_are_filled_with_what_t5_writes_for_them(checkpoints: Any, whole: bool) -> None:
     """By a model that has learnt one answer by heart, so that what it writes is known."""

@@ -5,7 +5,8 @@ import unicodedata
 import pytest
 from datasets import Dataset
 
-from tl_hub.tasks.question_answering import QuestionAnswering, windows
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.question_answering.windows import windows
 
 FAMILIES = ("bert", "gpt2", "t5", "xlnet")
 BODY = "The river Danube flows into the Black Sea near Sulina"

@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 import tl_hub
 from tl_hub import base_model, card, data, finish, launch, training
 from tl_hub.errors import UserError
+from tl_hub.evaluation import remeasure
+from tl_hub.experiment import Experiment
 from tl_hub.inference.question_answering import QuestionAnsweringPipeline
 from tl_hub.record import BaseModel, DataFacts, RunRecord
-from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, best_spans, best_threshold
+from tl_hub.tasks.base import give_separator
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.question_answering.answers import answers_of, best_spans, best_threshold
 
 
 def brute_force_spans(start, end, first, last, longest):
@@ -199,43 +203,50 @@ def test_no_answer_stands_at_the_models_own_token_and_not_at_one_in_a_text(famil
     assert feature["null_position"] == (0 if family == "bert" else len(feature["input_ids"]) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
 @torch.no_grad()
 def test_the_stock_calls_on_the_card_answer_as_the_pipeline_does(family, checkpoints):
-    """Also where a token of the question has the highest logits, and where the model is to say that there is none."""
+    """Also where a token of the question has the highest logits, in windows of long contexts, and in silence."""
     model, tokenizer = checkpoints(family, "AutoModelForQuestionAnswering")
     task = QuestionAnswering(max_length=128, doc_stride=32, max_answer_length=4)
     task.adapt(tokenizer, model)
-    context = "The river ends in the Black Sea, near 도나우 강 삼각주. A baker, Éva, sells bread there in winter."
+    short = "The river ends in the Black Sea, near 도나우 강 삼각주. A baker, Éva, sells bread there in winter."
     question = "Where does Éva, the baker, sell what she bakes?"
-    margins, of_question, answers = [], 0, set()
-    for threshold in (None, 0.0):
-        for seed in range(8):
-            torch.nn.init.normal_(model.qa_outputs.weight, generator=torch.Generator().manual_seed(seed))
-            decision = {} if threshold is None else {"null_threshold": sum(sorted(margins[:8])[3:5]) / 2}
-            record = RunRecord(
-                name="x",
-                kind="full",
-                pipeline_tag=task.name,
-                auto_class=task.auto_class,
-                method={"name": "fine-tuning"},
-                data=DataFacts(id="texts", source="local"),
-                metrics=[],
-                base=BaseModel(id="x", source="local", model_type=family),
-                settings={"max_length": 128, "max_answer_length": 4},
-                decision=decision,
-                examples=[{"question": question, "context": context}],
-            )
-            namespace = {"model": model, "tokenizer": tokenizer}
-            exec(card.call_snippet(record), namespace)
-            ours = QuestionAnsweringPipeline(model, tokenizer, task, decision)(question, context)
-            assert namespace["result"] == ours["answer"]
-            answers.add(namespace["result"])
-            outputs, parts = namespace["outputs"], namespace["inputs"].sequence_ids()
-            of_question += parts[int(outputs.start_logits.argmax())] != 1
-            scores, null = namespace["scores"], 0 if family == "bert" else -1
-            margins.append(float(scores[null, null] - scores[namespace["start"], namespace["end"]]))
+    long = " ".join([short, *(f"In {year} the bakery of Éva moved to No. {year % 97}." for year in range(1804, 1834))])
+    margins: dict[str, list[float]] = {short: [], long: []}
+    of_question, answers, windows_of, late = 0, set(), {}, 0
+    for threshold, context, seed in itertools.product((None, 1e9, "middle"), (short, long), range(8)):
+        torch.nn.init.normal_(model.qa_outputs.weight, generator=torch.Generator().manual_seed(seed))
+        decision = {} if threshold is None else {"null_threshold": threshold}
+        if threshold == "middle":
+            decision = {"null_threshold": sum(sorted(margins[context])[3:5]) / 2}
+        record = RunRecord(
+            name="x",
+            kind="full",
+            pipeline_tag=task.name,
+            auto_class=task.auto_class,
+            method={"name": "fine-tuning"},
+            data=DataFacts(id="texts", source="local"),
+            metrics=[],
+            base=BaseModel(id="x", source="local", model_type=family),
+            settings={"max_length": 128, "doc_stride": 32, "max_answer_length": 4},
+            decision=decision,
+            examples=[{"question": question, "context": context}],
+        )
+        namespace = {"model": model, "tokenizer": tokenizer}
+        exec(card.call_snippet(record), namespace)
+        ours = QuestionAnsweringPipeline(model, tokenizer, task, decision)(question, context)
+        assert namespace["result"] == ours["answer"]
+        answers.add(namespace["result"])
+        outputs, parts = namespace["outputs"], namespace["windows"].sequence_ids(len(namespace["answers"]) - 1)
+        of_question += parts[int(outputs.start_logits.argmax())] != 1
+        if threshold == 1e9:
+            margins[context].append(min(namespace["silence"]) - namespace["best"])
+        windows_of[context] = len(namespace["answers"])
+        late += namespace["answers"].index(max(namespace["answers"])) > 0
     assert of_question and "" in answers and len(answers) > 2
+    assert windows_of[short] == 1 and windows_of[long] > 3 and late
 
 
 def test_long_contexts_and_cut_questions_are_counted(checkpoints):
@@ -316,14 +327,15 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
     task = dataclasses.replace(recipe["TASK"], max_length=128, doc_stride=32)
-    accelerator = launch.start(run, recipe["METHOD"])
-    split = data.load(run, task)
+    accelerator = launch.start(run)
+    split, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(split, task, tokenizer, model)
     model = recipe["METHOD"].wrap(model, base)
-    history = training.train(model, split, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, split.splits["validation"], task, tokenizer, run, accelerator, history.decision)
-    finish.finish(run, task, recipe["METHOD"], base, split, history, score, model, tokenizer, accelerator)
+    experiment = Experiment(run, task, recipe["METHOD"], base, split, model, tokenizer, accelerator)
+    history = training.train(experiment)
+    score = training.evaluate(experiment, history.decision, split="validation")
+    finish.finish(experiment, history, score)
     record = RunRecord.load(tmp_path / "run")
     assert record.verification["max_difference"] <= 1e-5
     assert any("overlapping windows" in note for note in record.data.notes)
@@ -336,10 +348,26 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(
     assert [answer["answer"] for answer in answers] == [shown["predicted"] for shown in score.predictions]
     # Who loads the published tokenizer asks the model what it was trained on, segment ids included.
     given = transformers.AutoTokenizer.from_pretrained(tmp_path / "run")("Who?", "A baker.")
-    short = split.splits["validation"].features[split.splits["validation"].features["row"].index(1)]
+    short = split.splits["validation"].encoded[split.splits["validation"].encoded["row"].index(1)]
     assert ("token_type_ids" in short) == (family in ("bert", "xlnet"))
     for name in {"input_ids", "token_type_ids"} & short.keys():
         assert given[name] == short[name], name
+    # Measured anew, the threshold is the one on record, and not the best for these rows.
+    record.decision = {"null_threshold": -1e6}
+    record.save(tmp_path / "run")
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[1]) + "\n")  # of which nothing is claimed
+    anew = {found["name"]: found for found in remeasure(tmp_path / "run", dataset=str(tmp_path))["metrics"]}
+    assert anew["f1"]["found"] == anew["exact_match"]["found"] == third, "of a model that never answers"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_end_of_text_stands_between_two_texts_of_gpt2(checkpoints, last):
+    model, tokenizer = checkpoints("gpt2", "AutoModel")
+    one, other = (tokenizer(text)["input_ids"] for text in ("Who?", "A baker."))
+    give_separator(tokenizer, model, last=last)
+    end = [tokenizer.eos_token_id]
+    assert tokenizer("Who?", "A baker.")["input_ids"] == [*one, *end, *other, *end * last]
+    assert tokenizer("Who?")["input_ids"] == one
 
 
 def test_the_answer_comes_from_the_best_window():
@@ -350,7 +378,7 @@ def test_the_answer_comes_from_the_best_window():
         "start": np.array([0, 1, 0]),
         "end": np.array([1, 1, 0]),
         "span": np.array([1.0, 3.0, 2.0]),
-        "null": np.array([5.0, 0.5, 4.0]),
+        "null": np.array([0.5, 5.0, 4.0]),
         "log_total": np.array([2.0, 3.5, 2.5]),
     }
     first, second = answers_of(predictions, features, ["one two six ten", "ab cd"])
@@ -395,3 +423,13 @@ def test_own_column_names():
     assert set(task.check(rows).column_names) == {"question", "context", "answers"}
     with pytest.raises(UserError, match="no column 'question'.*has q, c, a, more.*--question_column"):
         QuestionAnswering().check(rows)
+
+
+def test_a_model_that_reads_little_is_told_of_with_what_would_do(checkpoints):
+    """Windows end where the model's positions do, and the record says so; the overlap must leave room in them."""
+    model, tokenizer = checkpoints("bert", "AutoModelForQuestionAnswering")
+    model.config.max_position_embeddings = 128
+    task = QuestionAnswering(max_length=384, doc_stride=32)
+    assert task.window_settings(tokenizer, model)["max_length"] == task.max_length == 128
+    with pytest.raises(UserError, match="reads 128 tokens at most; --doc_stride 96 is too large"):
+        QuestionAnswering(max_length=384, doc_stride=96).window_settings(tokenizer, model)

@@ -15,11 +15,11 @@ import tl_hub
 from tl_hub import base_model, card, data, evaluation, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.record import RunRecord
-from tl_hub.tasks import regression
-from tl_hub.tasks.classification import Classification
+from tl_hub.tasks.classification import Classification, regression
 
 METHODS = {"finetune": FineTune, "adapter": Lora}
 
@@ -31,7 +31,7 @@ def rows_of(labels, **columns):
 def learned(labels, **settings):
     task = Classification(**settings)
     rows = task.check(rows_of(labels))
-    task.learn({"train": rows})
+    task = task.learn({"train": rows})
     return task, rows
 
 
@@ -201,16 +201,17 @@ def test_a_run_gives_raw_scores_by_every_loader(family, method, tmp_path, checkp
         output_dir=str(folder), model=str(checkpoint_folders(family)), dataset=str(tmp_path), epochs=2,
         learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = launch.start(run, way)
-    loaded = data.load(run, task)
+    accelerator = launch.start(run)
+    loaded, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     model = way.wrap(model, base)
     data.encode(loaded, task, tokenizer, model)
-    history = training.train(model, loaded, task, tokenizer, run, accelerator)
+    experiment = Experiment(run, task, way, base, loaded, model, tokenizer, accelerator)
+    history = training.train(experiment)
     best = min(history.epochs, key=lambda epoch: epoch["rmse"])
     assert history.best_epoch == best["epoch"]
-    score = training.evaluate(model, loaded.splits["validation"], task, tokenizer, run, accelerator)
-    finish.finish(run, task, way, base, loaded, history, score, model, tokenizer, accelerator)
+    score = training.evaluate(experiment, split="validation")
+    finish.finish(experiment, history, score)
 
     record = RunRecord.load(folder)
     text = (folder / "README.md").read_text()
@@ -260,15 +261,16 @@ def test_bf16_rounds_no_score(method, tmp_path, checkpoint_folders):
         output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")), dataset=str(tmp_path), epochs=1,
         learning_rate=1e-2, precision="bf16",
     )  # fmt: skip
-    accelerator = launch.start(run, way)
-    loaded = data.load(run, task)
+    accelerator = launch.start(run)
+    loaded, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     model = way.wrap(model, base)
     data.encode(loaded, task, tokenizer, model)
-    history = training.train(model, loaded, task, tokenizer, run, accelerator)
+    experiment = Experiment(run, task, way, base, loaded, model, tokenizer, accelerator)
+    history = training.train(experiment)
     assert accelerator.mixed_precision == "bf16"
     measured = loaded.splits["validation"]
-    score = training.evaluate(model, measured, task, tokenizer, run, accelerator)
+    score = training.evaluate(experiment, split="validation")
     stock = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
     scores = [answer["score"] for answer in stock(measured.rows["text"][:])]
     assert [shown["predicted"] for shown in score.predictions] == pytest.approx(scores, abs=1e-4)

@@ -18,9 +18,11 @@ import tl_hub
 from tl_hub import base_model, data, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.evaluate_metrics import RougeMetric, TranslationMetric
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
-from tl_hub.metrics import RougeMetric, TranslationMetric, rouge_scores, rouge_signature, sentences, translation_scores
+from tl_hub.metrics import rouge_scores, rouge_signature, sentences, squad_signature, translation_scores
 from tl_hub.record import RunRecord
 from tl_hub.tasks import sequence_to_sequence
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization, best_sentences
@@ -104,6 +106,19 @@ def test_a_digit_or_a_foreign_word_does_not_change_the_words_of_a_script(other: 
     assert "Porter" not in rouge_signature(references)
 
 
+def test_a_signature_says_what_was_counted() -> None:
+    """By what two figures of the same texts differ: the words that a third counts as one, two or six."""
+    counted = {"ไปบ้าน": "each character of scripts without blanks", "黒海": "of Chinese and Japanese each character"}
+    for text, unit in counted.items():
+        half = rouge_scores([text[: len(text) // 2]], [[text]])["rouge1"]
+        assert half == pytest.approx([200 / 3]), "half of the characters, all of them right"
+        assert unit in rouge_signature([[text]])
+    assert rouge_scores(["흑"], [["흑해"]])["rouge1"] == 0
+    assert rouge_signature([["흑해"]]).split(", ")[2] == "words of any script without stemming"
+    assert len({squad_signature([[text]]) for text in ("sea", "흑해", "黒海")}) == 3
+    assert squad_signature([["黒海"]]) == squad_signature([["ไปบ้าน"]])
+
+
 def test_foreign_words_in_latin_text_are_left_out_as_the_library_does() -> None:
     references = [["The Danube (도나우) flows to the sea."], ["42"]]
     scores = rouge_scores(["The Danube flowed to the sea.", "42"], references)
@@ -153,7 +168,7 @@ def test_rows_of_one_text_are_measured_once_against_all_their_references(task: A
     again = [{"text": TEXTS[0], "summary": "It flows."}, {"text": TEXTS[2], "summary": SUMMARIES[2]}]
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *again]))
-    loaded = data.load(RunConfig(dataset=str(tmp_path), test_rows=3), task)
+    loaded, task = data.load(RunConfig(dataset=str(tmp_path), test_rows=3), task)
     sizes = {name: len(split.rows) for name, split in loaded.splits.items()}
     assert sizes == {"train": 6, "validation": 4, "test": 3}, "each is trained on"
     assert loaded.splits["test"].rows.to_list() == [
@@ -182,10 +197,10 @@ def test_korean_is_scored_by_characters() -> None:
 
 def test_any_language_is_named_to_the_model() -> None:
     task = Translation(source_language="cy", target_language="pt-BR")
-    assert task.frame("t5") == ("translate Welsh to Portuguese:", "")
-    assert task.frame("gpt2") == ("Welsh:", " Portuguese:")
+    assert task.prompt_parts("t5") == ("translate Welsh to Portuguese:", "")
+    assert task.prompt_parts("gpt2") == ("Welsh:", " Portuguese:")
     assert task.languages() == ["cy", "pt-BR"]
-    assert Translation(target_language="ko").frame("t5")[0] == "translate English to Korean:"
+    assert Translation(target_language="ko").prompt_parts("t5")[0] == "translate English to Korean:"
 
 
 def test_t5_reads_its_prefix_and_all_of_a_text_that_fits(checkpoints: Any) -> None:
@@ -221,7 +236,7 @@ def test_characters_the_tokenizer_lacks_are_counted_and_refused_where_they_are_m
 def test_what_is_cut_is_counted(family: str, checkpoints: Any) -> None:
     model, tokenizer = loaded(checkpoints, family)
     features = TASK.encode(ROWS, tokenizer, model)
-    before, after = TASK.frame(family)
+    before, after = TASK.prompt_parts(family)
     frame = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (before, after))
     room = TASK.max_source_length - frame - (family == "t5")
     blank = " " if before and family == "gpt2" else ""
@@ -290,7 +305,8 @@ def test_rows_are_read_beside_others_whose_source_is_as_long(checkpoints: Any) -
         lambda module, args, inputs: read.append(inputs["input_ids"].tolist()), with_kwargs=True
     ):
         run = RunConfig(batch_size=1)
-        training.evaluate(model, examples.splits["train"], task, tokenizer, run, launch.start(run, FineTune()))
+        accelerator = launch.start(run)
+        training.evaluate(Experiment(run, task, None, None, examples, model, tokenizer, accelerator), split="train")
     assert [len(batch) for batch in read] == [2, 2] and len(read[0][0]) > len(read[1][0])
     assert not [batch for batch in read if any(tokenizer.pad_token_id in ids for ids in batch)]
 
@@ -384,6 +400,14 @@ def test_baselines_are_the_texts_own_sentences() -> None:
     assert table[3]["rouge1"] == pytest.approx(rouge_scores(TEXTS, ROWS["references"][:])["rouge1"].mean())
 
 
+def test_three_sentences_are_three() -> None:
+    text = "Snow fell. The river froze. A baker sold bread. Nobody came."
+    rows = Dataset.from_dict({"source": [text], "references": [["Snow fell. The river froze. A baker sold bread."]]})
+    score = TASK_WITHOUT_MODEL.score({"generated": np.zeros((1, 1), int)}, rows, rows, None)
+    _, first, three, whole = TASK_WITHOUT_MODEL.baselines(rows, score, seed=0)["Baselines"]
+    assert three["rougeLsum"] == 100 > max(first["rougeLsum"], whole["rougeLsum"])
+
+
 def test_baselines_of_some_rows_stand_beside_the_model_on_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that copies its source is the whole text."""
     rows = Dataset.from_dict({"source": ["snow " * (i + 1) for i in range(20)], "references": [["snow and rain"]] * 20})
@@ -473,15 +497,16 @@ def test_every_cell_trains_and_loads_back(
         precision="fp32",
     )  # fmt: skip
     task = task_class(max_source_length=48, max_target_length=6, beams=2)
-    accelerator = launch.start(run, method)
-    split = data.load(run, task)
+    accelerator = launch.start(run)
+    split, task = data.load(run, task)
     model, tokenizer, base = base_model.load(run, task)
     data.encode(split, task, tokenizer, model)
     model = method.wrap(model, base)
-    history = training.train(model, split, task, tokenizer, run, accelerator)
-    score = training.evaluate(model, split.splits["validation"], task, tokenizer, run, accelerator)
+    experiment = Experiment(run, task, method, base, split, model, tokenizer, accelerator)
+    history = training.train(experiment)
+    score = training.evaluate(experiment, split="validation")
     score.tables |= task.baselines(split.splits["validation"].rows, score, run.seed)
-    finish.finish(run, task, method, base, split, history, score, model, tokenizer, accelerator)
+    finish.finish(experiment, history, score)
 
     folder = tmp_path / "run"
     record = RunRecord.load(folder)

@@ -14,6 +14,7 @@ import tl_hub
 from tl_hub import base_model, data, finish, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.metrics import distinct, repetition
@@ -249,28 +250,29 @@ def test_every_cell_trains_and_loads_back(
         output_dir=str(tmp_path / "run"), model=str(tmp_path / family), batch_size=4, max_steps=2,
         dataset=str(tmp_path), learning_rate=1e-2, precision="fp32",
     )  # fmt: skip
-    accelerator = launch.start(run, method)
-    rows = data.load(run, TASK)
+    accelerator = launch.start(run)
+    rows, _ = data.load(run, TASK)
     model, tokenizer, base = base_model.load(run, TASK)
     data.encode(rows, TASK, tokenizer, model)
     measured = rows.splits["validation"]
-    before = training.evaluate(model, measured, TASK, tokenizer, run, accelerator)
     model = method.wrap(model, base)
-    history = training.train(model, rows, TASK, tokenizer, run, accelerator)
-    score = training.evaluate(model, measured, TASK, tokenizer, run, accelerator)
+    experiment = Experiment(run, TASK, method, base, rows, model, tokenizer, accelerator)
+    before = training.evaluate_base(experiment)
+    history = training.train(experiment)
+    score = training.evaluate(experiment)
     assert score.metrics["loss"] < before.metrics["loss"]
     score.tables |= TASK.baselines(before, score)
     TASK.add_samples(score, model, tokenizer, measured.rows, run.seed)
-    finish.finish(run, TASK, method, base, rows, history, score, model, tokenizer, accelerator)
+    finish.finish(experiment, history, score)
 
     folder = tmp_path / "run"
     record = RunRecord.load(folder)
     assert record.verification["max_difference"] <= 1e-5
     resumed = replace(run, resume=True, accumulation=3)
-    later = finish.record_of(resumed, TASK, method, base, rows, history, None, model, accelerator)
+    later = finish.record_of(replace(experiment, run=resumed), history, None)
     assert record.cost.total_seconds and later.cost.total_seconds is None, "what the first part took is not known"
     assert later.settings["effective_batch_size"] == 3 * 4
-    assert "1 of 13 rows of the train split are blank: left out." in record.data.notes
+    assert "1 of 13 rows of the train split was blank and left out." in record.data.notes
     # XLNet is loaded as it was trained, by every way the card names.
     loading = {"revision": record.base_revision, **record.config}
     again = transformers.AutoModelForCausalLM.from_pretrained(folder, **loading)

@@ -44,6 +44,7 @@ class Architecture:
             implementation of the attention may stand in.
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with; others must
             not get any.
+        word_pieces: the tokenizer marks tokens that go on with a word, by which stock pipelines know where words end.
         marks: the tokenizer marks where a text ends; where not, two texts run together.
         encoder_decoder: a text is made from another one that an encoder reads; others go on with it as a prompt.
         left_to_right: values of the configuration by which a model that was pretrained in random orders reads from left
@@ -90,6 +91,7 @@ class Architecture:
     null_token: Literal["cls", "eos"] = "cls"
     final_norm: str | None = None
     time_major: bool = False
+    word_pieces: bool = False
     marks: bool = True
     encoder_decoder: bool = False
     left_to_right: dict[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape, through_tanh
+from tl_hub.model_types import Tokenizer
 
 
 def new_tokenizer() -> Any:
@@ -11,7 +12,7 @@ def new_tokenizer() -> Any:
     return BertTokenizer(do_lower_case=True)
 
 
-def new_config(tokenizer: Any, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import BertConfig
 
     return BertConfig(
@@ -47,6 +48,7 @@ BERT = Architecture(
     blocks="encoder.layer",
     summary="first",
     plain_attention=True,
+    word_pieces=True,
     token_type_ids=True,
     # In question answering the logits would be those of the prompt too.
     prompt_tasks={"BertForSequenceClassification": "SEQ_CLS"},

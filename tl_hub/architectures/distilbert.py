@@ -4,6 +4,7 @@ from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
 from tl_hub.errors import UserError
+from tl_hub.model_types import Tokenizer
 
 
 def new_tokenizer() -> Any:
@@ -12,7 +13,7 @@ def new_tokenizer() -> Any:
     return DistilBertTokenizer(do_lower_case=True)
 
 
-def new_config(tokenizer: Any, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import DistilBertConfig
 
     return DistilBertConfig(
@@ -64,6 +65,7 @@ DISTILBERT = Architecture(
     blocks="transformer.layer",
     summary="first",
     plain_attention=True,
+    word_pieces=True,
     # No prefix: its attention takes no keys and values from elsewhere.
     prompt_tasks={"DistilBertForSequenceClassification": "SEQ_CLS"},
     position_table="position_embeddings.weight",

@@ -4,6 +4,7 @@ from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
 from tl_hub.errors import UserError
+from tl_hub.model_types import Tokenizer
 
 
 def new_tokenizer() -> Any:
@@ -12,7 +13,7 @@ def new_tokenizer() -> Any:
     return GPT2Tokenizer()
 
 
-def new_config(tokenizer: Any, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import GPT2Config
 
     return GPT2Config(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape, through_tanh
+from tl_hub.model_types import Tokenizer
 
 
 def new_tokenizer() -> Any:
@@ -20,7 +21,7 @@ def new_multilingual_tokenizer() -> Any:
     return XLMRobertaTokenizer(mask_token=mask)
 
 
-def sizes(tokenizer: Any, shape: Shape) -> dict[str, Any]:
+def sizes(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
     """Values of a new model's configuration. Positions are counted from the padding token's id on."""
     return {
         "vocab_size": len(tokenizer),
@@ -38,13 +39,13 @@ def sizes(tokenizer: Any, shape: Shape) -> dict[str, Any]:
     }
 
 
-def new_config(tokenizer: Any, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import RobertaConfig
 
     return RobertaConfig(**sizes(tokenizer, shape))
 
 
-def new_multilingual_config(tokenizer: Any, shape: Shape) -> Any:
+def new_multilingual_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import XLMRobertaConfig
 
     return XLMRobertaConfig(**sizes(tokenizer, shape))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
+from tl_hub.model_types import Tokenizer
 
 
 def new_tokenizer() -> Any:
@@ -11,7 +12,7 @@ def new_tokenizer() -> Any:
     return T5Tokenizer()
 
 
-def new_config(tokenizer: Any, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     from transformers import T5Config
 
     config = T5Config(

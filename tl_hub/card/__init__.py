@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tl_hub import run_folder, samples
-from tl_hub.card import sections
+from tl_hub import comparison, run_folder, samples
+from tl_hub.card import sections, use_this_model
 from tl_hub.card.merging import marked, merge, sections_of
-from tl_hub.card.metadata import RESULTS, metadata, results_files
-from tl_hub.card.snippets import adapter_snippet, call_snippet, pipeline_snippet, snippet
+from tl_hub.card.metadata import RESULTS, metadata
+from tl_hub.card.snippets import adapter_snippet, call_snippet, expected_instead, pipeline_snippet, snippet
 from tl_hub.card.templates import template
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import named
@@ -21,7 +21,7 @@ from tl_hub.tasks import catalog
 
 
 def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None] = print) -> Path:
-    """Write the README.md of a run folder, and `.eval_results/`; of a README.md that is there, see `merge`.
+    """Write the README.md of a run folder; of one that is there, see `merge`.
 
     Args:
         repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
@@ -39,10 +39,7 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
     for note in notes:
         say(f"note: {note}")
     path.write_text(text, encoding="utf-8")
-    shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)
-    for name, text in results_files(record).items():
-        (Path(folder) / name).parent.mkdir(exist_ok=True)
-        (Path(folder) / name).write_text(text, encoding="utf-8")
+    shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)  # of earlier versions, which wrote it here
     return path
 
 
@@ -90,13 +87,17 @@ def render(
         data=sections.data(record.data),
         headline=sections.headline(record),
         on_hub=repo is not None,
+        use_note=use_this_model.note(record) if repo else None,
         results=sections.results(record.metrics),
+        seeds=sections.seeds(record.seeds),
         tables=[(title, sections.table_of(rows)) for title, rows in record.tables.items()],
         examples=sections.examples(record),
         splits=sections.splits(record.data),
         method_settings=sections.settings_table(record.method.get("settings", {})),
         settings=sections.settings_table(record.settings),
         history=sections.history(record),
+        skipped=sections.skipped(record),
+        stopped_early=bool(record.settings.get("patience") and len(record.history) < record.settings["epochs"]),
         decision=sections.settings_table(record.decision),
         cost=sections.cost(record),
         snippet=snippet(record, repo, revision) + (call_snippet(record) or ""),
@@ -105,6 +106,8 @@ def render(
         if record.kind == "merged" and (repo is None or (record.base and record.base.source == "hub"))
         else None,
         pipeline_snippet=pipeline_snippet(record, repo, revision),
+        expected_instead=expected_instead(record),
+        comparison=comparison.sentences(record),
         papers=sections.papers(record),
     )
     parts = "\n\n".join(map(marked, sections_of(re.sub(r"\n{3,}", "\n\n", body).strip())))

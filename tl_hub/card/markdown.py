@@ -1,5 +1,6 @@
 """Values as Markdown, and figures and names as the field writes them."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,7 +35,21 @@ def interval_of(metric: Metric) -> list[str]:
     """The interval as a list of one text, or of none where it is not known."""
     if metric.low is None or metric.high is None:
         return []
-    return [f"95 % interval {figure(metric.low)} to {figure(metric.high)}"]
+    return [f"95 % interval {_to_digits(metric.low, metric)} to {_to_digits(metric.high, metric)}"]
+
+
+def value_of(metric: Metric) -> str:
+    """The figure with the digits that its interval supports: two of half the interval's width, four in all at most."""
+    return _to_digits(metric.value, metric)
+
+
+def _to_digits(value: float, metric: Metric) -> str:
+    shown = figure(float(value))
+    if metric.low is None or metric.high is None or not metric.low < metric.high:
+        return shown
+    places = max(0, 1 - math.floor(math.log10((metric.high - metric.low) / 2)))
+    rounded = figure(round(float(value), places))
+    return min(shown, rounded, key=len)
 
 
 def capitalized(text: str) -> str:
@@ -47,9 +62,9 @@ def figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else text_as_is(str(value))
 
 
-def rounded(value: float) -> float:
-    """A figure of the metadata, as exact as `_figure` shows it in the text; `run.json` has it in full."""
-    return float(figure(float(value)).replace(",", ""))
+def rounded(metric: Metric) -> float:
+    """A figure of the metadata, as exact as the text shows it; `run.json` has it in full."""
+    return float(value_of(metric).replace(",", ""))
 
 
 def duration(seconds: float | None) -> str:

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,13 +20,47 @@ class _Yaml(yaml.SafeLoader):
 
 
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_PART = re.compile(
-    r"<!-- tl_hub: (?P<name>[^\n]*) (?P<digest>[0-9a-f]{12}) -->\n(?P<text>.*?)\n<!-- tl_hub end -->", re.DOTALL
-)
+# Each mark on its own, not a part from mark to mark: 20,000 parts without an end must not take minutes.
+_MARK = re.compile(r"<!-- tl_hub: (?P<name>[^\n]{0,300}) (?P<digest>[0-9a-f]{12}) -->\n|\n<!-- tl_hub end -->")
+_DEEPEST, _MOST = 30, 20_000
+"""Levels and values of metadata, where an alias counts as what it stands for."""
 _UNFILLED = "# Model Card for Model ID"
 """How the forms begin that PEFT writes into a folder."""
 _MEASURED = ("base_model", "base_model_relation", "datasets", "library_name", "metrics", "model-index", "pipeline_tag")
 """Metadata that states what a run did: what an earlier push said of it does not outlive a new one."""
+
+
+class StrictYaml(_Yaml):
+    """The same, but a key that comes twice is a fault, as it is to the Hub."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} comes twice", key.start_mark)
+            seen |= {key.value} if isinstance(key.value, str) else set()
+        return super().construct_mapping(node, deep)
+
+
+class _Part(NamedTuple):
+    """A generated part of a card: what it is called, its text and the digest of that, and where it stands."""
+
+    name: str
+    digest: str
+    text: str
+    start: int
+    end: int
+
+
+def _parts(card: str) -> Iterator[_Part]:
+    opened: re.Match[str] | None = None
+    for mark in _MARK.finditer(card):
+        if mark["digest"]:
+            opened = opened or mark
+        elif opened:
+            text = card[opened.end() : mark.start()]
+            yield _Part(opened["name"], opened["digest"], text, opened.start(), mark.end())
+            opened = None
 
 
 def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, list[str]]:
@@ -48,11 +83,18 @@ def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, l
     """
     from huggingface_hub.utils import yaml_dump
 
-    notes = []
-    (ours, body), (theirs, old) = _split(generated), _split(there)
+    notes: list[str] = []
+    (ours, body), (theirs, old) = split(generated), split(there)
     if old.lstrip().startswith(_UNFILLED):
         notes.append(f"the card {where} is PEFT's form, which nobody has filled in; it is left out")
         theirs, old = {}, ""
+    head = _merged_metadata(ours, theirs, where, notes)
+    text = _merged_text(body, old, where, notes)
+    return f"---\n{yaml_dump(head, sort_keys=False)}---\n\n{text}\n", notes
+
+
+def _merged_metadata(ours: dict[str, Any], theirs: dict[str, Any], where: str, notes: list[str]) -> dict[str, Any]:
+    """What a run tells replaces what is there, which `notes` get a sentence on; tags are put together."""
     for key in ("license", "language", *_MEASURED):
         said, known = theirs.get(key), ours.get(key)
         if not said or said == known or key in ("metrics", "model-index"):
@@ -65,16 +107,19 @@ def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, l
     head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in replaced}
     tags = theirs.get("tags") or []
     tags = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
-    head["tags"] = list(dict.fromkeys([*ours.get("tags", []), *tags]))
+    return head | {"tags": list(dict.fromkeys([*ours.get("tags", []), *tags]))}
 
-    parts = [(part["name"], part[0]) for part in _PART.finditer(body)]
-    for part in _PART.finditer(old):
-        if _digest(part["text"]) != part["digest"]:
+
+def _merged_text(body: str, old: str, where: str, notes: list[str]) -> str:
+    """The generated parts of `body`, with what a person wrote between those of `old` at its place."""
+    parts = [(part.name, body[part.start : part.end]) for part in _parts(body)]
+    for part in _parts(old):
+        if _digest(part.text) != part.digest:
             notes.append(
-                f"the part {part['name']!r} of the card {where} was edited; the edit is kept in a comment below it"
+                f"the part {part.name!r} of the card {where} was edited; the edit is kept in a comment below it"
             )
     own, written = _written(body), _written(old)
-    if not _PART.search(old) and old.strip():
+    if not any(_parts(old)) and old.strip():
         notes.append(f"the card {where} is not from tl_hub; its text is kept below the generated one")
         written = {parts[-1][0]: [old.strip()]}
     for place, texts in own.items():
@@ -82,26 +127,25 @@ def merge(generated: str, there: str, where: str = "on the Hub") -> tuple[str, l
         new = [text for text in texts if not any(text in other for other in there_now)]
         kept = [text for text in there_now if not any(text in other for other in new)]
         if new and kept:
-            notes.append(f"a text of the card {where} is not that of the folder; both are kept")
+            notes.append(f"the card {where} and the card in the folder differ in a text; both are kept")
         written[place] = new + kept
 
     merged = written.pop(None, [])
     for name, text in parts:
         merged += [text, *written.pop(name, [])]
     merged += [text for left in written.values() for text in left]  # of parts that the new card does not have
-    text = "\n\n".join(merged)
-    return f"---\n{yaml_dump(head, sort_keys=False)}---\n\n{text}\n", notes
+    return "\n\n".join(merged)
 
 
 def _written(body: str) -> dict[str | None, list[str]]:
     """What a person wrote into a card, by the generated part it follows; an edit of such a part in a comment."""
     written: dict[str | None, list[str]] = {}
     place, end = None, 0
-    for part in _PART.finditer(body):
-        written.setdefault(place, []).append(body[end : part.start()].strip())
-        place, end = part["name"], part.end()
-        if _digest(part["text"]) != part["digest"]:
-            edited = part["text"].replace("--", "- -")  # two hyphens may end a comment
+    for part in _parts(body):
+        written.setdefault(place, []).append(body[end : part.start].strip())
+        place, end = part.name, part.end
+        if _digest(part.text) != part.digest:
+            edited = part.text.replace("--", "- -")  # two hyphens may end a comment
             written.setdefault(place, []).append(f"<!-- edited by hand, then replaced by a new push:\n{edited}\n-->")
     written.setdefault(place, []).append(body[end:].strip())
     return {place: [text for text in texts if text] for place, texts in written.items()}
@@ -121,7 +165,8 @@ def sections_of(body: str) -> list[tuple[str, str]]:
 
 
 def marked(section: tuple[str, str]) -> str:
-    name, text = section
+    """A section between its marks, of which its text, a command or label of somebody's, must hold none."""
+    name, text = (part.replace("<!-- tl_hub", "<!- - tl_hub") for part in section)
     return f"<!-- tl_hub: {name} {_digest(text)} -->\n{text}\n<!-- tl_hub end -->"
 
 
@@ -129,13 +174,40 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _split(card: str) -> tuple[dict[str, Any], str]:
-    """Metadata and text of a card."""
+def split(card: str, loader: type[_Yaml] = _Yaml) -> tuple[dict[str, Any], str]:
+    """Metadata and text of a card.
+
+    Raises:
+        UserError: the metadata cannot be read.
+    """
     found = re.match(r"\s*---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", card := card.replace("\r\n", "\n"), re.DOTALL)
     if not found:
         return {}, card
     try:
-        head = yaml.load(found[1] or "", _Yaml)
-    except yaml.YAMLError as error:
-        raise UserError(f"the metadata of the card are not YAML ({' '.join(str(error).split())})") from error
+        head = yaml.load(found[1] or "", loader)
+        _values(head, {})
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"the metadata of the card are not YAML that can be read ({' '.join(str(error).split())[:300]})"
+        ) from error
     return head if isinstance(head, dict) else {}, card[found.end() :]
+
+
+def _values(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """How many values there are in one, each alias counted as what it stands for.
+
+    Raises:
+        ValueError: too many, too deep, or a text that no file can hold.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, str):
+        value.encode()
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_values(part, known, depth + 1) for part in parts)
+    if known[id(value)] > _MOST:
+        raise ValueError(f"with its aliases it holds more than {_MOST:,} values")
+    return known[id(value)]

@@ -4,36 +4,39 @@ import re
 from typing import TYPE_CHECKING
 
 from tl_hub.card.markdown import capitalized, interval_of, label_of, rounded, without_folders
-from tl_hub.record import RunRecord
+from tl_hub.hub_names import LIBRARIES
+from tl_hub.record import BaseModel, RunRecord
+from tl_hub.tasks import catalog
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 
 RESULTS = ".eval_results"
-_LIBRARIES = {"FeatureModel": "tl_hub", "SentenceTransformer": "sentence-transformers"}
-"""Classes that are not of transformers, and the Hub's name of their library."""
 
 
-def results_files(record: RunRecord) -> dict[str, str]:
-    """The Hub's newer form of results: path in the repository -> YAML. Only for data of the Hub, which it names.
+def results_file(record: RunRecord, task_id: str, source: str) -> dict[str, str]:
+    """The first metric in the Hub's newer form, which is for benchmarks: path in the repository -> YAML.
 
-    An entry has no name of a metric, so only the first metric is stated, with what it is in the notes
-    (https://huggingface.co/docs/hub/eval-results).
+    An entry has no name of a metric, so the notes say what it is (https://huggingface.co/docs/hub/eval-results).
+
+    Args:
+        task_id: of the task in the `eval.yaml` of the data set, which is on the Hub.
+        source: URL of what the figure can be checked by.
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump
 
     record = RunRecord.from_facts(record.facts())
-    if record.data.source != "hub" or not record.metrics:
-        return {}
     metric = record.metrics[0]
     entry = EvalResultEntry(
         dataset_id=record.data.id,
-        task_id=record.pipeline_tag,
-        value=rounded(metric.value),
+        task_id=task_id,
+        value=rounded(metric),
         dataset_revision=record.data.revision,
         date=record.created,
+        source_url=source,
+        source_name="run.json: settings, rows and figures of the run",
         notes=", ".join([label_of(metric.name), *interval_of(metric), f"{metric.split} split", f"n = {metric.rows:,}"]),
     )
     name = re.sub(r"[^\w.-]+", "-", record.data.id.lower())
@@ -52,15 +55,22 @@ def metadata(record: RunRecord) -> "ModelCardData":
     dataset_type = data.id if data_on_hub else "unknown"
     # Its `language` takes ISO 639 codes alone: what names a region or script as well belongs in `language_bcp47`.
     languages = list(dict.fromkeys(code.partition("-")[0] for code in record.language))
+    task = catalog.facts_of(record)
+    # The card of a base under `other` says which license that is; what is made of it keeps it.
+    license = record.license or (base.license if base else None)
+    terms: RunRecord | BaseModel = record
+    if license == "other" and base and base.license == "other" and not record.license_name:
+        terms = base
     results = [
         EvalResult(
-            task_type=record.pipeline_tag,
+            task_type=task.tag,
             dataset_type=dataset_type,
             dataset_name=without_folders(data.id),
+            dataset_config=record.settings.get("dataset_config") if data_on_hub else None,
             dataset_split=metric.split,
             dataset_revision=data.revision if data_on_hub else None,
             metric_type=metric.name,
-            metric_value=rounded(metric.value),
+            metric_value=rounded(metric),
             metric_name=capitalized(label_of(metric.name))
             + f" ({', '.join([*interval_of(metric), f'n = {metric.rows:,}'])})",
         )
@@ -69,14 +79,16 @@ def metadata(record: RunRecord) -> "ModelCardData":
     return ModelCardData(
         language=languages or None,
         language_bcp47=[code for code in record.language if "-" in code] or None,
-        license=record.license or (base.license if base else None),
-        library_name="peft" if record.kind == "adapter" else _LIBRARIES.get(record.auto_class, "transformers"),
-        pipeline_tag=record.pipeline_tag,
+        license=license,
+        license_name=terms.license_name if license == "other" else None,
+        license_link=terms.license_link if license == "other" else None,
+        library_name="peft" if record.kind == "adapter" else LIBRARIES.get(record.auto_class, "transformers"),
+        pipeline_tag=task.tag,
         base_model=base.id if base and base_on_hub else None,
         base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
         datasets=[data.id] if data_on_hub else None,
         metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
-        tags=["tl_hub", method_tag(record), *filter(None, [model_type_of(record)])],
+        tags=["tl-hub", *task.tags, method_tag(record), *filter(None, [model_type_of(record)])],
         model_name=" ".join(record.name.split()),
         eval_results=results or None,
     )

@@ -15,11 +15,12 @@ from tl_hub.card.markdown import (
     label_of,
     table,
     text_as_is,
+    value_of,
     without_folders,
 )
 from tl_hub.card.metadata import model_type_of
 from tl_hub.methods.adapters import named
-from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
+from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord, SeedsMetric
 from tl_hub.tasks import catalog
 
 _PAPERS = {
@@ -52,7 +53,31 @@ def headline(record: RunRecord) -> str:
     interval = "".join(f" ({text})" for text in interval_of(metric))
     rows = f"{metric.rows:,} row{'' if metric.rows == 1 else 's'}"
     label, split = text_as_is(label_of(metric.name)), text_as_is(metric.split)
-    return f"{label} is {figure(metric.value)}{interval} on {rows} of the {split} split"
+    shown = f"{value_of(metric)}{interval}"
+    if over := next((figure for figure in record.seeds if figure.name == metric.name), None):
+        whole = [f"{text} over seeds and rows" for text in interval_of(over)]
+        spread = f"standard deviation {figure(over.deviation)}, range {figure(over.least)} to {figure(over.most)}"
+        mean = f"{value_of(over)} on average over {over.seeds} seeds ({', '.join([*whole, spread])})"
+        shown = f"{mean}, and {shown} with these weights,"
+    return f"{label} is {shown} on {rows} of the {split} split"
+
+
+def seeds(metrics: list[SeedsMetric]) -> str:
+    """The figures over the seeds; `Results` has those of the weights."""
+    return table(
+        ["Metric", "Seeds", "Mean", "95 % interval over seeds and rows", "Standard deviation", "Range"],
+        [
+            [
+                text_as_is(capitalized(label_of(metric.name))),
+                str(metric.seeds),
+                value_of(metric),
+                "".join(interval_of(metric)).removeprefix("95 % interval "),
+                figure(metric.deviation),
+                f"{figure(metric.least)} to {figure(metric.most)}",
+            ]
+            for metric in metrics
+        ],
+    )
 
 
 def results(metrics: list[Metric]) -> str:
@@ -61,7 +86,7 @@ def results(metrics: list[Metric]) -> str:
         [
             [
                 text_as_is(capitalized(label_of(metric.name))),
-                figure(metric.value),
+                value_of(metric),
                 "".join(interval_of(metric)).removeprefix("95 % interval "),
                 text_as_is(metric.split),
                 f"{metric.rows:,}",
@@ -128,13 +153,19 @@ def history(record: RunRecord) -> str:
     return table(headers, [[cell(epoch, name) for name in columns] for epoch in record.history])
 
 
+def skipped(record: RunRecord) -> int:
+    """Steps that were skipped. Other training loops may mean something else by the name."""
+    counts = [epoch.get("skipped_steps") for epoch in record.history]
+    return sum(count for count in counts if isinstance(count, int))
+
+
 def cost(record: RunRecord) -> str:
     cost = record.cost
     trained, total = cost.trainable_parameters, cost.total_parameters
     rows = [
         ["Training, without evaluations", duration(cost.training_seconds)],
         ["Whole run", duration(cost.total_seconds)],
-        ["Training rows a second", "" if cost.rows_per_second is None else figure(cost.rows_per_second)],
+        ["Training rows per second", "" if cost.rows_per_second is None else figure(cost.rows_per_second)],
         ["Peak memory", "" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB"],
         ["Parameters", "" if total is None or trained is not None else f"{total:,}"],
         ["Parameters trained", "" if trained is None else f"{trained:,}"],

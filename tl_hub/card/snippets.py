@@ -1,6 +1,7 @@
 """Python on the card: how to load what the folder holds, and what it gives for a row that the card shows."""
 
 import textwrap
+from collections import Counter
 from typing import Any
 
 from tl_hub.architectures import ARCHITECTURES
@@ -69,12 +70,50 @@ def reads(record: RunRecord) -> tuple[str, ...]:
 
 def shown_row(record: RunRecord) -> dict[str, str] | None:
     """The texts of the row that the snippets are called with, by their names; None without a pipeline or such a row."""
-    names = reads(record)
-    rows = [row for row in record.examples if all(row.get(name) and isinstance(row[name], str) for name in names)]
-    if not names or not rows:
+    place = shown_place(record)
+    return None if place is None else {name: record.examples[place][name] for name in reads(record)}
+
+
+def shown_place(record: RunRecord) -> int | None:
+    """Which example the snippets are called with: where there are any, one that was answered right, or else at all.
+
+    Of a record that states what a row gave, it is that row; records of earlier versions do not say which it was.
+    """
+    names, stated = reads(record), record.verification or {}
+    rows = record.examples
+    fit = [i for i, row in enumerate(rows) if all(row.get(name) and isinstance(row[name], str) for name in names)]
+    if not names or not fit:
         return None
-    row = min(rows, key=lambda row: (not row.get("predicted"), len(row[names[-1]])))
-    return {name: row[name] for name in names}
+    if stated.get("example") in fit:
+        return int(stated["example"])
+    earlier = "example" not in stated and ("pipeline_output" in stated or "result" in stated)
+    return min(
+        fit,
+        key=lambda i: (
+            not earlier and not is_right(rows[i]),
+            not rows[i].get("predicted"),
+            len(rows[i][names[-1]]),
+        ),
+    )
+
+
+def is_right(row: dict[str, Any]) -> bool:
+    """Whether an example was answered as is expected: the same text, or the same texts in any order."""
+    expected, predicted = (row.get(name) for name in ("expected", "predicted"))
+    if isinstance(expected, list) and isinstance(predicted, list):
+        return Counter(map(str, expected)) == Counter(map(str, predicted))
+    return expected == predicted
+
+
+def expected_instead(record: RunRecord) -> str | None:
+    """What was expected of the row that the snippets are called with, where the model's answer is a wrong one."""
+    place, facts = shown_place(record), catalog.facts_of(record)
+    if place is None or not facts.right_or_wrong or is_right(record.examples[place]):
+        return None
+    expected = record.examples[place].get("expected")
+    if expected is None:
+        return None
+    return ", ".join(map(str, expected)) if isinstance(expected, list) else str(expected)
 
 
 def call_snippet(record: RunRecord) -> str | None:
@@ -99,6 +138,7 @@ def call_snippet(record: RunRecord) -> str | None:
         record=record,
         texts=[_wrapped(prefix + text) for text in shown.values()],
         longest=record.settings.get("max_length") or record.settings.get("max_source_length"),
+        word_pieces=family is not None and family.word_pieces,
         null=0 if family and family.summary == "first" else -1,  # where the family has its special token
     )
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tl_hub.card.markdown import code_span, figure, text_as_is, without_folders
+from tl_hub.card.markdown import code_span, cut, figure, text_as_is, without_folders
 
 
 @functools.cache
@@ -20,7 +20,7 @@ def template(name: str) -> Any:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        text=text_as_is, code=code_span, figure=figure, literal=literal, without_folders=without_folders
+        text=text_as_is, code=code_span, cut=cut, figure=figure, literal=literal, without_folders=without_folders
     )
     return environment.get_template(name)
 

@@ -9,8 +9,9 @@ import transformers
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
+from transformers.utils import cached_file
 
-from tl_hub import hub, samples, verification
+from tl_hub import canary, hub, run_folder, samples, verification
 from tl_hub.errors import UserError, first_line
 from tl_hub.inference.vectors import VectorsPipeline
 from tl_hub.methods.adapters.virtual_tokens import reserve
@@ -53,6 +54,8 @@ def pipeline(location: str | Path, device: str | None = None, *, revision: str |
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{location} cannot be loaded: {first_line(error)}") from error
+    if not isinstance(model, FeatureModel) and (line := canary.drift(record, tokenizer)):  # that says it itself
+        warnings.warn(line, stacklevel=2)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if headless:
         return VectorsPipeline(model.to(device), tokenizer, record.settings.get("max_length"))
@@ -100,7 +103,10 @@ def _model(folder: Path, record: RunRecord) -> Any:
     config = PeftConfig.from_pretrained(str(folder))
     place, revision = config.base_model_name_or_path, record.base_revision or config.revision
     if not Path(place).is_dir():
-        hub.model_facts(place, revision)  # says clearly that it is missing
+        hub.model_facts(place, revision, called=f"the base {place}")  # says clearly that it is missing
+    configuration = cached_file(place, run_folder.CONFIG, revision=revision)
+    assert configuration is not None  # it raises where there is none
+    verification.check_runs_nothing(Path(configuration))
     base = auto_class.from_pretrained(place, revision=revision, **safe, **record.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks for an attribute that transformers has renamed

@@ -1,13 +1,21 @@
 """What the pipelines have in common."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from tl_hub.errors import UserError
+from tl_hub.tasks.base import column
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_MANY = 10_000
+"""Texts above which reading them takes long enough for a bar."""
 
 
 def parts_of(texts: list[str], size: int) -> Iterator[list[str]]:
@@ -16,12 +24,12 @@ def parts_of(texts: list[str], size: int) -> Iterator[list[str]]:
 
 
 def predictions_of(
-    pipe: Any, features: Dataset, batch_size: int, compute: Callable[[dict[str, torch.Tensor]], Any]
+    pipe: Any, encoded: Dataset, batch_size: int, compute: Callable[[dict[str, torch.Tensor]], Any]
 ) -> dict[str, np.ndarray]:
-    """What the task of a pipeline predicts of `features`, in their order; those of like length share a batch."""
-    batched = features.select_columns([name for name in pipe.task.batched if name in features.column_names])
+    """What the task of a pipeline predicts of `encoded`, in their order; those of like length share a batch."""
+    batched = encoded.select_columns([name for name in pipe.task.batched if name in encoded.column_names])
     collate = pipe.task.collator(pipe.tokenizer, training=False)
-    order = np.argsort(features["length"], kind="stable")
+    order = np.argsort(column(encoded, "length"), kind="stable")
     found: dict[str, np.ndarray] = {}
     for places in np.split(order, range(batch_size, len(order), batch_size)):
         batch = collate([batched[i] for i in places.tolist()])
@@ -33,8 +41,39 @@ def predictions_of(
     return found
 
 
-def checked_texts(text: str | list[str]) -> list[str]:
-    texts = [text] if isinstance(text, str) else list(text)
+def checked_texts(text: str | list[str], what: str = "text") -> list[str]:
+    """One text or several as a list.
+
+    Raises:
+        UserError: it is neither, or one is empty.
+    """
+    texts = list(text) if isinstance(text, Iterable) and not isinstance(text, str) else [text]
+    wrong = [each for each in texts if not isinstance(each, str)]
+    if wrong:
+        raise UserError(f"a {what} is of type {type(wrong[0]).__name__}; give a str, or a list of them")
     if not all(text.strip() for text in texts):
-        raise UserError("a text is empty")
+        raise UserError(f"a {what} is empty")
     return texts
+
+
+def call_of_pipeline(call: Callable[P, R]) -> Callable[P, R]:
+    """A pipeline's `__call__` that refuses arguments it does not have as a `UserError`, and reads few texts quietly."""
+    signature = inspect.signature(call)
+
+    @functools.wraps(call)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            given = signature.bind(*args, **kwargs).arguments.values()
+        except TypeError as error:
+            takes = ", ".join(list(signature.parameters)[1:])
+            raise UserError(f"{type(args[0]).__name__}: {error}; it takes {takes}") from error
+        many = any(isinstance(value, Sized) and len(value) > _MANY for value in given if not isinstance(value, str))
+        if many or are_progress_bars_disabled():
+            return call(*args, **kwargs)
+        disable_progress_bars()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            enable_progress_bars()
+
+    return checked

@@ -5,7 +5,8 @@ from typing import Any
 import transformers
 
 from tl_hub.errors import UserError
-from tl_hub.inference.base import checked_texts, parts_of
+from tl_hub.inference.base import call_of_pipeline, checked_texts, parts_of
+from tl_hub.model_types import Model, Tokenizer
 from tl_hub.tasks.language_modeling import (
     BEAMS,
     FILLED_TOKENS,
@@ -22,9 +23,10 @@ class SpanFillingPipeline:
     `SpanCorruption.fill` says what a model gives that was trained to write the whole text.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, task: SpanCorruption, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Tokenizer, task: SpanCorruption, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
 
+    @call_of_pipeline
     def __call__(
         self, text: str | list[str], max_new_tokens: int = FILLED_TOKENS, beams: int = BEAMS, batch_size: int = 16
     ) -> dict[str, Any] | list[dict[str, Any]]:
@@ -44,10 +46,11 @@ class SpanFillingPipeline:
 class MaskedWordPipeline:
     """Calls give, for the mask of a text, its likeliest tokens as transformers' fill-mask pipeline gives them."""
 
-    def __init__(self, model: Any, tokenizer: Any, task: MaskedLanguageModeling, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Any, task: MaskedLanguageModeling, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
         self.ask = transformers.pipeline("fill-mask", model=model, tokenizer=tokenizer)
 
+    @call_of_pipeline
     def __call__(self, text: str | list[str], top_k: int = 5, batch_size: int = 16) -> list[Any]:
         """Fill the mask of a text, or of each of a list; of several masks each has a list of its own.
 
@@ -66,9 +69,12 @@ class MaskedWordPipeline:
 class MaskFillingPipeline:
     """Calls give, for the `<mask>` of a text, its likeliest tokens as transformers' fill-mask pipeline gives them."""
 
-    def __init__(self, model: Any, tokenizer: Any, task: PermutationLanguageModeling, decision: dict[str, float]):
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, task: PermutationLanguageModeling, decision: dict[str, float]
+    ):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
 
+    @call_of_pipeline
     def __call__(self, text: str | list[str], top_k: int = 5, batch_size: int = 16) -> list[Any]:
         """Fill the one mask of a text, or of each of a list, from both sides.
 

@@ -7,17 +7,21 @@ import torch
 from datasets import Dataset
 
 from tl_hub.errors import UserError
-from tl_hub.inference.base import predictions_of
-from tl_hub.tasks.question_answering import QuestionAnswering, answers_of, windows
+from tl_hub.inference.base import call_of_pipeline, checked_texts, predictions_of
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.tasks.question_answering.answers import answers_of
+from tl_hub.tasks.question_answering.windows import windows
 
 
 class QuestionAnsweringPipeline:
     """Calls give `answer`, its `score`, and where it stands in the context (`start`, `end`, in characters)."""
 
-    def __init__(self, model: Any, tokenizer: Any, task: QuestionAnswering, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Tokenizer, task: QuestionAnswering, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.threshold = decision.get("null_threshold", np.inf)
 
+    @call_of_pipeline
     @torch.no_grad()
     def __call__(
         self, question: str | list[str], context: str | list[str], batch_size: int = 16
@@ -31,12 +35,10 @@ class QuestionAnsweringPipeline:
         Raises:
             UserError: a question or context is empty, or their numbers differ.
         """
-        questions = [question] if isinstance(question, str) else list(question)
-        contexts = [context] * len(questions) if isinstance(context, str) else list(context)
+        questions, contexts = checked_texts(question, "question"), checked_texts(context, "context")
+        contexts = contexts * len(questions) if isinstance(context, str) else contexts
         if len(questions) != len(contexts):
             raise UserError(f"{len(questions)} questions and {len(contexts)} contexts; give one context, or one each")
-        if not all(text.strip() for text in questions + contexts):
-            raise UserError("a question or context is empty")
         if not questions:
             return []
         columns = windows(
@@ -47,9 +49,9 @@ class QuestionAnsweringPipeline:
             list(range(len(questions))),
             **self.task.window_settings(self.tokenizer, self.model),
         )
-        features = Dataset.from_dict(columns)
-        predictions = predictions_of(self, features, batch_size, lambda inputs: self.model(**inputs))
-        answers = [self._decided(answer) for answer in answers_of(predictions, features, contexts)]
+        encoded = Dataset.from_dict(columns)
+        predictions = predictions_of(self, encoded, batch_size, lambda inputs: self.model(**inputs))
+        answers = [self._decided(answer) for answer in answers_of(predictions, encoded, contexts)]
         return answers[0] if isinstance(question, str) else answers
 
     def _decided(self, answer: dict[str, Any]) -> dict[str, Any]:

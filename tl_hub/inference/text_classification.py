@@ -6,9 +6,9 @@ import torch
 from datasets import Dataset
 
 from tl_hub.errors import UserError
-from tl_hub.inference.base import checked_texts, predictions_of
-from tl_hub.tasks import regression
-from tl_hub.tasks.classification import Classification
+from tl_hub.inference.base import call_of_pipeline, checked_texts, predictions_of
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.tasks.classification import Classification, regression
 
 
 class TextClassificationPipeline:
@@ -17,14 +17,16 @@ class TextClassificationPipeline:
     Of a multi-label model `label` and `score` are lists: the labels whose probability reaches the threshold.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, task: Classification, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Tokenizer, task: Classification, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
         task.adapt(tokenizer, model)
-        self.labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        config: Any = model.config
+        self.labels = [config.id2label[i] for i in range(config.num_labels)]
         task.multi_label = "threshold" in decision
-        task.regression = getattr(model.config, "problem_type", None) == regression.PROBLEM
+        task.regression = getattr(config, "problem_type", None) == regression.PROBLEM
         self.threshold = decision.get("threshold", 0.0)
 
+    @call_of_pipeline
     @torch.no_grad()
     def __call__(
         self, text: str | list[str], text_pair: str | list[str] | None = None, batch_size: int = 16
@@ -47,13 +49,13 @@ class TextClassificationPipeline:
                 raise UserError(f"{len(texts)} texts and {len(columns['text_pair'])} second ones; give one for each")
         if not texts:
             return []
-        features = self.task.encode(Dataset.from_dict(columns), self.tokenizer, self.model)
-        predictions = predictions_of(self, features, batch_size, lambda inputs: self.model(**inputs))
+        encoded = self.task.encode(Dataset.from_dict(columns), self.tokenizer, self.model)
+        predictions = predictions_of(self, encoded, batch_size, lambda inputs: self.model(**inputs))
         if self.task.regression:
-            found = self.task.logits(predictions, features)[:, 0].tolist()
+            found = self.task.logits(predictions, encoded)[:, 0].tolist()
             answers = [{"label": self.labels[0], "score": score} for score in found]
             return answers[0] if isinstance(text, str) else answers
-        probabilities = self.task.probabilities(predictions, features)
+        probabilities = self.task.probabilities(predictions, encoded)
         answers = [self._decided(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
         return answers[0] if isinstance(text, str) else answers
 

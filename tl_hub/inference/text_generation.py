@@ -1,8 +1,7 @@
 """Texts that a model goes on with."""
 
-from typing import Any
-
-from tl_hub.inference.base import checked_texts
+from tl_hub.inference.base import call_of_pipeline, checked_texts
+from tl_hub.model_types import Model, Tokenizer
 from tl_hub.tasks.language_modeling import CausalLanguageModeling
 from tl_hub.tasks.text_generation import TextGeneration
 
@@ -10,12 +9,13 @@ from tl_hub.tasks.text_generation import TextGeneration
 class TextGenerationPipeline:
     """Calls give `generated_text`: what comes after a text, without the text."""
 
-    def __init__(self, model: Any, tokenizer: Any, task: CausalLanguageModeling, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Tokenizer, task: CausalLanguageModeling, decision: dict[str, float]):
         # Pretraining has no settings of sampling: those of text generation serve.
         self.task = task if isinstance(task, TextGeneration) else TextGeneration(max_length=task.max_length)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.task.adapt(tokenizer, model)
 
+    @call_of_pipeline
     def __call__(
         self, text: str | list[str], max_new_tokens: int | None = None, top_p: float | None = None, seed: int = 0
     ) -> dict[str, str] | list[dict[str, str]]:

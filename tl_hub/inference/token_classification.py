@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from tl_hub.inference.base import checked_texts, predictions_of
-from tl_hub.tasks import entities
-from tl_hub.tasks.token_classification import TokenClassification, labels_in
+from tl_hub.inference.base import call_of_pipeline, checked_texts, predictions_of
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.tasks.token_classification import TokenClassification, entities, labels_in
 
 
 class TokenClassificationPipeline:
@@ -17,11 +17,12 @@ class TokenClassificationPipeline:
         UserError: the model's labels are no tags of entities.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, task: TokenClassification, decision: dict[str, float]):
+    def __init__(self, model: Model, tokenizer: Tokenizer, task: TokenClassification, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
         task.labels = labels_in(model.config)
         task.adapt(tokenizer, model)
 
+    @call_of_pipeline
     @torch.no_grad()
     def __call__(
         self, text: str | list[str], batch_size: int = 16
@@ -39,9 +40,9 @@ class TokenClassificationPipeline:
             return []
         starts, ends = map(list, zip(*map(entities.words_of, texts), strict=True))
         rows = Dataset.from_dict({"text": texts, "start": starts, "end": ends})
-        features = self.task.encode(rows, self.tokenizer, self.model)
-        predictions = predictions_of(self, features, batch_size, lambda inputs: self.model(**inputs))
-        tags, scores = self.task.tagged(predictions, features, list(map(len, starts)))
+        encoded = self.task.encode(rows, self.tokenizer, self.model)
+        predictions = predictions_of(self, encoded, batch_size, lambda inputs: self.model(**inputs))
+        tags, scores = self.task.tagged(predictions, encoded, list(map(len, starts)))
         answers = [
             [
                 {

@@ -8,8 +8,9 @@ from peft import PeftModel
 
 from tl_hub.architectures import ARCHITECTURES, longest_input
 from tl_hub.errors import UserError
-from tl_hub.inference.base import checked_texts
-from tl_hub.tasks.classification import row_means
+from tl_hub.inference.base import call_of_pipeline, checked_texts
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.tasks.classification.windows import row_means
 from tl_hub.vectors.extract import POOLINGS, depth_of, encoder_of, pooled
 from tl_hub.vectors.model import read_windows
 
@@ -24,7 +25,7 @@ class VectorsPipeline:
         UserError: a family that is none of this package's, or a prompt or prefix adapter, which no encoder alone has.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None):
+    def __init__(self, model: Model, tokenizer: Tokenizer, max_length: int | None = None):
         config = model.config
         if config.model_type not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
@@ -40,6 +41,7 @@ class VectorsPipeline:
         self.model, self.tokenizer, self.max_length = encoder_of(model), tokenizer, min(asked, longest or asked)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the attention mask leaves padding out
 
+    @call_of_pipeline
     def __call__(
         self, text: str | list[str], layer: int | None = None, pooling: str = "mean", batch_size: int = 16
     ) -> np.ndarray:

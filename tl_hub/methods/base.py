@@ -1,16 +1,16 @@
 """What the rest of the package asks of a method: how a model is to learn its task.
 
-A class is a method by having these attributes; it need not inherit from anything.
+A class is a method by having these attributes; those of the package name the protocol that they keep, so that a type
+checker holds them to it.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-if TYPE_CHECKING:  # importing them takes seconds, and facts of methods are read without
-    from accelerate import Accelerator
+from tl_hub.model_types import Model
 
+if TYPE_CHECKING:  # importing them takes seconds, and facts of methods are read without
     from tl_hub.base_model import Base
-    from tl_hub.config import RunConfig
-    from tl_hub.data import Data
+    from tl_hub.experiment import Experiment
     from tl_hub.published_settings import Row
     from tl_hub.tasks.base import Score
     from tl_hub.training_state import History
@@ -51,10 +51,11 @@ class Method(Protocol):
 class TrainedMethod(Method, Protocol):
     """One that says what of a model is trained, which `training.train` does then."""
 
-    def wrap(self, model: Any, base: "Base") -> Any:
+    def wrap(self, model: Model, base: "Base") -> Any:
         """The model to train and to save: `model` itself, or another one around it.
 
-        A parameter may be given `rate`, a multiple of the learning rate, and `decayed`, False for no weight decay.
+        A parameter may be given `rate`, a multiple of the learning rate, `decayed`, False for no weight decay, and
+        `from_epoch`, the epoch, counted from 0, from which on it learns.
         """
         ...
 
@@ -62,15 +63,6 @@ class TrainedMethod(Method, Protocol):
 class FittedMethod(Method, Protocol):
     """One that fits a head on the vectors of a frozen model, in place of training."""
 
-    def fit_head(
-        self,
-        model: Any,
-        data: "Data",
-        task: Any,
-        tokenizer: Any,
-        base: "Base",
-        run: "RunConfig",
-        accelerator: "Accelerator",
-    ) -> "tuple[Any, History, Score]":
-        """The model to save, what happened, and the score of the rows that the reported figures are of."""
+    def fit_head(self, experiment: "Experiment") -> "tuple[Experiment, History, Score]":
+        """The experiment with the model to save, what happened, and the score that the reported figures come from."""
         ...

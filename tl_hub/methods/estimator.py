@@ -13,7 +13,7 @@ from tl_hub.data import Split
 from tl_hub.errors import UserError
 from tl_hub.methods.feature_extraction import FeatureExtraction, Pooling
 from tl_hub.tasks.classification import Classification
-from tl_hub.vectors import extract, heads
+from tl_hub.vectors import HeadKind, extract
 from tl_hub.vectors.model import without_report
 
 
@@ -23,10 +23,19 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
     `FeatureClassifier("tiny:bert").fit(texts, labels).predict(texts)`; the fitted model is `model_`, a `FeatureModel`.
 
     Args:
-        model, revision, batch_size, seed: as in `RunConfig`.
-        max_length, doc_stride, class_weights: as in `Classification`.
-        layer, pooling, head, strength, cv: as in `FeatureExtraction`.
+        model: `tiny:bert` and the like (embedded), a Hub id, or a folder with safetensors weights.
+        revision: branch, tag or commit of a model on the Hub.
+        layer: number of a layer (0: embeddings), `sweep`, `last4`, `mix` or `auto`, as `--layer` of the recipes.
+        pooling: what is taken of the tokens' vectors, such as `mean`; `sweep` chooses by cross-validation.
+        head: `logistic`, `prototypes` (a handful of examples) or `mlp` (many).
+        strength: penalty on the head's squared weights; None chooses it by cross-validation.
+        cv: parts of the training rows in cross-validation.
+        max_length: tokens in a window.
+        doc_stride: tokens that neighbouring windows of a long text share.
+        class_weights: `balanced` makes rare classes count more.
+        batch_size: texts in a batch.
         bf16: read the training texts in bfloat16; None where the hardware computes in it.
+        seed: of the split in cross-validation.
     """
 
     def __init__(
@@ -36,7 +45,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         revision: str | None = None,
         layer: str = "auto",
         pooling: Pooling = "sweep",
-        head: heads.Kind = "logistic",
+        head: HeadKind = "logistic",
         strength: float | None = None,
         cv: int = 5,
         max_length: int = 256,
@@ -85,9 +94,10 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         rows = task.check(Dataset.from_dict({"text": texts, "label": places.tolist()}))
         if len(rows) < len(texts):
             raise UserError("a text is empty; omit it and its class")
-        task.learn({"train": rows})
+        task = task.learn({"train": rows})
         with without_report():
             model, tokenizer, base = base_model.load(run, task)
+        base.check_frozen(model)
         encoded = task.encode(rows, tokenizer, model)
         split = Split(rows, encoded)
         layers, poolings = method.candidates(extract.encoder_of(model), len(rows))

@@ -1,5 +1,7 @@
 """Feature extraction: the pretrained model is a fixed function of the text; only a head is trained."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import json
@@ -7,31 +9,34 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from accelerate import Accelerator
 
-from tl_hub import estimate, overview, run_folder
+from tl_hub import estimate, overview, run_folder, training_state
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.base_model import Base
 from tl_hub.config import RunConfig, flag
-from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
-from tl_hub.methods.base import SOURCES
+from tl_hub.experiment import Experiment
+from tl_hub.methods.base import SOURCES, FittedMethod
 from tl_hub.methods.layer_choice import draw, drawn_rows
+from tl_hub.model_types import Model, Tokenizer
 from tl_hub.published_settings import Row
 from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
-from tl_hub.training_state import History
-from tl_hub.vectors import extract, heads
-from tl_hub.vectors.cache import Vectors
-from tl_hub.vectors.heads import STRENGTHS, Head
-from tl_hub.vectors.model import FeatureModel, check_foldable
+from tl_hub.vectors import STRENGTHS, HeadKind, extract, heads
+from tl_hub.vectors import model as feature_model
+
+if TYPE_CHECKING:
+    from tl_hub.base_model import Base
+    from tl_hub.data import Split
+    from tl_hub.training_state import History
+    from tl_hub.vectors.cache import Vectors
+    from tl_hub.vectors.heads import Head
 
 _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
-"""Training texts below which cross-validation chooses a layer by noise; model_cards/README.md has the measurement."""
+"""Training texts below which cross-validation chooses a layer by noise, as measured in docs/results/few-labels.md."""
 _HEAD_ROWS = 50_000
 """Examples that a head is fitted on, at most: their vectors must fit into memory several times."""
 _READ_AT_ONCE = 10_000
@@ -52,7 +57,7 @@ class Chosen:
         sweep: a dict a layer: its number, and its quality with each pooling in cross-validation; empty if none was run.
         metric: what the quality is, in per cent.
         rows: training rows that the head was fitted on.
-        decision: what inference needs beside the head, such as a threshold, once it is chosen.
+        decision: what inference needs besides the head, such as a threshold, once it is chosen.
     """
 
     layers: tuple[int, ...]
@@ -67,7 +72,7 @@ class Chosen:
 
 
 @dataclass(kw_only=True)
-class FeatureExtraction:
+class FeatureExtraction(FittedMethod):
     """Each text is read once by the frozen model; a light head is fitted on vectors pooled from its layers.
 
     Which layer is best depends on the task (Peters et al. 2019, https://arxiv.org/abs/1903.05987); raw vectors of the
@@ -92,10 +97,20 @@ class FeatureExtraction:
         "schedule",
         "weight_decay",
         "max_grad_norm",
+        "patience",
+        "activation_checkpointing",
+        "find_lr",
         "checkpoint_minutes",
+        "keep",
         "resume",
         "push_every",
+        "report_to",
         "label_smoothing",
+        "r_drop",
+        "average",
+        "sweep",
+        "trials",
+        "seeds",
     )
     """Settings of runs and tasks that only training by gradient reads."""
     published: ClassVar[tuple[Row, ...]] = ()
@@ -103,13 +118,14 @@ class FeatureExtraction:
     layer: str = flag(
         "auto",
         "layer (0: embeddings), sweep: the best, last4: side by side, mix: a weighted sum; auto: sweep, but last4 "
-        f"where fewer than {_FEWEST_TO_CHOOSE} training texts would choose by chance",
+        f"below {_FEWEST_TO_CHOOSE} training texts, which are too few to choose by",
     )
     pooling: Pooling = flag(
-        "sweep", "what is taken of the tokens' vectors; attention: a mean weighted by what each receives"
+        "sweep", "how the tokens' vectors become one; attention: a mean weighted by the attention each receives"
     )
-    head: heads.Kind = flag(
-        "logistic", "prototypes (the mean of each class) suit a handful of examples, mlp many; of numbers always ridge"
+    head: HeadKind = flag(
+        "logistic",
+        "prototypes (the mean of each class) suit a handful of examples, mlp many; numbers always take ridge",
     )
     strength: float | None = flag(
         None, "penalty on the head's squared weights, for each example", shown="chosen by cross-validation"
@@ -129,7 +145,7 @@ class FeatureExtraction:
         if self.cv < 2:
             raise UserError(f"--cv is {self.cv}; it must be at least 2")
         if self.fold and self.head == "mlp":
-            raise UserError("--fold needs a linear head; --head mlp is none")
+            raise UserError("--fold needs a linear head, which --head mlp is not")
 
     @property
     def base_sources(self) -> tuple[str, ...]:
@@ -167,81 +183,91 @@ class FeatureExtraction:
                 poolings = (architecture.summary,)  # all that the head reads
             if self.layer in ("auto", "sweep"):
                 layers = layers[1:] if architecture.final_norm is None else layers[-1:]  # the norm follows the top one
-            check_foldable(model_type, layers[0], poolings[0], depth)
+            feature_model.check_foldable(model_type, layers[0], poolings[0], depth)
         return layers, poolings
 
-    def fit_head(
-        self, model: Any, data: Data, task: Any, tokenizer: Any, base: Base, run: RunConfig, accelerator: Accelerator
-    ) -> tuple[Any, History, Score]:
+    def fit_head(self, experiment: Experiment) -> tuple[Experiment, History, Score]:
         """Extract the vectors, choose and fit a head on those of training, score it, and put model and head together.
 
         Raises:
-            UserError, Checked: as `extract`.
+            UserError, Checked: as `fitting` and `extract`; or tokens of the tokenizer have no embedding.
         """
-        vectors = self.extract(model, data, task, tokenizer, run, accelerator)
-        chosen, history = self.fit(model, vectors, data, task, run, accelerator)
-        score = self.score(chosen, vectors, data, task, history)
-        return self.assemble(chosen, model, tokenizer, task, base, run), history, score
+        base = experiment.base
+        assert base is not None
+        base.check_frozen(experiment.model)
+        method = self.fitting(experiment.run, experiment.task)
+        experiment = dataclasses.replace(experiment, method=method)
+        vectors = method.extract(experiment)
+        chosen, history = method.fit(experiment, vectors)
+        score = method.score(experiment, vectors, chosen, history)
+        model = method.assemble(chosen, experiment.model, experiment.tokenizer, experiment.task, base, experiment.run)
+        return dataclasses.replace(experiment, model=model), history, score
 
-    def extract(
-        self, model: Any, data: Data, task: Any, tokenizer: Any, run: RunConfig, accelerator: Accelerator
-    ) -> dict[str, Vectors]:
-        """Vectors of every split, of the layers and poolings to choose from.
+    def fitting(self, run: RunConfig, task: Any) -> Self:
+        """The method with a head that fits the task's labels, as the record tells it.
 
         Raises:
-            UserError: a setting has no effect here, or does not fit the model.
-            Checked: `run.check` asked for no more.
+            UserError: a setting has no effect here, or does not fit the task.
         """
         for settings in (run, task):
             for field in dataclasses.fields(settings):
                 if field.name in self.unused and getattr(settings, field.name) != field.default:
-                    raise UserError(f"--{field.name} is for training by gradient, which there is none of; omit it")
+                    raise UserError(f"--{field.name} is for gradient training, which this recipe does not do; omit it")
         if self.fold and isinstance(task, ExtractiveSummarization):
             raise UserError("--fold is for classification of texts; no class of transformers summarizes by sentences")
-        if getattr(task, "regression", None):
-            if self.head in ("prototypes", "mlp"):
-                raise UserError(
-                    f"--head {self.head} is for classes, and the labels are numbers (regression); use --head ridge"
-                )
-            self.head = "ridge"  # the default is for classes, and the record tells what was fitted
+        numbers = getattr(task, "regression", None)
+        if numbers and self.head in ("prototypes", "mlp"):
+            raise UserError(
+                f"--head {self.head} is for classes, and the labels are numbers (regression); use --head ridge"
+            )
         if task.multi_label and self.head == "prototypes":
             raise UserError("--head prototypes is for one class a row; use --head logistic for several labels")
         if task.multi_label and self.head in ("ridge", "mlp") and getattr(task, "class_weights", "none") == "balanced":
             raise UserError("--class_weights balanced with several labels a row needs --head logistic")
-        encoder = extract.encoder_of(model)
+        return dataclasses.replace(self, head="ridge") if numbers else self  # the default is for classes
+
+    def extract(self, experiment: Experiment) -> dict[str, Vectors]:
+        """Vectors of every split, of the layers and poolings to choose from.
+
+        Raises:
+            UserError: the model has no such layer, or `fold` and a choice exclude each other.
+            Checked: `run.check` asked for no more.
+        """
+        run, data, accelerator = experiment.run, experiment.rows, experiment.accelerator
+        task: Any = experiment.task
+        encoder = extract.encoder_of(experiment.model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
         bf16 = accelerator.mixed_precision == "bf16" and not task.exact
         tokens = run.batch_size * task.max_length
-        collate = task.collator(tokenizer, training=False)
-        overview.show(data, task, accelerator)
+        overview.show(experiment)
         if run.check:
             pool = functools.partial(extract.pooled, encoder.to(accelerator.device), layers=wanted, poolings=poolings)
             choice = f"{len(wanted)} layers of {run.model} and {len(poolings)} poolings to choose from"
-            kept = sum(len(split.features or ()) for split in data.splits.values())
+            kept = sum(len(split.encoded or ()) for split in data.splits.values())
             values = kept * len(wanted) * len(poolings) * encoder.config.hidden_size
             facts = {"layers": len(wanted), "poolings": len(poolings), **overview.facts(data, task)}
-            raise estimate.of_reading(data, run, pool, collate, tokens, values, choice, facts)
-        overview.give_advice(task, accelerator, frozen=True)
+            raise estimate.of_reading(experiment, pool, tokens, values, choice, facts)
+        overview.give_advice(experiment, frozen=True)
+        collate = task.collator(experiment.tokenizer, training=False)
         return {
-            name: extract.extract(encoder, split.features, collate, wanted, poolings, tokens, bf16)
+            name: extract.extract(encoder, split.encoded, collate, wanted, poolings, tokens, bf16)
             for name, split in data.splits.items()
-            if split.features is not None
+            if split.encoded is not None
         }
 
-    def fit(
-        self, model: Any, vectors: dict[str, Vectors], data: Data, task: Any, run: RunConfig, accelerator: Accelerator
-    ) -> tuple[Chosen, History]:
+    def fit(self, experiment: Experiment, vectors: dict[str, Vectors]) -> tuple[Chosen, History]:
         """Choose layer, pooling and strength, and fit the head, on the training rows.
 
-        Writes `log.jsonl` (a line a candidate) and, after a sweep, `layers.png`. What inference needs beside the head
+        Writes `log.jsonl` (a line a candidate) and, after a sweep, `layers.png`. What inference needs besides the head
         is chosen on the validation rows.
         """
+        run, task, data = experiment.run, experiment.task, experiment.rows
         folder, start = Path(run.output_dir), time.perf_counter()
-        chosen = self.choose(model, vectors["train"], data.splits["train"], task, run.seed)
+        chosen = self.choose(experiment.model, vectors["train"], data.splits["train"], task, run.seed)
         if chosen.rows < len(data.splits["train"].rows):
             data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, chosen at random.")
-        if accelerator.is_main_process:
+        if experiment.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             run_folder.clear(folder)  # there is something only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
@@ -249,20 +275,22 @@ class FeatureExtraction:
             if len(chosen.sweep) > 1:
                 place = "+".join(map(str, chosen.layers))
                 draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
-        history = History(rows=len(data.splits["train"].rows))
+        history = training_state.History(rows=len(data.splits["train"].rows))
         history.seconds = vectors["train"].seconds + time.perf_counter() - start
-        chosen.decision = history.decision = self._score(chosen, vectors, data, task, "validation", None).decision
+        chosen.decision = history.decision = self._score(experiment, vectors, chosen, "validation", None).decision
         return chosen, history
 
-    def score(self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, history: History) -> Score:
+    def score(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen, history: History) -> Score:
         """Score the rows that the reported numbers come from."""
-        score = self._score(chosen, vectors, data, task, data.final, history.decision)
+        score = self._score(experiment, vectors, chosen, experiment.rows.final, history.decision)
         if chosen.sweep:
             read = f"layer {'+'.join(map(str, chosen.layers))}, {chosen.pooling}"
             score.tables[f"{_TABLE}: {chosen.metric} in cross-validation (chosen: {read})"] = chosen.sweep
         return score
 
-    def assemble(self, chosen: Chosen, model: Any, tokenizer: Any, task: Any, base: Base, run: RunConfig) -> Any:
+    def assemble(
+        self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: Any, base: Base, run: RunConfig
+    ) -> Any:
         """The model that is saved: a `FeatureModel` or, with `fold`, one of transformers' own class."""
         encoder = extract.encoder_of(model)
         found: dict[str, Any] = {"id": base.id, "source": base.source, "revision": base.revision}
@@ -289,17 +317,17 @@ class FeatureExtraction:
             tensors |= {"hidden.weight": chosen.head.hidden[0], "hidden.bias": chosen.head.hidden[1]}
         if chosen.mix is not None:
             tensors["mix"] = chosen.mix
-        made = FeatureModel(encoder, tokenizer, config, tensors).eval()
+        made = feature_model.FeatureModel(encoder, tokenizer, config, tensors).eval()
         return made.folded() if self.fold else made
 
-    def choose(self, model: Any, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
+    def choose(self, model: Model, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
         """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on some of many.
 
         Those are drawn at random: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
         hold about 3,000. A summarizer's examples are sentences, and its rows documents, which stay whole.
         """
         sentences = isinstance(task, ExtractiveSummarization)
-        row = column(split.features, "row")
+        row = column(split.encoded, "row")
         drawn = drawn_rows(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
         vectors, row = _taken(vectors, row, drawn)
         targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
@@ -310,40 +338,10 @@ class FeatureExtraction:
         folds = heads.folds_of(targets, parts, seed, row if sentences else None)
         balanced = getattr(task, "class_weights", "none") == "balanced"
         some = drawn_rows(row, _SWEEP_ROWS, sentences, seed)
-        few_vectors, few_row = _taken(vectors, row, some)
         few = np.flatnonzero(np.isin(row, some)) if sentences else some
-
-        def mixed(pooling: str, fitted: np.ndarray) -> np.ndarray:
-            each = [_examples(task, few_vectors, few_row, [layer], pooling)[fitted] for layer in layers[0]]
-            # A sentence's own vector comes first; what its document adds to it is no sum over layers.
-            hidden = vectors.values.shape[-1]
-            return heads.scalar_mix(np.stack([x[:, :hidden] for x in each]), targets[few][fitted], task.multi_label)
-
-        every = np.ones(len(few), dtype=bool)
-
-        def examples(group: tuple[int, ...], pooling: str, fitted: np.ndarray) -> np.ndarray:
-            mix = mixed(pooling, fitted) if self.layer == "mix" else None
-            return _examples(task, few_vectors, few_row, group, pooling, mix)
-
-        best = layers[0], poolings[0]
-        sweep: list[dict[str, Any]] = []
-        if len(layers) * len(poolings) > 1:
-            highest = -np.inf
-            for group in layers:
-                line: dict[str, Any] = {"layer": "+".join(map(str, group))}
-                for pooling in poolings:
-                    read = functools.partial(examples, group, pooling)
-                    # A mix is learned without the rows that it is judged on.
-                    x = read if self.layer == "mix" else read(every)
-                    found = heads.cross_validate(
-                        "ridge", x, targets[few], folds[few], _SWEEP_STRENGTHS, task.multi_label,
-                        balanced and not task.multi_label,
-                    )  # fmt: skip
-                    line[pooling] = round(float(found.quality.max()), 2)
-                    if found.quality.max() > highest:
-                        best, highest = (group, pooling), found.quality.max()
-                sweep.append(line)
-        mix = mixed(best[1], every) if self.layer == "mix" else None
+        sample = _Sample(task, *_taken(vectors, row, some), targets[few], folds[few])
+        best, sweep = _compare(sample, layers, poolings, self.layer == "mix", balanced and not task.multi_label)
+        mix = sample.mix(*best) if self.layer == "mix" else None
         strengths = STRENGTHS if self.strength is None else (self.strength,)
         weights = None
         if self.head == "mlp":
@@ -361,19 +359,81 @@ class FeatureExtraction:
         return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
     def _score(
-        self, chosen: Chosen, vectors: dict[str, Vectors], data: Data, task: Any, name: str, decision: Any
+        self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen, name: str, decision: Any
     ) -> Score:
-        split = data.splits[name]
-        assert split.features is not None
+        task: Any = experiment.task
+        split = experiment.rows.splits[name]
+        assert split.encoded is not None
         sentences = isinstance(task, ExtractiveSummarization)
-        blocks = _blocks(vectors[name], column(split.features, "row"), chosen.layers, chosen.pooling, chosen.mix)
+        blocks = _blocks(vectors[name], column(split.encoded, "row"), chosen.layers, chosen.pooling, chosen.mix)
         logits = np.concatenate([chosen.head(task.examples(x, row) if sentences else x) for x, row in blocks])
-        return task.score({"logits": logits}, split.rows, split.features, decision)
+        return task.score({"logits": logits}, split.rows, split.encoded, decision)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Training examples by which layers and poolings are compared.
+
+    Attributes:
+        row: of each encoded row, (encoded rows,).
+        targets: (examples, classes).
+        folds: of each example, (examples,).
+    """
+
+    task: Any
+    vectors: Vectors
+    row: np.ndarray
+    targets: np.ndarray
+    folds: np.ndarray
+
+    def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
+        """What a head reads of them, (examples, dimensions)."""
+        return _examples(self.task, self.vectors, self.row, layers, pooling, mix)
+
+    def mix(self, layers: Sequence[int], pooling: str, fitted: np.ndarray | None = None) -> np.ndarray:
+        """Weights of the layers in a sum, (layers,), learned from the examples `fitted`, (examples,) bool, or all."""
+        fitted = np.ones(len(self.targets), dtype=bool) if fitted is None else fitted
+        # A sentence's own vector comes first; what its document adds to it is no sum over layers.
+        hidden = self.vectors.values.shape[-1]
+        each = [self.of([layer], pooling)[fitted][:, :hidden] for layer in layers]
+        return heads.scalar_mix(np.stack(each), self.targets[fitted], self.task.multi_label)
+
+
+def _compare(
+    sample: _Sample, layers: Sequence[tuple[int, ...]], poolings: Sequence[str], mixed: bool, balanced: bool
+) -> tuple[tuple[tuple[int, ...], str], list[dict[str, Any]]]:
+    """The layers and the pooling that are best by cross-validated ridge regression, and a dict for each of the layers.
+
+    Args:
+        mixed: the layers are summed up, and not side by side.
+    """
+    best = layers[0], poolings[0]
+    sweep: list[dict[str, Any]] = []
+    if len(layers) * len(poolings) == 1:
+        return best, sweep
+    highest = -np.inf
+
+    def mixture(group: tuple[int, ...], pooling: str, fitted: np.ndarray) -> np.ndarray:
+        return sample.of(group, pooling, sample.mix(group, pooling, fitted))
+
+    for group in layers:
+        line: dict[str, Any] = {"layer": "+".join(map(str, group))}
+        for pooling in poolings:
+            # A mix is learned without the rows that it is judged on.
+            x = functools.partial(mixture, group, pooling) if mixed else sample.of(group, pooling)
+            found = heads.cross_validate(
+                "ridge", x, sample.targets, sample.folds, _SWEEP_STRENGTHS, sample.task.multi_label, balanced
+            )
+            line[pooling] = round(float(found.quality.max()), 2)
+            if found.quality.max() > highest:
+                best, highest = (group, pooling), found.quality.max()
+        sweep.append(line)
+    return best, sweep
 
 
 def _texts(split: Split, task: Any) -> int:
     """How many texts have a target of their own: rows, however many windows each has, or a summarizer's sentences."""
-    return len(split.features or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
+    return len(split.encoded or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
 def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
@@ -385,7 +445,7 @@ def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vector
 def _blocks(
     vectors: Vectors, row: np.ndarray, layers: Sequence[int], pooling: str, mix: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Vectors in memory, (features, dimensions), and the row of each: whole rows, of some thousand features at once."""
+    """Vectors in memory, (encoded rows, dimensions), and the row of each: whole rows, some thousand vectors at once."""
     ends = np.flatnonzero(np.r_[row[1:] != row[:-1], True]) + 1
     start = 0
     while start < len(row):

@@ -1,36 +1,39 @@
 """A head that reads every token, trained by gradient on vectors that the frozen base gives once."""
 
+from __future__ import annotations
+
 import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 import xxhash
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
 
 from tl_hub import estimate, overview, training
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.base_model import Base
-from tl_hub.config import RunConfig, flag
-from tl_hub.data import Data, Split
-from tl_hub.errors import UserError
-from tl_hub.methods.base import SOURCES
+from tl_hub.config import flag
+from tl_hub.errors import Checked, UserError
+from tl_hub.experiment import Experiment
+from tl_hub.methods.base import SOURCES, FittedMethod
 from tl_hub.methods.layer_choice import draw, drawn_rows
+from tl_hub.on_use import accelerate, torch
 from tl_hub.published_settings import Row
-from tl_hub.tasks.base import Score, Task, TokenHead, column
-from tl_hub.training_state import History
+from tl_hub.tasks.base import Score, Task, TokenHead, column, padded
 from tl_hub.vectors import extract, heads
-from tl_hub.vectors.cache import Vectors
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from tl_hub.base_model import Base
+    from tl_hub.data import Split
+    from tl_hub.training_state import History
+    from tl_hub.vectors.cache import Vectors
 
 _COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
 _RATE, _EPOCHS, _LEAST, _BATCH = 1e-2, 3, 2000, 16
@@ -41,7 +44,7 @@ _IDS = ("input_ids", "token_type_ids")
 
 
 @dataclass(kw_only=True)
-class HeadOnly:
+class HeadOnly(FittedMethod):
     """The base stays as it is and computes without dropout; what the checkpoint lacked is trained by gradient.
 
     That is the head, and BERT's pooler where the checkpoint has none. It is for heads that read the vector of every
@@ -53,7 +56,7 @@ class HeadOnly:
 
     name: ClassVar[str] = "feature extraction"
     kind: ClassVar[str] = "feature-extraction"
-    unused: ClassVar[tuple[str, ...]] = ()
+    unused: ClassVar[tuple[str, ...]] = ("activation_checkpointing", "find_lr")  # the model itself computes once
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = ()
 
@@ -64,26 +67,17 @@ class HeadOnly:
     def __post_init__(self) -> None:
         if self.layer != "auto" and (not self.layer.isdecimal() or int(self.layer) < 1):
             raise UserError(f"--layer is {self.layer}; it must be auto or a whole number from 1")
-        self.sweep: list[dict[str, Any]] = []  # a dict a layer, its F1; empty before, and where none was run
 
-    def fit_head(
-        self,
-        model: Any,
-        data: Data,
-        task: Any,
-        tokenizer: Any,
-        base: Base,
-        run: RunConfig,
-        accelerator: Accelerator,
-    ) -> tuple[Any, History, Score]:
+    def fit_head(self, experiment: Experiment) -> tuple[Experiment, History, Score]:
         """Freeze the model but its head, train that on vectors of the training rows, and score it.
 
         Raises:
             UserError, RunStopped, Checked: as `wrap` and `train`.
         """
-        model = self.wrap(model, base)
-        history = self.train(model, data, task, tokenizer, run, accelerator)
-        return model, history, self.score(model, data, task, tokenizer, run, accelerator, history)
+        assert experiment.base is not None
+        experiment = replace(experiment, model=self.wrap(experiment.model, experiment.base))
+        history, sweep = self.train(experiment)
+        return experiment, history, self.score(experiment, history, sweep)
 
     def wrap(self, model: Any, base: Base) -> Any:
         """Cut off what stands above `layer` and freeze all of `model` but its new parameters. All of it is saved.
@@ -94,6 +88,7 @@ class HeadOnly:
             UserError: the model has no such layer; or the checkpoint has the whole head already, so that nothing would
                 be trained.
         """
+        base.check_frozen(model)
         if self.layer != "auto":
             _cut(model, int(self.layer))
         if not base.fresh:
@@ -106,9 +101,7 @@ class HeadOnly:
         model.base_model.register_forward_pre_hook(_without_dropout)
         return model
 
-    def train(
-        self, model: Any, data: Data, task: Any, tokenizer: Any, run: RunConfig, accelerator: Accelerator
-    ) -> History:
+    def train(self, experiment: Experiment) -> tuple[History, list[dict[str, Any]]]:
         """`training.train` of the head, on vectors of all tokens that the base gives once, before the first step.
 
         Layers are compared first, on about 2,000 windows of the training rows: a head for each is fitted on two thirds
@@ -119,76 +112,81 @@ class HeadOnly:
         vectors kept in half precision, the result is that of a base that computes in every step; padding has no part in
         the loss.
 
+        Returns:
+            What training tells, and the F1 of each layer, a dict each; none where no layers were compared.
+
         Raises:
             UserError: the checkpoint lacks other parts than that head; `run.push_every`; too few texts to choose a
                 layer; or as `extract.extract_tokens`.
             RunStopped: as `training.train`.
             Checked: `run.check` asked for no more.
         """
+        run, data, model = experiment.run, experiment.rows, experiment.model
+        task: Any = experiment.task
         head = _head(task)
         others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith(f"{head.layer}.")]
         if others:
             raise UserError(f"--model {run.model} lacks {others[0]}; feature extraction needs a whole pretrained model")
         if run.push_every:
             raise UserError("--push_every is for long runs, and a head is trained in minutes; omit it")
-        overview.show(data, task, accelerator)
+        overview.show(experiment)
         if run.check:
-            lengths = {name: column(split.features, "length") for name, split in data.splits.items()}
-            values = sum(int(each.sum()) for each in lengths.values())
-            if self.layer == "auto":  # some windows are kept with all layers
-                blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
-                values += int(min(_COMPARED_WINDOWS, len(lengths["train"])) * lengths["train"].mean()) * len(blocks)
-            tokens, collate = run.batch_size * task.max_length, task.collator(tokenizer, training=False)
-            give = model.to(accelerator.device).eval()
-            values *= model.config.hidden_size
-            raise estimate.of_reading(
-                data, run, lambda batch: give(**batch), collate, tokens, values, run.model, overview.facts(data, task)
-            )
-        overview.give_advice(task, accelerator, frozen=True)
+            raise self._estimate(experiment)
+        overview.give_advice(experiment, frozen=True)
         start = time.perf_counter()
-        read = functools.partial(_token_vectors, model, task, tokenizer, run, accelerator)
+        read, sweep = functools.partial(_token_vectors, experiment), list[dict[str, Any]]()
         if self.layer == "auto":
             width = model.get_submodule(head.layer).out_features
-            self.sweep = _compare(read, data.splits["train"], task, width, run.seed)
-            best = [max(self.sweep, key=lambda line: line["F1"])["layer"]]
-            broadcast_object_list(best)
+            sweep = _compare(read, data.splits["train"], task, width, run.seed)
+            best = [max(sweep, key=lambda line: line["F1"])["layer"]]
+            accelerate.utils.broadcast_object_list(best)
             _cut(model, int(best[0]))
         layers = [len(extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
-        splits = [data.splits[name].features for name in ("train", "validation")]
+        splits = [data.splits[name].encoded for name in ("train", "validation")]
         vectors = [read(each, layers).values[0, 0] for each in splits]
         mean, deviation = heads.moments(vectors[0][:: max(1, len(vectors[0]) // _MOMENTS)].astype(np.float32))
         seconds = time.perf_counter() - start
         with _on_vectors(model, head, splits, vectors, mean, deviation):
-            history = training.train(model, data, task, tokenizer, run, accelerator)
+            history = training.train(experiment)
         with torch.no_grad():
             layer = model.get_submodule(head.layer)
             device = layer.weight.device
             layer.weight /= torch.as_tensor(deviation, dtype=torch.float32, device=device)
             layer.bias -= layer.weight @ torch.as_tensor(mean, dtype=torch.float32, device=device)
-        if self.sweep and accelerator.is_main_process:
-            draw(Path(run.output_dir), self.sweep, str(best[0]), "F1", f"F1 on held-out training {head.apart}s")
+        if sweep and experiment.accelerator.is_main_process:
+            draw(Path(run.output_dir), sweep, str(best[0]), "F1", f"F1 on held-out training {head.apart}s")
         history.seconds += seconds
-        return history
+        return history, sweep
 
-    def score(
-        self,
-        model: Any,
-        data: Data,
-        task: Any,
-        tokenizer: Any,
-        run: RunConfig,
-        accelerator: Accelerator,
-        history: History,
-    ) -> Score:
-        """Score the rows that the reported numbers come from, on vectors that the base gives once."""
-        split = data.splits[data.final]
+    def _estimate(self, experiment: Experiment) -> Checked:
+        """What time and memory the vectors of the tokens will take."""
+        run, model = experiment.run, experiment.model
+        task: Any = experiment.task
+        lengths = {name: column(split.encoded, "length") for name, split in experiment.rows.splits.items()}
+        values = sum(int(each.sum()) for each in lengths.values())
+        if self.layer == "auto":  # some windows are kept with all layers
+            blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
+            values += int(min(_COMPARED_WINDOWS, len(lengths["train"])) * lengths["train"].mean()) * len(blocks)
+        give = model.to(experiment.accelerator.device).eval()
+        values *= model.config.hidden_size
+        tokens, facts = run.batch_size * task.max_length, overview.facts(experiment.rows, task)
+        return estimate.of_reading(experiment, lambda batch: give(**batch), tokens, values, run.model, facts)
+
+    def score(self, experiment: Experiment, history: History, sweep: list[dict[str, Any]]) -> Score:
+        """Score the rows that the reported numbers come from, on vectors that the base gives once.
+
+        Args:
+            sweep: as `train` gives it.
+        """
+        model, head = experiment.model, _head(experiment.task)
+        encoded = experiment.rows.splits[experiment.rows.final].encoded
         layers = [len(extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks))]
-        vectors = _token_vectors(model, task, tokenizer, run, accelerator, split.features, layers)
-        with _on_vectors(model, _head(task), [split.features], [vectors.values[0, 0]]):
-            score = training.evaluate(model, split, task, tokenizer, run, accelerator, history.decision)
-        if self.sweep:
-            held_out = f"F1 on held-out training {_head(task).apart}s"
-            score.tables[f"Quality by layer: {held_out} (chosen: layer {layers[0]})"] = self.sweep
+        vectors = _token_vectors(experiment, encoded, layers)
+        with _on_vectors(model, head, [encoded], [vectors.values[0, 0]]):
+            score = training.evaluate(experiment, history.decision)
+        if sweep:
+            held_out = f"F1 on held-out training {head.apart}s"
+            score.tables[f"Quality by layer: {held_out} (chosen: layer {layers[0]})"] = sweep
         return score
 
 
@@ -202,25 +200,19 @@ def _head(task: Task) -> TokenHead:
     return task.token_head
 
 
-def _token_vectors(
-    model: Any,
-    task: Any,
-    tokenizer: Any,
-    run: RunConfig,
-    accelerator: Accelerator,
-    encoded: Any,
-    layers: Sequence[int] | None = None,
-) -> Vectors:
+def _token_vectors(experiment: Experiment, encoded: Any, layers: Sequence[int] | None = None) -> Vectors:
     """`extract.extract_tokens` as the run has it, of all layers if none are named."""
+    task: Any = experiment.task
+    model = experiment.model
     blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
     return extract.extract_tokens(
         model,
         model.get_submodule(_head(task).layer),
         encoded,
-        task.collator(tokenizer, training=False),
+        task.collator(experiment.tokenizer, training=False),
         range(1, len(blocks) + 1) if layers is None else layers,
-        run.batch_size * task.max_length,
-        accelerator.mixed_precision == "bf16",
+        experiment.run.batch_size * task.max_length,
+        experiment.accelerator.mixed_precision == "bf16",
     )
 
 
@@ -263,15 +255,15 @@ def _compare(
     read: Callable[[Dataset], Vectors], split: Split, task: Any, width: int, seed: int
 ) -> list[dict[str, Any]]:
     """F1 of a head on each layer in cross-validation, a dict a layer, on some training texts drawn at random."""
-    assert split.features is not None
-    row, apart = column(split.features, "row"), _head(task).apart
+    assert split.encoded is not None
+    row, apart = column(split.encoded, "row"), _head(task).apart
     _, texts = np.unique(split.rows[apart][:], return_inverse=True)
     drawn = np.flatnonzero(np.isin(texts, drawn_rows(texts[row], _COMPARED_WINDOWS, True, seed)))
     parts = min(_COMPARED_PARTS, len(np.unique(texts[drawn])))
     if parts < 2:
         raise UserError(f"the training rows have one {apart}, which is too few to choose a layer on; give --layer")
     places = np.flatnonzero(np.isin(row, drawn))
-    encoded = split.features.select(places).remove_columns("row")
+    encoded = split.encoded.select(places).remove_columns("row")
     encoded = encoded.add_column("row", np.searchsorted(drawn, row[places]).tolist())
     rows = split.rows.select(drawn)
     folds = heads.folds_of(np.ones((len(places), 1), dtype=bool), parts, seed, texts[row[places]])
@@ -301,12 +293,12 @@ def _cross_validated(
     def states(places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         found = [(values[ends[p] - lengths[p] : ends[p]].astype(np.float32) - mean) / deviation for p in places]
         mask = torch.arange(int(lengths[places].max())) < torch.as_tensor(lengths[places])[:, None]
-        return pad_sequence([torch.as_tensor(x, dtype=torch.float32) for x in found], batch_first=True), mask
+        return padded([torch.as_tensor(x, dtype=torch.float32) for x in found], 0), mask
 
     def taken(name: str, places: np.ndarray) -> torch.Tensor:
         """A number a window, or a number a token; these are filled up to the longest window."""
         found = [torch.as_tensor(columns[name][place]) for place in places]
-        return pad_sequence(found, batch_first=True, padding_value=-100) if found[0].ndim else torch.stack(found)
+        return padded(found, -100) if found[0].ndim else torch.stack(found)
 
     predictions: dict[str, np.ndarray] = {}
     for fold in np.unique(folds):

@@ -6,10 +6,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tl_hub import run_folder, verification
-from tl_hub.errors import UserError
-from tl_hub.licenses import known_license
-from tl_hub.publishing import base, commits, contents, rights, round_trip, secrets, target
+from tl_hub import run_folder, samples, verification
+from tl_hub.errors import UserError, all_at_once
+from tl_hub.licenses import Terms, known_license
+from tl_hub.publishing import base, benchmarks, commits, contents, rights, round_trip, secrets, signing, target
 from tl_hub.publishing.client import Patience, timeouts
 from tl_hub.publishing.destination import Destination, Options
 from tl_hub.publishing.files import Files
@@ -18,6 +18,8 @@ from tl_hub.publishing.repository import Repository
 from tl_hub.record import RunRecord, license_in
 
 __all__ = ["Destination", "Options", "Patience", "Published", "publish", "publish_to"]
+
+_INHERITED = Terms()
 
 
 def publish(
@@ -30,7 +32,10 @@ def publish(
     tag: str | None = None,
     collection: str | None = None,
     license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
     push_base: str | None = None,
+    sign: str | Path | None = None,
     dry_run: bool = False,
     load_back: bool = True,
     patience: Patience = Patience(),
@@ -42,10 +47,21 @@ def publish(
 
     Args:
         folder: holds `run.json`; nothing in it is changed.
-        repo, private, revision, create_pr, tag, collection: where to, as in `Destination`.
+        repo: `owner/name`, made if it is not there.
+        private: of a repository that is made; one that is there stays as visible as it is.
+        revision: branch, made from `main` if it is not there.
+        create_pr: open a pull request, or go on with the one that an earlier push opened.
+        tag: name for the commit.
+        collection: slug of one that exists, or the title of one of the repository's owner, made if it is not there.
         license: of the result, instead of the record's.
+        license_name, license_link: of one that the Hub does not list, whose `license` is `other`; the link is the URL
+            of its text, or a file, which is published as LICENSE.
         push_base: `owner/name` under which to publish a base that is only here; the result then names it.
-        dry_run, load_back, patience, say: how, as in `Options`.
+        sign: the private key to sign it with, an elliptic-curve one in PEM.
+        dry_run: say what would be sent, and send nothing.
+        load_back: load what was sent in a fresh process; without, only its bytes are compared.
+        patience: how long to wait for the Hub, and how often to try again.
+        say: called with each line for the screen.
 
     Raises:
         UserError: what the user can mend: token, rights, names, license, base, a secret in a file.
@@ -53,8 +69,10 @@ def publish(
             gave back another model, and the commit was undone.
     """
     destination = Destination(repo, private, revision, create_pr, tag, collection)
-    options = Options(dry_run, load_back, patience, say)
-    return publish_to(destination, Path(folder), options, license=license, push_base=push_base)
+    options = Options(dry_run, load_back, patience, say, Path(sign) if sign else None)
+    terms = Terms(license, license_name, license_link)
+    terms.check()
+    return publish_to(destination, Path(folder), options, terms=terms, push_base=push_base)
 
 
 def publish_to(
@@ -62,17 +80,24 @@ def publish_to(
     folder: Path,
     options: Options,
     *,
-    license: str | None = None,
+    terms: Terms = _INHERITED,
     push_base: str | None = None,
 ) -> Published:
     """What `publish` does, step by step."""
-    destination.check()
     if push_base == destination.repo:
         raise UserError(f"--push_base is {push_base} too; a base needs a repository of its own")
-    hub = Repository(destination.repo, options.patience, options.say)
     run = RunRecord.load(folder)
-    base_folder = _decide_base_and_license(folder, run, license, push_base, options.say)
-    files = contents.files_of(folder, run)
+    base_folder = base.to_publish(folder, run) if push_base else None
+    all_at_once(
+        destination.check,
+        lambda: _decide_license(run, terms, base_folder),
+        lambda: base.check_published(run, push_base),
+        lambda: signing.check_key(options.sign) if options.sign else None,
+        lambda: rights.check_token(destination.repo),
+    )
+    _give_notes(folder, run, push_base, base_folder, options.say)
+    hub = Repository(destination.repo, options.patience, options.say)
+    files = contents.files_of(folder, run, terms.file)
     left_out = contents.left_out(folder, files)
     with timeouts():
         rights.check_may_write(hub, destination.create_pr)
@@ -80,6 +105,7 @@ def publish_to(
         if run.base and run.base.source == "hub":
             base.check_there(hub, run.base)
             files |= base.pinned(run.base, files)
+        files |= benchmarks.results(hub, run)
         if options.load_back:
             files |= _load_here(hub, folder, run, base_folder)
         published_base = None
@@ -89,6 +115,8 @@ def publish_to(
             files |= renamed
             if options.load_back and not options.dry_run:
                 base.fetch(hub, run)
+        if options.sign:
+            files |= signing.sign(files, options.sign)
         content, notes = contents.with_card(folder, run, files, destination)
         found = target.find(hub, destination, content)
         if options.dry_run:
@@ -110,27 +138,33 @@ def publish_to(
     return Published(hub.id, hub.url, revision, *changes, number, report, published_base)
 
 
-def _decide_base_and_license(
-    folder: Path, run: RunRecord, license: str | None, push_base: str | None, say: Callable[[str], None]
-) -> Path | None:
-    """Put the license into the record, and tell where the base is, if it is to be published.
+def _decide_license(run: RunRecord, terms: Terms, base_folder: Path | None) -> None:
+    """Put the license into the record.
 
     Raises:
-        UserError: the license is not known or not allowed, or others could not load the result.
+        UserError: it is not known or not allowed.
     """
-    only_here = base.only_here(run)
-    base_folder = base.to_publish(folder, run) if push_base else None
+    if run.base and base.copy_of(run.base):  # records of earlier versions lack it
+        run.base.license, run.base.license_name = samples.LICENSE, samples.LICENSE_NAME
+        run.base.license_link = run_folder.LICENSE
     if run.base and base_folder:
         # What the base itself says of its license counts, not what a run said of it that started from it.
         run.base.license = license_in(base_folder) or run.base.license
-    run.license = known_license(license or run.license, run.base.license if run.base else None)
-    if only_here and not push_base:
-        raise UserError(base.BASE_ONLY_HERE.format(base=only_here))
+    run.license = known_license(terms.license or run.license, run.base.license if run.base else None)
+    if terms.name:  # a license of the list has none
+        run.license_name, run.license_link = terms.name, terms.published_link
+
+
+def _give_notes(
+    folder: Path, run: RunRecord, push_base: str | None, base_folder: Path | None, say: Callable[[str], None]
+) -> None:
     if push_base and not base_folder:
         say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
     if run.examples and run.data.source == "local":
-        say(f"note: {len(run.examples)} of your rows stand on the card and in run.json, verbatim")
-    return base_folder
+        say(
+            f"note: {len(run.examples)} of your rows stand on the card and in run.json, verbatim; tl-hub card {folder} "
+            "--no_examples takes them out"
+        )
 
 
 def _load_here(hub: Repository, folder: Path, run: RunRecord, base_folder: Path | None) -> Files:
@@ -156,7 +190,7 @@ def _publish_base(
     license = known_license(run.base.license or run.license, None)
     options.say(f"the base {run.base.id}:")
     if (base_folder / run_folder.RECORD).is_file():
-        published = publish_to(destination, base_folder, options, license=license)
+        published = publish_to(destination, base_folder, options, terms=Terms(license))
     else:
         published = base.send_checkpoint(destination, base_folder, run.base, license, options)
     renamed = base.name_published(run, folder, published, license) | contents.from_record(run)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tl_hub import run_folder, samples
@@ -19,8 +18,8 @@ from tl_hub.publishing.repository import Repository
 from tl_hub.record import BaseModel, RunRecord
 
 BASE_ONLY_HERE = (
-    "the base {base} is not on the Hub, and the result is of no use without it; --push_base owner/name publishes the"
-    " base first, a --model that is on the Hub needs none of this, and --merge makes a result that stands alone"
+    "the base {base} is not on the Hub, and nobody could load the result without it; --push_base owner/name publishes"
+    " the base too, --merge makes a result that does not need it, or start from a --model that is on the Hub"
 )
 NAMING = (run_folder.ADAPTER_CONFIG, run_folder.CONFIG)
 """Files that name a base by its path, where it is not on the Hub."""
@@ -77,6 +76,16 @@ def to_publish(folder: Path, run: RunRecord) -> Path | None:
     return place
 
 
+def check_published(run: RunRecord, push_base: str | None) -> None:
+    """
+    Raises:
+        UserError: others could not load the result, as its base is not on the Hub, and will not be.
+    """
+    name = only_here(run)
+    if name and not push_base:
+        raise UserError(BASE_ONLY_HERE.format(base=name))
+
+
 def check_there(hub: Repository, base: BaseModel) -> None:
     """
     Raises:
@@ -100,11 +109,15 @@ def check_there(hub: Repository, base: BaseModel) -> None:
 def fetch(hub: Repository, run: RunRecord) -> None:
     """Put the base that loading a result needs into the cache, if it is on the Hub."""
     if base := needed_from_hub(run):
-        patterns = list(run_folder.PUBLISHED)
-        hub.ask(
-            f"download the base {base.id}",
-            lambda: snapshot_download(base.id, revision=base.revision, allow_patterns=patterns),
-        )
+        there = Repository(base.id, hub.client.patience, hub.say)
+
+        def look() -> str:
+            commit = there.api.model_info(base.id, revision=base.revision).sha
+            if commit is None:
+                raise ConnectionError("the answer names no commit")
+            return commit
+
+        there.download(there.ask(f"look for the base {base.id}", look), run_folder.PUBLISHED)
 
 
 def pinned(base: BaseModel, found: Files) -> Files:
@@ -143,8 +156,12 @@ def send_checkpoint(
     for name, file in found.items():
         secrets.check(name, file, place)
     title = destination.repo.split("/")[1]
-    text = f"---\nlibrary_name: transformers\nlicense: {license}\n---\n\n# {title}\n\n{_ABOUT}\n"
-    terms = _TERMS if _copy_of(base) else ""
+    terms = _TERMS if copy_of(base) else ""
+    named = ""
+    if terms:
+        found[run_folder.LICENSE] = samples.LICENSE_TEXT.encode()
+        named = f"license_name: {samples.LICENSE_NAME}\nlicense_link: {run_folder.LICENSE}\n"
+    text = f"---\nlibrary_name: transformers\nlicense: {license}\n{named}---\n\n# {title}\n\n{_ABOUT}\n"
     content = Content(title, text + (f"\n{terms}\n" if terms else ""), found, keep_card=True, terms=terms)
     exists = hub.exists()
     if options.dry_run:
@@ -162,8 +179,8 @@ def send_checkpoint(
     return Published(hub.id, hub.url, revision, plan.sent, plan.removed, [], plan.notes, plan.facts())
 
 
-def _copy_of(base: BaseModel) -> str | None:
-    """The embedded checkpoint that a published base is a copy of."""
+def copy_of(base: BaseModel) -> str | None:
+    """The embedded checkpoint that a base is, or is a published copy of."""
     return base.id if base.source == "embedded" else base.copy_of
 
 
@@ -176,7 +193,7 @@ def name_published(run: RunRecord, folder: Path, published: Published, license: 
         source="hub",
         revision=published.revision,
         license=license,
-        copy_of=_copy_of(run.base),
+        copy_of=copy_of(run.base),
     )
     name = _named_by(run)
     config = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """The Hub's API, whose calls are asked again while they fail in passing."""
 
 import itertools
-import json
 import random
 import re
 import time
@@ -12,18 +11,12 @@ from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, get_session
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from tl_hub.errors import RunStopped, UserError, first_line
+from tl_hub.hub import NO_ANSWER
 
-FAILURES = (
-    HfHubHTTPError,
-    httpx2.TransportError,
-    ConnectionError,
-    TimeoutError,
-    LocalEntryNotFoundError,
-    json.JSONDecodeError,  # what stands between may answer with a page of its own
-)
+FAILURES = (HfHubHTTPError, httpx2.TransportError, OSError)  # the last also where the client finds a size that is wrong
 _T = TypeVar("_T")
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
@@ -58,7 +51,7 @@ class Client:
             self.set_timeout()
             try:
                 return call()
-            except (*FAILURES, RuntimeError) as error:  # the latter is all that Xet says of a download
+            except (*FAILURES, *NO_ANSWER, RuntimeError) as error:  # the last is all that Xet says of a download
                 self.pause(doing, error, attempt)
         raise AssertionError
 
@@ -84,6 +77,8 @@ class Client:
                 " HF_HUB_DISABLE_XET=1"
             ) from error
         reason = f"the Hub answered {response.status_code}" if response is not None else first_line(error)
+        if isinstance(error, NO_ANSWER):
+            reason = f"what answers is not the Hub ({type(error).__name__}: {first_line(error)})"
         seconds = min(self.patience.wait * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(1, 1.5)
         if response is not None:
             seconds = max(seconds, _asked_to_wait(response))

@@ -7,7 +7,9 @@ model its outputs take hundreds of megabytes; the check of what arrived reads th
 import re
 from pathlib import Path
 
-from tl_hub import card, run_folder
+from tl_hub import card, run_folder, samples, sensitive
+from tl_hub.card import rules
+from tl_hub.card.rules import Fault
 from tl_hub.errors import UserError
 from tl_hub.publishing import base, files, secrets
 from tl_hub.publishing.commits import Content
@@ -16,21 +18,28 @@ from tl_hub.publishing.files import Files
 from tl_hub.record import RunRecord
 
 
-def files_of(folder: Path, run: RunRecord) -> Files:
+def files_of(folder: Path, run: RunRecord, license: Path | None = None) -> Files:
     """What is published of a run folder, the card excepted.
+
+    Args:
+        license: the file to publish as LICENSE, instead of the folder's.
 
     Raises:
         UserError: no weights in safetensors, a link, code, a secret or a local path.
     """
     found = files.matching(folder, run_folder.PUBLISHED)
-    for path in found.values():
-        if isinstance(path, Path) and path.is_symlink():
-            raise UserError(f"{path} is a link; put the file itself there")
+    for name in found:
+        for place in (folder / name, *(folder / above for above in Path(name).parents if above.name)):
+            if place.is_symlink():
+                raise UserError(f"{place} is a link; put the file itself there")
     if run.kind == "merged" and run.base and run.base.source != "hub":
         # The adapter names its base by a path. The merged model stands alone.
         found = {name: file for name, file in found.items() if not name.startswith(f"{run_folder.ADAPTER}/")}
     _check_weights(folder, run, found)
-    found |= from_record(run)
+    if run.base and base.copy_of(run.base) and not run.license_name and run_folder.LICENSE not in found:
+        # As in folders of earlier versions.
+        found[run_folder.LICENSE] = samples.LICENSE_TEXT.encode()
+    found |= from_record(run) | ({run_folder.LICENSE: license} if license else {})
     renamed = base.NAMING if base.only_here(run) else ()  # these are rewritten
     for name, file in found.items():
         if name not in renamed:
@@ -56,12 +65,11 @@ def _check_weights(folder: Path, run: RunRecord, found: Files) -> None:
 
 
 def from_record(run: RunRecord) -> Files:
-    """The files that are written anew from the record."""
+    """The record, which is written anew."""
     if run.kind == "merged" and run.base and run.base.source != "hub" and run.verification:
         by = [loader for loader in run.verification.get("loaded_by", []) if loader != "peft"]  # it is not published
         run.verification = run.verification | {"loaded_by": by}
-    texts = {run_folder.RECORD: run.text()} | card.results_files(run)
-    return {name: text.encode() for name, text in texts.items()}
+    return {run_folder.RECORD: run.text().encode()}
 
 
 def left_out(folder: Path, found: Files) -> list[str]:
@@ -82,4 +90,21 @@ def with_card(folder: Path, run: RunRecord, found: Files, destination: Destinati
     if (folder / run_folder.CARD).is_file():
         text, notes = card.merge(text, card.read_text(folder / run_folder.CARD), "in the folder")
     secrets.check(run_folder.CARD, text.encode(), folder)
+    if addresses := sorted(set(sensitive.ADDRESSES.findall(text))):
+        notes.append(
+            f"the card holds e-mail addresses, which everybody who sees it can read: {', '.join(addresses[:3])}"
+        )
     return Content(f"{run.name}: {run.kind}, {run.pipeline_tag}"[:200], text, found), notes
+
+
+def judged(folder: str | Path) -> list[Fault]:
+    """What the Hub would refuse of a run folder as it would be published, or show wrong; nothing is asked of the Hub.
+
+    Raises:
+        UserError: what no push would send: no run, no weights, a secret in a file.
+    """
+    folder = Path(folder)
+    run = RunRecord.load(folder)
+    published = files_of(folder, run)
+    content, _ = with_card(folder, run, published, Destination("owner/name"))
+    return rules.judge(content.card, published, lambda name: files.content(published[name]))

@@ -3,12 +3,26 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.hub_names import REPOSITORY
 from tl_hub.publishing.client import Patience
 
-_REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
+_REF = re.compile(r"(?!.{245})(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))(?![/.-])[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
+
+
+def check_name(repo: str) -> None:
+    """
+    Raises:
+        UserError: the Hub takes no repository of this name.
+    """
+    if not all(map(REPOSITORY.fullmatch, repo.split("/", 1))):
+        raise UserError(
+            f"{repo!r} is not a name for a repository: owner/name, each of up to 96 letters, digits, . _ and -, "
+            "without -- and .., and with none of . and - at an end"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,12 @@ class Destination:
     def check(self, revision_flag: str = "revision") -> None:
         """
         Raises:
-            UserError: git does not take a name for a branch or tag, or a branch and a pull request are asked for.
+            UserError: the repository has no owner, git does not take a name for a branch or tag, or a branch and a pull
+                request are asked for.
         """
+        if "/" not in self.repo:
+            raise UserError(f"{self.repo!r} names no owner; give owner/name, such as alice/{self.repo}")
+        check_name(self.repo)
         if self.create_pr and self.revision:
             raise UserError("--revision and --create_pr exclude each other; a pull request is made against main")
         for flag, name in (("tag", self.tag), (revision_flag, self.revision)):
@@ -57,9 +75,11 @@ class Options:
         dry_run: say what would be sent, and send nothing.
         load_back: load what was sent in a fresh process, and a folder that nobody has loaded yet before it is sent;
             without, only the bytes are compared with those that were sent.
+        sign: the private key to sign it with.
     """
 
     dry_run: bool = False
     load_back: bool = True
     patience: Patience = Patience()
     say: Callable[[str], None] = print
+    sign: Path | None = None

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from huggingface_hub.hf_api import RepoFile
+
 File = bytes | Path
 Files = dict[str, File]
 
@@ -30,3 +32,10 @@ def sha256(file: File) -> str:
 def git_sha1(file: File) -> str:
     """By which git knows it."""
     return hashlib.sha1(b"blob %d\0" % size(file) + content(file)).hexdigest()
+
+
+def same(file: File, there: RepoFile) -> bool:
+    """Whether a file is the one in the repository, which knows it by SHA-256 or as git does, by SHA-1."""
+    if there.lfs:
+        return size(file) == there.lfs.size and sha256(file) == there.lfs.sha256
+    return size(file) == there.size and git_sha1(file) == there.blob_id

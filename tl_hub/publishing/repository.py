@@ -9,14 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, get_session, hf_hub_url, snapshot_download
+from huggingface_hub import constants, get_session, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, filter_repo_objects, hf_raise_for_status, validate_repo_id
 
 from tl_hub.errors import UserError
 from tl_hub.hub import check_token
+from tl_hub.publishing import files
 from tl_hub.publishing.client import Client, Patience
+
+_OTHER = "{name} came as another file than the Hub lists; a proxy may answer in its place"
 
 
 class Repository:
@@ -33,8 +36,6 @@ class Repository:
             raise UserError(
                 f"{id!r} is not a name for a repository; give owner/name, such as alice/my-model"
             ) from error
-        if "/" not in id:
-            raise UserError(f"{id!r} names no owner; give owner/name, such as alice/{id}")
         check_token()
         self.id, self.say = id, say
         self.owner = id.split("/")[0]
@@ -46,7 +47,12 @@ class Repository:
     @cached_property
     def account(self) -> dict[str, Any]:
         """What the Hub says of the token and of whose it is."""
-        return self.ask("ask whose the token is", self.api.whoami)
+
+        def look() -> dict[str, Any]:
+            found = self.api.whoami()
+            return found | {"name": found["name"]}  # what has none is no answer
+
+        return self.ask("ask who the token belongs to", look)
 
     def exists(self) -> bool:
         """Whether it is there; if so, `public` tells whether everybody can see it."""
@@ -81,34 +87,73 @@ class Repository:
         pulls = {ref.ref: ref.target_commit for ref in found.pull_requests or []}
         return {ref.name: ref.target_commit for ref in found.branches} | pulls
 
+    def head(self, branch: str) -> str:
+        """The last commit of a branch or pull request.
+
+        Raises:
+            UserError: there is no such branch.
+        """
+        commit = self.refs().get(branch)
+        if commit is None:
+            raise UserError(f"{self.id} has no branch {branch}; it was removed meanwhile")
+        return commit
+
     def files(self, commit: str) -> dict[str, RepoFile]:
+        """The files of a commit with their sizes and hashes, by which all that is read is checked."""
+
         def look() -> dict[str, RepoFile]:
-            found = self.api.list_repo_tree(self.id, revision=commit, recursive=True)
-            return {item.path: item for item in found if isinstance(item, RepoFile)}
+            tree = self.api.list_repo_tree(self.id, revision=commit, recursive=True)
+            found = {item.path: item for item in tree if isinstance(item, RepoFile)}
+            # Nothing is a list, too: what stands in for the Hub must not make a card look as if it were not there.
+            named = {item.rfilename for item in self.api.model_info(self.id, revision=commit).siblings or []}
+            if not named <= set(found):
+                raise ConnectionError(f"the list of files lacks {min(named - set(found))}")
+            return found
 
         return self.ask(f"list {self.id}", look)
 
-    def read(self, path: str, commit: str) -> str:
-        def get() -> str:
-            answer = get_session().get(hf_hub_url(self.id, path, revision=commit), headers=build_hf_headers())
+    def read(self, file: RepoFile, commit: str) -> bytes:
+        """What a commit has of a small file."""
+
+        def get() -> bytes:
+            answer = get_session().get(hf_hub_url(self.id, file.path, revision=commit), headers=build_hf_headers())
             hf_raise_for_status(answer)
-            return answer.text
+            if not files.same(answer.content, file):
+                raise ConnectionError(_OTHER.format(name=file.path))
+            return answer.content
 
-        return self.ask(f"read {path} of {self.id}", get)
+        return self.ask(f"read {file.path} of {self.id}", get)
 
-    def download(self, commit: str | None, names: Sequence[str], cache: str) -> Path:
-        """Folder of these files of a commit, all of which come from the Hub if the cache is a new one."""
-        return Path(
-            self.ask(
-                f"download {self.id}",
-                lambda: snapshot_download(self.id, revision=commit, cache_dir=cache, allow_patterns=list(names)),
-            )
-        )
+    def download(self, commit: str, names: Sequence[str], cache: str | None = None) -> Path:
+        """Folder of a commit's files that fit one of `names`, of which those that now come from the Hub are checked.
+
+        Args:
+            cache: a folder; without, the client's own.
+        """
+
+        def get() -> Path:
+            listed = self.files(commit)
+            wanted = list(filter_repo_objects(listed, allow_patterns=list(names)))
+            had = {name for name in wanted if try_to_load_from_cache(self.id, name, cache, revision=commit)}
+            folder = Path(snapshot_download(self.id, revision=commit, cache_dir=cache, allow_patterns=list(names)))
+            for name in wanted:
+                path = folder / name
+                if not path.is_file():
+                    raise ConnectionError(f"{name} was not downloaded")
+                if name not in had and not files.same(path, listed[name]):
+                    path.resolve().unlink()  # or it would be taken for the right one from then on
+                    path.unlink(missing_ok=True)
+                    raise ConnectionError(_OTHER.format(name=name))
+            return folder
+
+        return self.ask(f"download {self.id}", get)
 
     def branch(self, name: str) -> None:
         def make() -> None:
             if name not in self.refs():
                 self.api.create_branch(self.id, branch=name)
+                if name not in self.refs():
+                    raise ConnectionError("it is not there")
 
         self.ask(f"make the branch {name}", make)
 
@@ -123,6 +168,8 @@ class Repository:
         def make() -> None:
             if self.refs(tags=True).get(name) != commit:
                 self.api.create_tag(self.id, tag=name, revision=commit)
+                if name not in self.refs(tags=True):
+                    raise ConnectionError("it is not there")
 
         self.ask(f"make the tag {name}", make)
 

@@ -50,8 +50,7 @@ def check_may_write(hub: Repository, create_pr: bool) -> None:
     Raises:
         UserError: there is no token, or it may not write to the repository; a pull request needs no such right.
     """
-    if get_token() is None:
-        raise UserError(f"there is no token to write to {hub.id}; `hf auth login` sets one, and so does HF_TOKEN")
+    check_token(hub.id)
     user = hub.account["name"]
     token = hub.account.get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":
@@ -63,6 +62,15 @@ def check_may_write(hub: Repository, create_pr: bool) -> None:
         _check_place(hub, token)
     if hub.exists() and not create_pr:
         hub.ask(f"ask for the right to write to {hub.id}", lambda: hub.api.auth_check(hub.id, write=True))
+
+
+def check_token(repo: str) -> None:
+    """
+    Raises:
+        UserError: there is no token.
+    """
+    if get_token() is None:
+        raise UserError(f"there is no token to write to {repo}; `hf auth login` sets one, and so does HF_TOKEN")
 
 
 def _check_place(hub: Repository, token: dict[str, Any]) -> None:

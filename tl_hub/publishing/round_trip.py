@@ -34,6 +34,7 @@ def compare(
         UserError: the Hub refuses to give it back.
         RunStopped: it cannot be reached, or gave back another model.
     """
+    assert plan.head is not None
     later = f"tl-hub verify {hub.id} --revision {plan.head}"
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "cache"
@@ -50,7 +51,7 @@ def compare(
             # Where nothing was sent now, an earlier push may have ended between its commit and this check.
             parent = plan.parent if plan.changed else commits.parent_of(hub, plan)
             end = f"it was there before, and stays: see {hub.url}/commits/{branch}"
-            if parent and plan.head:
+            if parent:
                 end = f"the commit was undone and {hub.id} is as it was before"
                 if not commits.undo(hub, branch, plan.head, parent):
                     end = f"{branch} has moved on since, so the commit is still there: see {hub.url}/commits/{branch}"

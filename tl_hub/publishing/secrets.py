@@ -22,20 +22,20 @@ def check(name: str, file: File, folder: Path) -> None:
     Raises:
         UserError: names the file and what it holds.
     """
-    content = _read(name, file)
-    token = (get_token() or "").encode()
-    secret = sensitive.SECRETS.search(content)
+    content = _read(name, file).decode("utf-8", errors="replace")
+    token = get_token()
+    secret = sensitive.secret_in(content)
     if secret or (token and token in content):
-        shown = f"{secret[0][:6].decode()}..." if secret else "your Hub token"
+        shown = f"{secret[:6]}..." if secret else "your Hub token"
         raise UserError(f"{name} holds what looks like a secret ({shown}); remove it, and replace the secret")
     if name not in run_folder.VOCABULARY and not name.endswith(".png"):
-        path = sensitive.HOMES.search(content)
+        path = sensitive.PATHS.search(content)
         here = (str(folder.resolve()), str(Path.home()), str(Path.cwd()))
-        own = next((place for place in here if place.count("/") > 1 and place.encode() in content), None)
+        own = next((place for place in here if place.count("/") > 1 and place in content), None)
         if path or own:
-            shown = path[0].decode(errors="replace") if path else str(own)
+            shown = path[0] if path else str(own)
             raise UserError(f"{name} holds a path of a machine ({shown}), which nobody else has; remove it")
-    if name.endswith("config.json") and b'"auto_map"' in content:
+    if name.endswith("config.json") and '"auto_map"' in content:
         raise UserError(f"{name} asks for code of its own to be run (auto_map); only stock classes are published")
 
 

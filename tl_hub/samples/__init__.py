@@ -16,6 +16,16 @@ TEXTS_OF_CHECKPOINTS = (
 )
 """What the embedded checkpoints were pretrained on, for every card of something made from one."""
 
+LICENSE = "other"
+"""Of the embedded checkpoints, and so of what is made from one: no identifier of the Hub has all of these terms."""
+LICENSE_NAME = "mixed-terms-non-commercial"
+LICENSE_TEXT = f"""\
+Terms of the checkpoints that come with tl_hub, and of what is made from them
+
+They were pretrained on {TEXTS_OF_CHECKPOINTS}. Those terms apply to the checkpoints and to models made from them. Some
+of them forbid commercial use. tl_hub adds none of its own.
+"""
+
 _HERE = Path(__file__).parent
 _MAIN_DOMAIN = "world"
 

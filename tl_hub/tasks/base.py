@@ -1,20 +1,26 @@
 """What a task is to the rest of the package."""
 
+from __future__ import annotations
+
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-import torch
-from datasets import Dataset
-from tokenizers import processors
 
 from tl_hub.architectures import ARCHITECTURES, Objective
-from tl_hub.errors import UserError
+from tl_hub.config import RunConfig
+from tl_hub.errors import UserError, did_you_mean
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import torch
 from tl_hub.tasks.catalog import CATALOG
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Task(ABC):
         sample: name of the embedded data.
         auto_class: the `transformers` class that builds the model, by name, so that a card needs no import.
         best: the metric that chooses the best epoch, and whether higher is better.
-        batched: feature columns that make up a batch, for those families that have them.
+        batched: columns of encoded rows that make up a batch, for those families that have them.
         scoring_only: the ones among them that `predict` reads and the model does not.
         pretrained_by: objectives of pretraining after which a model can be trained to do the task.
         refused: other objective -> why the task is not for such models, where that needs a word.
@@ -78,6 +84,10 @@ class Task(ABC):
         readers: kind of files that only this task reads, by its suffix -> columns of the text of one; a `ValueError`
             says in which line it is broken.
         measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
+        tuned_as: kind of tasks that published settings are for, where not for all.
+        random_batches: its training batches are drawn at random, such as which tokens are masked: each row by the
+            numbers in its `draw`, which are those of its place in training.
+        padding_in_loss: its loss depends on how far the rows of a batch are padded.
     """
 
     sample: ClassVar[str]
@@ -91,6 +101,9 @@ class Task(ABC):
     token_head: ClassVar[TokenHead | None] = None
     readers: ClassVar[dict[str, Callable[[str], dict[str, list[Any]]]]] = {}
     measured_anew: ClassVar[bool] = True
+    tuned_as: ClassVar[str | None] = None
+    random_batches: ClassVar[bool] = False
+    padding_in_loss: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -101,6 +114,13 @@ class Task(ABC):
     def tag(self) -> str:
         """The Hub's pipeline tag of the task."""
         return CATALOG[self.name].tag
+
+    def of_run(self, run: RunConfig) -> Self:
+        """A copy for one run: `check`, `adapt` and `encode` note on it what they find, so that the record tells it.
+
+        The settings that a run was given stay as they are.
+        """
+        return copy.copy(self)
 
     @property
     def exact(self) -> bool:
@@ -138,12 +158,12 @@ class Task(ABC):
             UserError: a column is missing, or rows are not what the task can learn from.
         """
 
-    def measured(self, rows: Dataset) -> Dataset:
+    def rows_to_measure(self, rows: Dataset) -> Dataset:
         """Checked rows of a split that is not trained on, as they are measured: several may make up one."""
         return rows
 
-    def learn(self, rows: dict[str, Dataset]) -> None:
-        """Take from the checked training rows what the head depends on, such as the names of the classes.
+    def learn(self, rows: dict[str, Dataset]) -> Self:
+        """The task with what its head depends on, such as the names of the classes, from the checked training rows.
 
         Args:
             rows: split name -> rows; the other splits must fit what is learned.
@@ -151,10 +171,10 @@ class Task(ABC):
         Raises:
             UserError: the rows cannot be learned from, or another split does not fit them.
         """
-        return None
+        return self
 
-    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> None:
-        """Take from a trained model what `learn` takes from training rows; for rows that are only measured.
+    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
+        """The task with what `learn` takes from training rows, from a trained model; for rows that are only measured.
 
         Args:
             config: of the model.
@@ -166,28 +186,36 @@ class Task(ABC):
         """
         if label_map:
             raise UserError(f"--label_map renames classes, and a model for {self.name} has none; omit it")
+        return self
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         """Give a checkpoint what this task needs and its family lacks, such as a padding token."""
         return None
 
-    def objective(self, model: Any) -> torch.nn.Module:
+    def objective(self, model: Model) -> torch.nn.Module:
         """The module whose output has the loss: the model itself, unless the task can spare it work."""
         return model
+
+    def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
+        """How much the mean loss of a batch counts among those of its step, (): what it is the mean over.
+
+        That is the rows, unless a task predicts tokens or weighs rows.
+        """
+        return torch.tensor(float(len(batch["index"])), device=batch["index"].device)
 
     def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         """What the model reads of a batch."""
         return {name: value for name, value in batch.items() if name != "index" and name not in self.scoring_only}
 
-    def outputs(self, model: Any, inputs: dict[str, Any]) -> Any:
+    def outputs(self, model: Model, inputs: dict[str, Any]) -> Any:
         """What `predict` gets of a batch: the model's outputs, unless the task generates text."""
         return self.objective(model)(**inputs)
 
     def languages(self) -> list[str]:
-        """ISO 639 codes of the texts, where the task is told them."""
+        """ISO 639 codes of the texts, where the settings name them."""
         return []
 
-    def notes(self, features: Dataset) -> list[str]:
+    def notes(self, encoded: Dataset) -> list[str]:
         """What a reader must know of a split's encoded rows, such as how many were cut: clauses without a period."""
         return []
 
@@ -195,8 +223,8 @@ class Task(ABC):
         self,
         score: Score,
         rows: Dataset,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
         folder: Path,
         seed: int,
@@ -216,15 +244,15 @@ class Task(ABC):
         """The text the model reads of a row, to find rows that stand in two splits."""
 
     @abstractmethod
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        """Features: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each.
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
+        """Encoded rows: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each.
 
         Where an evaluation reads fewer tokens than training, `source_length` says how many.
         """
 
     @abstractmethod
-    def collator(self, tokenizer: Any, training: bool) -> Any:
-        """Function from a list of features to a batch of tensors."""
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+        """Function from a list of encoded rows to a batch of tensors."""
 
     @abstractmethod
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +260,9 @@ class Task(ABC):
 
     @abstractmethod
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        """Compare predictions (arrays in the order of `features`) with the rows.
+        """Compare predictions (arrays in the order of `encoded`) with the rows.
 
         Thresholds are chosen here where `decision` is None (on the validation rows) and taken from it otherwise.
         """
@@ -259,23 +287,25 @@ def select_columns(rows: Dataset, columns: dict[str, str]) -> Dataset:
         if given not in rows.column_names:
             raise UserError(
                 f"no column {given!r} in the data, which has {', '.join(rows.column_names)}; "
-                f"name the right one with --{standard}_column"
+                f"name the right one with --{standard}_column{did_you_mean(given, rows.column_names)}"
             )
     rows = rows.select_columns(list(dict.fromkeys(columns.values())))
     return rows.rename_columns({given: standard for standard, given in columns.items() if given != standard})
 
 
-def give_padding(tokenizer: Any, model: Any) -> None:
+def give_padding(tokenizer: Tokenizer, model: Model) -> None:
     """GPT-2 has no padding token: its end-of-text token serves. Model and tokenizer agree on it."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def give_separator(tokenizer: Any, model: Any, last: bool) -> None:
+def give_separator(tokenizer: Tokenizer, model: Model, last: bool) -> None:
     """GPT-2's tokenizer puts nothing between two texts: its end-of-text token is to stand there, and also `last`."""
     if ARCHITECTURES[model.config.model_type].marks:
         return
+    from tokenizers import processors  # --help does not wait for it
+
     end = tokenizer.eos_token
     pair = f"$A:0 {end}:0 $B:1" + f" {end}:1" * last
     tokenizer.backend_tokenizer.post_processor = processors.Sequence(
@@ -286,19 +316,29 @@ def give_separator(tokenizer: Any, model: Any, last: bool) -> None:
     )
 
 
+def labelled(labels: torch.Tensor) -> torch.Tensor:
+    """How many tokens of a batch have a part in the loss, (), as float."""
+    return (labels != -100).sum().float()
+
+
+def padded(rows: Sequence[torch.Tensor], value: int) -> torch.Tensor:
+    """Rows of different lengths as one tensor (rows, longest), filled up with `value` on the right."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
 def column(rows: Dataset, name: str) -> np.ndarray:
     """A column of numbers, (rows,). Taken from the data set as it is, each number would become a Python object."""
     return np.asarray(rows.with_format("numpy")[name][:])
 
 
-def give_segments(tokenizer: Any, model: Any) -> None:
+def give_segments(tokenizer: Tokenizer, model: Model) -> None:
     """XLNet's tokenizer gives segment ids only when asked; what is trained on them must be published with them."""
     if ARCHITECTURES[model.config.model_type].token_type_ids:
         names = ["input_ids", "token_type_ids", "attention_mask"]
         tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
-def check_fast(tokenizer: Any) -> None:
+def check_fast(tokenizer: Tokenizer) -> None:
     """Refuse a tokenizer that cannot tell which characters a token covers, as those written in Python cannot.
 
     Raises:
@@ -311,7 +351,7 @@ def check_fast(tokenizer: Any) -> None:
         )
 
 
-def check_pairs(model: Any) -> None:
+def check_pairs(model: Model) -> None:
     """Refuse two texts for a model of a family that tells them apart by segments, where it has one only.
 
     Raises:

@@ -17,6 +17,7 @@ class TaskFacts:
 
     Attributes:
         tag: the Hub's pipeline tag.
+        tags: further tags on the Hub.
         does: what a model of this task does, as the end of a sentence.
         reads: the texts that its pipeline is called with: columns of a record's examples, the longest last.
         settings: the class of its settings, as "module:class".
@@ -24,16 +25,19 @@ class TaskFacts:
         paper: title and URL of what it is measured by.
         windows: what becomes of the outputs for the windows of a long text, in a sentence.
         no_answer: what a card shows for a prediction that is empty, and for an expected answer.
+        right_or_wrong: an answer is one or the other, and nothing between.
         stock_calls: class that loads the model -> template, in templates/calls, of the stock calls that read a row.
     """
 
     tag: str
     does: str
+    tags: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     settings: str | None = None
     pipeline: str | None = None
     paper: tuple[str, str] | None = None
     no_answer: str = "nothing"
+    right_or_wrong: bool = False
     windows: str = "The logits of the windows are averaged."
     stock_calls: dict[str, str] = field(default_factory=dict)
 
@@ -54,6 +58,7 @@ CATALOG = {
         pipeline="tl_hub.inference.question_answering:QuestionAnsweringPipeline",
         paper=("SQuAD, exact match and F1: Rajpurkar et al. 2016", "https://arxiv.org/abs/1606.05250"),
         no_answer="no answer",
+        right_or_wrong=True,
         stock_calls={"AutoModelForQuestionAnswering": "question-answering"},
     ),
     "text-classification": TaskFacts(
@@ -62,6 +67,7 @@ CATALOG = {
         reads=("text",),
         settings=_CLASSIFICATION,
         pipeline=_CLASSIFIES,
+        right_or_wrong=True,
         stock_calls={"AutoModelForSequenceClassification": "text-classification", "FeatureModel": "feature-model"},
     ),
     "text-regression": TaskFacts(
@@ -80,6 +86,7 @@ CATALOG = {
         pipeline="tl_hub.inference.token_classification:TokenClassificationPipeline",
         paper=("CoNLL-2003, F1 of entities: Tjong Kim Sang and De Meulder 2003", "https://aclanthology.org/W03-0419"),
         no_answer="no entity",
+        right_or_wrong=True,
         windows="Each word is tagged in the window in which it has most context.",
         stock_calls={"AutoModelForTokenClassification": "token-classification"},
     ),
@@ -134,8 +141,9 @@ CATALOG = {
         stock_calls={"AutoModelForMaskedLM": "masked-language-modeling"},
     ),
     "span-corruption": TaskFacts(
-        tag="text2text-generation",
-        does="is for text2text-generation",
+        tag="text-generation",
+        tags=("text2text-generation",),
+        does="fills gaps in texts",
         reads=("text",),
         settings=f"{_LANGUAGE_MODELING}:SpanCorruption",
         pipeline="tl_hub.inference.masked_words:SpanFillingPipeline",
@@ -154,6 +162,9 @@ CATALOG = {
 
 _OTHERS = {
     "feature-extraction": TaskFacts(tag="feature-extraction", does="turns texts into vectors"),
+    "text2text-generation": TaskFacts(  # to the Hub a sub-task
+        tag="text-generation", tags=("text2text-generation",), does="turns texts into texts"
+    ),
 }
 """Tags of the Hub that another training loop may give, and that no task here has."""
 

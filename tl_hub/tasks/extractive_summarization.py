@@ -1,21 +1,26 @@
 """Summaries made of a text's own sentences, which a model that cannot write can choose."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from datasets import Dataset
-from transformers import DataCollatorWithPadding
 
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
+from tl_hub.comparison import UPPER_BOUND
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences, words
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import torch, transformers
 from tl_hub.tasks.base import Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _MOST = 5
 """Sentences that a summary has at most, where their number is chosen."""
@@ -27,8 +32,8 @@ _Grams = tuple[Counter[Any], Counter[Any]]
 class ExtractiveSummarization(Task):
     """Say in few words what a long text says, in sentences of the text itself.
 
-    Each sentence is read by itself; it is judged beside the mean of its document's sentences and by its place. What
-    a sentence is trained to be is told by the best summary that can be made greedily of the text's sentences
+    Each sentence is read by itself; it is judged beside the mean of its document's sentences and by its place. The
+    sentences of the best summary that can be made greedily of the text's sentences are the positive examples
     (Nallapati et al. 2017, https://arxiv.org/abs/1611.04230, section 3).
 
     Raises:
@@ -59,22 +64,22 @@ class ExtractiveSummarization(Task):
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
         return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
 
-    def measured(self, rows: Dataset) -> Dataset:
+    def rows_to_measure(self, rows: Dataset) -> Dataset:
         return with_all_references(rows)
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         tokenizer.padding_side = ARCHITECTURES[model.config.model_type].padding_side
         give_padding(tokenizer, model)
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["source"]
 
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
-        """A feature a sentence; `document` is the row it is of."""
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
+        """An encoded row a sentence; `document` is the row it is of."""
         max_length = self.max_length = min(self.max_length, longest_input(model.config) or self.max_length)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
-        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
             split = [sentences(text) for text in batch["source"]]
             document = [i for i, parts in zip(indices, split, strict=True) for _ in parts]
             encoded = tokenizer([part for parts in split for part in parts], return_token_type_ids=segments)
@@ -89,12 +94,12 @@ class ExtractiveSummarization(Task):
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
 
-    def notes(self, features: Dataset) -> list[str]:
-        cut = int(column(features, "cut").sum())
-        return [f"{cut:,} of {len(features):,} sentences were longer than the window and were cut"] if cut else []
+    def notes(self, encoded: Dataset) -> list[str]:
+        cut = int(column(encoded, "cut").sum())
+        return [f"{cut:,} of {len(encoded):,} sentences were longer than the window and were cut"] if cut else []
 
-    def collator(self, tokenizer: Any, training: bool) -> Any:
-        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+        return transformers.DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"logits": outputs.logits.float()}
@@ -127,7 +132,7 @@ class ExtractiveSummarization(Task):
         return found
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
         logits, sources, references = predictions["logits"], rows["source"][:], rows["references"][:]
         chosen = self.summary_sentences or int((decision or {}).get("sentences", 0))
@@ -147,8 +152,8 @@ class ExtractiveSummarization(Task):
         self,
         score: Score,
         rows: Dataset,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
         folder: Path,
         seed: int,
@@ -164,7 +169,7 @@ class ExtractiveSummarization(Task):
         systems = {
             "this model": [shown["predicted"] for shown in score.predictions[: len(few)]],
             f"first {count} sentences" if count > 1 else "first sentence": [" ".join(s[:count]) for s in split],
-            "best choice of sentences": [" ".join(s[i] for i in b) for s, b in zip(split, best, strict=True)],
+            UPPER_BOUND: [" ".join(s[i] for i in b) for s, b in zip(split, best, strict=True)],
         }
         table = []
         for system, texts in systems.items():
@@ -229,5 +234,5 @@ def _grams(text: str) -> _Grams:
     return Counter(found), Counter(zip(found, found[1:], strict=False))
 
 
-def _f(found: Counter, wanted: Counter) -> float:
+def _f(found: Counter[str], wanted: Counter[str]) -> float:
     return 2 * (found & wanted).total() / max(1, found.total() + wanted.total())

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_hub import cells
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, did_you_mean
 
 _RARE = 3
 """Training rows below which a class is named: one to learn from, one to check on, and one to spare."""
 _SHOWN = 10
+_FEW = 64
+"""Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
+SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in docs/results/few-labels.md."""
 _INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])
 """Soft hyphen, zero-width space, word joiner, byte-order mark: spreadsheets and web pages leave them behind."""
 
@@ -163,14 +166,24 @@ def doubts(counts: Mapping[str, int]) -> list[str]:
     return found
 
 
-def shown_counts(counts: Mapping[str, int]) -> str:
-    """Classes and their rows, the largest first; of many, the largest and the rarest, and the number of the others."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    words = [f"{label} {count:,}" for label, count in ordered]
-    if len(words) > _SHOWN:
-        half = _SHOWN // 2
-        words = [*words[:half], f"({len(words) - 2 * half:,} more classes)", *words[-half:]]
-    return ", ".join(words)
+def better_method(fewest: int, frozen: bool) -> str | None:
+    """A hint where the other kind of method was better with so many training rows of the rarest class.
+
+    Args:
+        frozen: a head on frozen vectors is about to be fitted, and not a model to be trained.
+    """
+    if frozen == (fewest <= _FEW):
+        return None
+    if frozen:
+        return (
+            f"{fewest:,} training rows of the rarest class: with more than {_FEW} a class training was better in "
+            "our measurements than frozen vectors (docs/results/few-labels.md), and takes longer; try the recipe "
+            "*_adapter.py or *_finetune.py"
+        )
+    return (
+        f"{fewest} training rows of the rarest class: with up to {_FEW} a class frozen vectors were better in our "
+        "measurements than training (docs/results/few-labels.md), and take seconds; try the recipe *_features.py"
+    )
 
 
 def _some(items: list[str], mark: str) -> str:
@@ -206,7 +219,8 @@ def names_of_numbers(text: str, labels: Iterable[str], column: str) -> dict[int,
     others = [label for label in labels if label not in names]
     wrong = next((label for label in others if not is_number(label)), None)
     if wrong is not None:
-        raise UserError(f"--label_names is for whole numbers, and {column} holds {wrong!r}; omit it")
+        near = did_you_mean(wrong, names) or "; omit it"
+        raise UserError(f"--label_names is for whole numbers, and {column} holds {wrong!r}{near}")
     found = sorted({int(label) for label in others})
     shown = ", ".join(map(str, found))
     if numbers is None and len(found) != len(names):

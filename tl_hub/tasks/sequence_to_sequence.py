@@ -1,26 +1,29 @@
 """Summarization and translation: a text in, a new text out, by T5 as it is made for or by GPT-2 with a prompt."""
 
+from __future__ import annotations
+
 import math
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
-from tl_hub.tasks.base import Score, Task, give_padding, select_columns
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import datasets, torch, transformers
+from tl_hub.tasks.base import Score, Task, give_padding, labelled, padded, select_columns
 from tl_hub.tasks.text_generation import left_padded
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LEAST_SOURCE = 16
 """Tokens of the source that the model's window must have room for, beside the target."""
@@ -70,13 +73,13 @@ class SequenceToSequence(Task):
         self._tokenizer: Any = None
 
     @abstractmethod
-    def frame(self, model_type: str) -> tuple[str, str]:
+    def prompt_parts(self, model_type: str) -> tuple[str, str]:
         """The texts before and after the source in the input of a family, without a blank next to the source."""
 
     def class_for(self, model_type: str) -> str:
         return self.auto_class if ARCHITECTURES[model_type].encoder_decoder else "AutoModelForCausalLM"
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         """The tokenizer is kept: scores are of texts, not of tokens."""
         give_padding(tokenizer, model)
         self._tokenizer = tokenizer
@@ -84,15 +87,15 @@ class SequenceToSequence(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return row["source"]
 
-    def measured(self, rows: Dataset) -> Dataset:
+    def rows_to_measure(self, rows: Dataset) -> Dataset:
         return with_all_references(rows)
 
     def report(
         self,
         score: Score,
         rows: Dataset,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
         folder: Path,
         seed: int,
@@ -104,9 +107,9 @@ class SequenceToSequence(Task):
     def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
         """A table of simple systems on the same rows."""
 
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         """`input_ids` and `labels` for T5, `prompt` and `target` for GPT-2, whose collator joins them in training."""
-        before, after = self.frame(model.config.model_type)
+        before, after = self.prompt_parts(model.config.model_type)
         prompted = not ARCHITECTURES[model.config.model_type].encoder_decoder
         self.prefix = before  # so that the record tells it
         start, end = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after))
@@ -122,7 +125,7 @@ class SequenceToSequence(Task):
         self.max_source_length = longest
         names = ("prompt", "target") if prompted else ("input_ids", "labels")
 
-        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
             # Words of T5 begin with a blank in any case, those of GPT-2 where there is one.
             sources = [text.strip() for text in batch["source"]]
             targets = [texts[0].strip() for texts in batch["references"]]
@@ -145,56 +148,59 @@ class SequenceToSequence(Task):
                 "references": [len(texts) for texts in batch["references"]],
             }
 
-        features = rows.map(
+        encoded = rows.map(
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
-        unknown = sum(features["unknown"])
-        if 2 * unknown > len(features):
+        unknown = sum(encoded["unknown"][:])
+        if 2 * unknown > len(encoded):
             raise UserError(
-                f"{unknown:,} of {len(features):,} reference outputs have characters that the model's tokenizer does "
+                f"{unknown:,} of {len(encoded):,} reference outputs have characters that the model's tokenizer does "
                 "not know, so it cannot learn to write them; GPT-2, which reads bytes, knows all"
             )
-        return features
+        return encoded
 
-    def notes(self, features: Dataset) -> list[str]:
+    def notes(self, encoded: Dataset) -> list[str]:
         found = []
         for column, what in (("source_cut", "inputs"), ("target_cut", "reference outputs")):
-            cut = sum(features[column])
+            cut = sum(encoded[column][:])
             if cut:
                 longest = "the model's room" if column == "source_cut" else f"{self.max_target_length} tokens"
-                found.append(f"{cut:,} of {len(features):,} {what} were longer than {longest} and were cut")
-        references = sum(features["references"])
-        if references > len(features):
+                found.append(f"{cut:,} of {len(encoded):,} {what} were longer than {longest} and were cut")
+        references = sum(encoded["references"][:])
+        if references > len(encoded):
             found.append(
-                f"{len(features):,} texts have {references:,} references, all of which count in a score; training "
+                f"{len(encoded):,} texts have {references:,} references, all of which count in a score; training "
                 "takes the first of each"
             )
-        unknown = sum(features["unknown"])
+        unknown = sum(encoded["unknown"][:])
         if unknown:
-            found.append(f"{unknown:,} of {len(features):,} reference outputs have characters unknown to the tokenizer")
+            found.append(f"{unknown:,} of {len(encoded):,} reference outputs have characters unknown to the tokenizer")
         return found
 
-    def collator(self, tokenizer: Any, training: bool) -> Any:
+    def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
+        return labelled(batch["labels"])
+
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
         """In evaluation, batches hold what to generate from; for T5 also the labels, or it would have no logits."""
 
-        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            index = {"index": torch.tensor([f["index"] for f in features])} if "index" in features[0] else {}
-            if "prompt" in features[0] and not training:
-                return left_padded([f["prompt"] for f in features], tokenizer.pad_token_id) | index
-            if "prompt" in features[0]:
-                features = [
+        def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            index = {"index": torch.tensor([f["index"] for f in encoded])} if "index" in encoded[0] else {}
+            if "prompt" in encoded[0] and not training:
+                return left_padded([f["prompt"] for f in encoded], tokenizer.pad_token_id) | index
+            if "prompt" in encoded[0]:
+                encoded = [
                     {
                         "input_ids": [*f["prompt"], *f["target"]],
                         "labels": [*[-100] * len(f["prompt"]), *f["target"]],
                     }
-                    for f in features
+                    for f in encoded
                 ]
-            ids = [torch.tensor(f["input_ids"]) for f in features]
-            labels = [torch.tensor(f["labels"]) for f in features]
+            ids = [torch.tensor(f["input_ids"]) for f in encoded]
+            labels = [torch.tensor(f["labels"]) for f in encoded]
             return {
-                "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
-                "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-                "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+                "input_ids": padded(ids, tokenizer.pad_token_id),
+                "attention_mask": padded([torch.ones_like(row) for row in ids], 0),
+                "labels": padded(labels, -100),
                 **index,
             }
 
@@ -240,7 +246,7 @@ class Summarization(SequenceToSequence):
     text_column: str = flag("text", "column with the text", reads=True)
     summary_column: str = flag("summary", "column with the summary, or a list of several", reads=True)
 
-    def frame(self, model_type: str) -> tuple[str, str]:
+    def prompt_parts(self, model_type: str) -> tuple[str, str]:
         before, after = ("summarize:", "") if ARCHITECTURES[model_type].encoder_decoder else ("", " TL;DR:")
         return before if self.prefix is None else self.prefix.rstrip(), after
 
@@ -249,7 +255,7 @@ class Summarization(SequenceToSequence):
         return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
         texts, references = self.texts(predictions["generated"]), rows["references"][:]
         return Score(
@@ -300,17 +306,23 @@ class Translation(SequenceToSequence):
         super().__post_init__()
         for name in ("source_language", "target_language"):
             given = getattr(self, name)
-            if given.lower() in TO_LANGUAGE_CODE:
-                raise UserError(f"--{name} is {given!r}; give its code, {TO_LANGUAGE_CODE[given.lower()]}")
-            if _primary(given) not in LANGUAGES or not re.fullmatch(r"[a-z]+(-[A-Za-z0-9]+)?", given):
-                raise UserError(f"--{name} is {given!r}; allowed are {', '.join(sorted(LANGUAGES))}, or de-AT and such")
+            if given == type(self).__dataclass_fields__[name].default:
+                continue  # importing what knows the others takes a second, which --help need not wait for
+            codes = transformers.models.whisper.tokenization_whisper
+            if given.lower() in codes.TO_LANGUAGE_CODE:
+                raise UserError(f"--{name} is {given!r}; give its code, {codes.TO_LANGUAGE_CODE[given.lower()]}")
+            if _primary(given) not in codes.LANGUAGES or not re.fullmatch(r"[a-z]+(-[A-Za-z0-9]+)?", given):
+                raise UserError(
+                    f"--{name} is {given!r}; allowed are {', '.join(sorted(codes.LANGUAGES))}, or de-AT and such"
+                )
         if self.source_language == self.target_language:
             raise UserError(f"--source_language and --target_language are both {self.source_language}; give two")
         if (self.source_column is None) != (self.target_column is None):
             raise UserError("--source_column and --target_column go together; give both or none")
 
-    def frame(self, model_type: str) -> tuple[str, str]:
-        source, target = (LANGUAGES[_primary(code)].title() for code in (self.source_language, self.target_language))
+    def prompt_parts(self, model_type: str) -> tuple[str, str]:
+        names = transformers.models.whisper.tokenization_whisper.LANGUAGES
+        source, target = (names[_primary(code)].title() for code in (self.source_language, self.target_language))
         before, after = f"{source}:", f" {target}:"
         if ARCHITECTURES[model_type].encoder_decoder:
             before, after = f"translate {source} to {target}:", ""
@@ -345,7 +357,7 @@ class Translation(SequenceToSequence):
         return translation_scores(texts, rows["references"][:], tokenize, resamples)
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
         texts = self.texts(predictions["generated"])
         # Each resample is a copy of all sentences' counts, so there are fewer of them where sentences are many.
@@ -379,7 +391,7 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
     Raises:
         UserError: a source or reference is something else than a text, or none is left.
     """
-    kept: dict[str, list] = {"source": [], "references": []}
+    kept: dict[str, list[Any]] = {"source": [], "references": []}
     targets = cells.lists(targets, columns[1])
     joined = 0
     for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
@@ -396,15 +408,15 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
         raise UserError(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
     if joined:
         print(f"note: {columns[0]} is a list of sentences in {joined:,} rows; they were joined with blanks", flush=True)
-    return Dataset.from_dict(kept)
+    return datasets.Dataset.from_dict(kept)
 
 
 def with_all_references(rows: Dataset) -> Dataset:
     """Rows of one source as one row with all their references, in the order in which the sources first come."""
     found: dict[str, list[str]] = {}
-    for source, references in zip(rows["source"], rows["references"], strict=True):
+    for source, references in zip(rows["source"][:], rows["references"][:], strict=True):
         found[source] = list(dict.fromkeys([*found.get(source, []), *references]))
-    return Dataset.from_dict({"source": list(found), "references": list(found.values())})
+    return datasets.Dataset.from_dict({"source": list(found), "references": list(found.values())})
 
 
 def compared(rows: Dataset, texts: list[str]) -> list[dict[str, Any]]:

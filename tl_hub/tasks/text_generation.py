@@ -1,23 +1,25 @@
 """Text generation: go on with a text, token by token, in the style of the texts a model was adapted to."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from datasets import Dataset
-from torch.nn.functional import cross_entropy
-from transformers import TopPLogitsWarper
-from transformers.modeling_outputs import CausalLMOutput
 
 from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import torch, transformers
 from tl_hub.tasks.base import Score, give_padding
 from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PROMPT = 16
 """Tokens of a held-out text that a measured continuation goes on from."""
@@ -43,6 +45,7 @@ class TextGeneration(CausalLanguageModeling):
     """
 
     name: ClassVar[str] = "text-generation"
+    tuned_as: ClassVar[str | None] = None
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal", "permutation")
     refused: ClassVar[dict[Objective, str]] = {
         "masked": "it predicts a word from both sides",
@@ -62,7 +65,7 @@ class TextGeneration(CausalLanguageModeling):
     def config_for(self, model_type: str) -> dict[str, Any]:
         return dict(ARCHITECTURES[model_type].left_to_right)
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         """Nothing that counts sees the padding, so GPT-2's end-of-text token serves.
 
         Raises:
@@ -73,19 +76,21 @@ class TextGeneration(CausalLanguageModeling):
                 raise UserError(f'this model reads from both sides; text generation needs one with {name}="{value}"')
         give_padding(tokenizer, model)
 
-    def objective(self, model: Any) -> torch.nn.Module:
-        return _NextToken(model) if ARCHITECTURES[model.config.model_type].left_to_right else model
+    def objective(self, model: Model) -> torch.nn.Module:
+        from tl_hub.tasks import objectives  # it needs torch, for which --help does not wait
 
-    def collator(self, tokenizer: Any, training: bool) -> Any:
+        return objectives.NextToken(model) if ARCHITECTURES[model.config.model_type].left_to_right else model
+
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
         collate = super().collator(tokenizer, training)
 
-        def without_mask(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        def without_mask(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             # Padding is on the right, where no token that counts sees it, and XLNet from left to right takes no mask.
-            return {name: tensor for name, tensor in collate(features).items() if name != "attention_mask"}
+            return {name: tensor for name, tensor in collate(encoded).items() if name != "attention_mask"}
 
         return without_mask
 
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         ids, row_of = np.insert(ids, 0, tokenizer.eos_token_id), np.insert(row_of, 0, 0)
         window = self.window(model)
@@ -98,10 +103,10 @@ class TextGeneration(CausalLanguageModeling):
         return blocks(ids, row_of, range(0, len(ids) - 1, window - 1), size=window, least=2)
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        score = super().score(predictions, rows, features, decision)
-        size = sum(len(text.encode()) for text in rows["text"])
+        score = super().score(predictions, rows, encoded, decision)
+        size = sum(len(text.encode()) for text in rows["text"][:])
         per_byte = predictions["tokens"].sum() / size / np.log(2)  # the loss is of tokens, in nats
         score.metrics["bits_per_byte"] = score.metrics["loss"] * per_byte
         if "loss" in score.intervals:
@@ -110,7 +115,7 @@ class TextGeneration(CausalLanguageModeling):
         return score
 
     def continued(
-        self, model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, top_p: float, seed: int
+        self, model: Any, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int, top_p: float, seed: int
     ) -> list[str]:
         """Sampled continuations of `prompts`, without them. The same seed and prompts give the same texts."""
         window = longest_input(model.config)
@@ -145,8 +150,8 @@ class TextGeneration(CausalLanguageModeling):
         self,
         score: Score,
         rows: Dataset,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
         folder: Path,
         seed: int,
@@ -156,7 +161,7 @@ class TextGeneration(CausalLanguageModeling):
             score.tables |= self.baselines(before, score)
         self.add_samples(score, model, tokenizer, rows, seed)
 
-    def add_samples(self, score: Score, model: Any, tokenizer: Any, rows: Dataset, seed: int) -> None:
+    def add_samples(self, score: Score, model: Model, tokenizer: Tokenizer, rows: Dataset, seed: int) -> None:
         """Continue the first 16 tokens of held-out texts, and add the texts and how varied they are to `score`.
 
         `distinct_1` and `distinct_2` are of all continuations together, `repetition` (of 4-grams) is of each. All
@@ -180,9 +185,8 @@ class TextGeneration(CausalLanguageModeling):
         ]
 
 
-@torch.no_grad()
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, end: int, top_p: float | None = None
+    model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int, end: int, top_p: float | None = None
 ) -> list[list[int]]:
     """Go on with token ids until `end`, by a model whose logits at a token are of the next one.
 
@@ -205,30 +209,18 @@ def decode(
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
     for place in range(max_new_tokens):
         read = texts[:, : int(lengths.max()) + place]
-        scores = model(input_ids=read, use_mems=False).logits[rows, lengths + place - 1].float()
+        with torch.no_grad():
+            scores = model(input_ids=read, use_mems=False).logits[rows, lengths + place - 1].float()
         if top_p is None:
             token = scores.argmax(1)
         else:
-            token = torch.multinomial(TopPLogitsWarper(top_p)(read, scores).softmax(1), 1)[:, 0]
+            token = torch.multinomial(transformers.TopPLogitsWarper(top_p)(read, scores).softmax(1), 1)[:, 0]
         texts[rows, lengths + place] = token.masked_fill(ended, end)
         ended |= token == end
         if ended.all():
             break
     new = [text[n : n + max_new_tokens] for text, n in zip(texts.tolist(), lengths.tolist(), strict=True)]
     return [ids[: ids.index(end)] if end in ids else ids for ids in new]
-
-
-class _NextToken(torch.nn.Module):
-    """XLNet with the loss of each labelled token given those before it; its own loss shifts no labels, so it leaks."""
-
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, labels: torch.Tensor, **inputs: Any) -> CausalLMOutput:
-        logits = self.model(**inputs, use_mems=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
-        return CausalLMOutput(loss=loss, logits=logits)
 
 
 def left_padded(texts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:

@@ -27,12 +27,13 @@ from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
 
 from tl_hub.errors import UserError
+from tl_hub.model_types import Model
 
 VERSION = 1
 """Of what the vectors are; a change of the code that changes them must raise it, or old entries would be read."""
 _VECTORS, _ENTRY = "vectors.npy", "entry.json"
 _ABANDONED_SECONDS = 24 * 3600.0
-_HASHED: WeakKeyDictionary[torch.nn.Module, tuple[list, bytes]] = WeakKeyDictionary()
+_HASHED: WeakKeyDictionary[torch.nn.Module, tuple[list[Any], bytes]] = WeakKeyDictionary()
 """Hashes of the weights of models: three splits, one hash."""
 _UNREAD = {"architectures", "dtype", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 """Entries of a configuration that do not change what the layers compute."""
@@ -40,13 +41,13 @@ _UNREAD = {"architectures", "dtype", "id2label", "label2id", "problem_type", "tr
 
 @dataclass(frozen=True)
 class Vectors:
-    """Pooled vectors of the features (windows) of a split.
+    """Pooled vectors of the encoded rows of a split, such as windows.
 
     Attributes:
-        values: float16, on disk, shape (layers, poolings, features, hidden).
+        values: float16, on disk, shape (layers, poolings, encoded rows, hidden).
         layers: 0 is what the embeddings give, k what layer k gives; the last one includes the model's final norm.
         seconds: spent in reading the texts; 0 where the cache had the vectors.
-        places: of the features that are asked for, ascending; all if None.
+        places: of the encoded rows that are asked for, ascending; all if None.
     """
 
     values: np.ndarray
@@ -56,15 +57,15 @@ class Vectors:
     places: np.ndarray | slice | None = None
 
     def at(self, places: np.ndarray | slice) -> "Vectors":
-        """Some of the features that are asked for: `places` counts these."""
+        """Some of the encoded rows that are asked for: `places` counts these."""
         if self.places is not None:
             places = np.arange(self.values.shape[2])[self.places][places]
         return replace(self, places=places)
 
     def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
-        """The vectors of some layers side by side: (features, len(layers) * hidden), float32.
+        """The vectors of some layers side by side: (encoded rows, len(layers) * hidden), float32.
 
-        With `mix`, the weights of a scalar mix, (layers,), their sum instead: (features, hidden).
+        With `mix`, the weights of a scalar mix, (layers,), their sum instead: (encoded rows, hidden).
         """
         place, some = self.poolings.index(pooling), slice(None) if self.places is None else self.places
         found = (self.values[self.layers.index(layer), place][some].astype(np.float32) for layer in layers)
@@ -200,9 +201,9 @@ def kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable
 
 
 def key_of(
-    model: Any,
+    model: Model,
     parameters: Iterable[tuple[str, torch.nn.Parameter]],
-    features: Dataset,
+    encoded: Dataset,
     bf16: bool,
 ) -> str:
     """128-bit hash of all that the vectors of a layer and pooling depend on.
@@ -213,15 +214,15 @@ def key_of(
     facts = [VERSION, config, bf16, torch.__version__, transformers.__version__]
     digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(_weights_hash(model, sorted(parameters)))
-    names = [name for name in ("input_ids", "token_type_ids") if name in features.column_names]
-    for table in features.select_columns([*names, "length"]).with_format("arrow").iter(1000):
+    names = [name for name in ("input_ids", "token_type_ids") if name in encoded.column_names]
+    for table in encoded.select_columns([*names, "length"]).with_format("arrow").iter(1000):
         digest.update(table["length"].to_numpy().astype(np.int64).tobytes())
         for name in names:
             digest.update(table[name].combine_chunks().flatten().to_numpy().astype(np.int64).tobytes())
     return digest.hexdigest()
 
 
-def _weights_hash(model: Any, parameters: list[tuple[str, torch.nn.Parameter]]) -> bytes:
+def _weights_hash(model: Model, parameters: list[tuple[str, torch.nn.Parameter]]) -> bytes:
     """128-bit hash of named weights, made anew where one stands elsewhere in memory, or torch counts a change of it."""
     state = [(name, parameter.data_ptr(), parameter._version) for name, parameter in parameters]
     if model not in _HASHED or _HASHED[model][0] != state:
@@ -268,9 +269,9 @@ def _new(name: str) -> Path:
         ) from error
 
 
-def facts_of(model: Any, features: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:
+def facts_of(model: Model, encoded: Dataset, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Any]:
     kinds = {"layers": list(layers), "poolings": list(poolings)}
-    return {"model_type": model.config.model_type, "features": len(features), **kinds}
+    return {"model_type": model.config.model_type, "features": len(encoded), **kinds}
 
 
 def _publish(new: Path, folder: Path, facts: dict[str, Any]) -> None:

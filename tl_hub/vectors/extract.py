@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from tqdm import tqdm
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
+from tl_hub import progress
 from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.tasks.base import column
 from tl_hub.vectors.cache import Vectors, facts_of, in_use, kept, key_of, stored
@@ -117,14 +117,14 @@ def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[i
 
 def extract(
     encoder: Any,
-    features: Dataset | Iterable[dict[str, Any]],
+    encoded: Dataset | Iterable[dict[str, Any]],
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     layers: Sequence[int],
     poolings: Sequence[str],
     tokens: int,
     bf16: bool,
 ) -> Vectors:
-    """Read every row of `features` once, or take its vectors from the cache.
+    """Read every row of `encoded` once, or take its vectors from the cache.
 
     Processes share the work and write into one file. An entry comes into being whole, by a rename, so that a writer
     that dies leaves none and of two writers one wins.
@@ -133,7 +133,7 @@ def extract(
     `IterableDataset`, a generator) are put there first and removed in the end.
 
     Args:
-        features: encoded rows: `length`, and the columns that `collate` makes a batch of. The same in each process.
+        encoded: rows with a `length`, and the columns that `collate` makes a batch of. The same in each process.
         tokens: in a batch, padding included.
 
     Returns:
@@ -142,19 +142,19 @@ def extract(
     Raises:
         UserError: no rows, the disk has no room for the vectors, or the cache cannot be written to.
     """
-    if not isinstance(features, Dataset):
-        with stored(features) as (rows, scratch):
+    if not isinstance(encoded, Dataset):
+        with stored(encoded) as (rows, scratch):
             return extract(encoder, rows, in_use(scratch, collate), layers, poolings, tokens, bf16)
-    shape = (len(layers), len(poolings), len(features), encoder.config.hidden_size)
+    shape = (len(layers), len(poolings), len(encoded), encoder.config.hidden_size)
 
     def read(values: np.memmap) -> None:
         encoder.to(PartialState().device)
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
-            for places, batch in _read(features, in_use(values.filename, collate), tokens):
+            for places, batch in _read(encoded, in_use(values.filename, collate), tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
 
-    key = key_of(encoder, encoder.named_parameters(), features, bf16)
-    return kept(key, shape, facts_of(encoder, features, layers, poolings), read)
+    key = key_of(encoder, encoder.named_parameters(), encoded, bf16)
+    return kept(key, shape, facts_of(encoder, encoded, layers, poolings), read)
 
 
 def stack_of(model: Any) -> Any:
@@ -175,13 +175,13 @@ def depth_name(model: Any) -> str:
 def extract_tokens(
     model: Any,
     head: torch.nn.Module,
-    features: Dataset,
+    encoded: Dataset,
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     layers: Sequence[int],
     tokens: int,
     bf16: bool,
 ) -> Vectors:
-    """What `model` would give to its layer `head` of every token of `features`, were it cut off above each of `layers`.
+    """What `model` would give to its layer `head` of every token of `encoded`, were it cut off above each of `layers`.
 
     Read once, or taken from the cache, as by `extract`. Of a lower layer that is with the model's final norm, if it
     has one.
@@ -192,7 +192,7 @@ def extract_tokens(
     Raises:
         UserError: as `extract`.
     """
-    lengths = column(features, "length")
+    lengths = column(encoded, "length")
     ends = np.cumsum(lengths)
     own = {id(parameter) for parameter in head.parameters()}
     frozen = [(name, p) for name, p in model.named_parameters() if id(p) not in own]
@@ -214,7 +214,7 @@ def extract_tokens(
         hooks.append(head.register_forward_pre_hook(lambda module, args: found.update({len(blocks): args[0]})))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                for places, batch in _read(features, in_use(values.filename, collate), tokens):
+                for places, batch in _read(encoded, in_use(values.filename, collate), tokens):
                     model(**batch)
                     masks = batch["attention_mask"].bool().cpu().numpy()
                     for i, layer in enumerate(layers):
@@ -225,20 +225,20 @@ def extract_tokens(
             for handle in hooks:
                 handle.remove()
 
-    key = key_of(model, frozen, features, bf16)
+    key = key_of(model, frozen, encoded, bf16)
     shape = (len(layers), 1, int(ends[-1]), model.config.hidden_size)
-    return kept(key, shape, facts_of(model, features, layers, ["tokens"]), read)
+    return kept(key, shape, facts_of(model, encoded, layers, ["tokens"]), read)
 
 
 def _read(
-    features: Dataset, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]], tokens: int
+    encoded: Dataset, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]], tokens: int
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     """Places and batches of this process's share of the rows."""
     state = PartialState()
-    rows = features.remove_columns(sorted(set(features.column_names) - {"input_ids", "token_type_ids"}))
-    every = batches(column(features, "length"), tokens)
+    rows = encoded.remove_columns(sorted(set(encoded.column_names) - {"input_ids", "token_type_ids"}))
+    every = batches(column(encoded, "length"), tokens)
     own = itertools.islice(every, state.process_index, None, state.num_processes)
-    with tqdm(total=len(features), desc="reading", unit="row", leave=False, disable=not state.is_main_process) as bar:
+    with progress.bar(len(encoded), "reading", "row", leave=False, shown=state.is_main_process) as bar:
         for places in own:
             yield places, {name: t.to(state.device) for name, t in collate(rows.__getitems__(places)).items()}
             bar.update(len(places) * state.num_processes)

@@ -9,26 +9,17 @@ vectors as they are. Examples are rows of `vectors` (examples, dimensions), `tar
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
-from sklearn.neural_network import MLPClassifier
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from tl_hub.errors import UserError
+from tl_hub.on_use import scipy, sklearn  # importing them takes a second, and only fitting a head needs them
+from tl_hub.vectors import STRENGTHS, HeadKind
 
-Kind = Literal["logistic", "ridge", "prototypes", "mlp"]
-
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Penalties on the squared weights, as multiples of the number of examples."""
-
+_HALF = 2.0**-10
+"""Distance between two numbers of half precision, in parts of their size."""
 _UNITS, _MLP_STRENGTH, _MIX_STRENGTH = 128, 1e-3, 1e-2
 _MLP_EPOCHS, _MLP_PATIENCE = 200, 10
 
@@ -84,7 +75,7 @@ def folds_of(targets: np.ndarray, folds: int, seed: int, groups: np.ndarray | No
 
 
 def cross_validate(
-    kind: Kind,
+    kind: HeadKind,
     vectors: np.ndarray | Callable[[np.ndarray], np.ndarray],
     targets: np.ndarray,
     folds: np.ndarray,
@@ -109,7 +100,7 @@ def cross_validate(
         quality = 1 - loss / targets.var()
         return Validated(100 * quality, loss, logits)
     if multi_label:
-        quality = np.array([average_precision_score(targets, each, average="micro") for each in logits])
+        quality = np.array([sklearn.metrics.average_precision_score(targets, each, average="micro") for each in logits])
     else:
         quality = (logits.argmax(2) == targets.argmax(1)).mean(1)
     loss = np.array([_log_loss(each, targets, multi_label) for each in logits])
@@ -117,7 +108,7 @@ def cross_validate(
 
 
 def fit(
-    kind: Kind,
+    kind: HeadKind,
     vectors: np.ndarray,
     targets: np.ndarray,
     folds: np.ndarray,
@@ -171,14 +162,14 @@ def fit(
     (head,) = _fit(kind, vectors, targets, (strengths[place],), multi_label, balanced)
     if _numbers(targets):
         return head, strengths[place]
-    log_scale = minimize_scalar(
+    log_scale = scipy.optimize.minimize_scalar(
         lambda log: _log_loss(np.exp(log) * found.logits[place], targets, multi_label), bounds=(-5, 5), method="bounded"
     ).x
     return Head(np.exp(log_scale) * head.weight, np.exp(log_scale) * head.bias), strengths[place]
 
 
 def _fit(
-    kind: Kind,
+    kind: HeadKind,
     vectors: np.ndarray,
     targets: np.ndarray,
     strengths: Sequence[float],
@@ -213,9 +204,13 @@ def _numbers(targets: np.ndarray) -> bool:
 
 
 def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each dimension, by which it is standardised, float64, (dimensions,)."""
+    """Mean and deviation of each dimension, by which it is standardised, float64, (dimensions,).
+
+    A dimension that varies by less than half precision can tell, as vectors are kept in it, counts as constant. Its
+    deviation is infinite, or the head would scale up what was rounded away, and the saved model would answer otherwise.
+    """
     mean, deviation = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
-    deviation[deviation < 1e-6 * (np.abs(mean) + 1e-6)] = np.inf  # a constant tells nothing
+    deviation[deviation < _HALF * np.abs(mean) + 1e-12] = np.inf
     return mean, deviation
 
 
@@ -236,11 +231,12 @@ def _logistic(
 ) -> tuple[np.ndarray, np.ndarray]:
     classes = targets.shape[1]
     weight, bias = np.zeros((classes, x.shape[1])), np.zeros(classes)
-    solver = LogisticRegression(
+    solver = sklearn.linear_model.LogisticRegression(
         C=1 / (strength * len(x)), max_iter=300, class_weight="balanced" if balanced and multi_label else None
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # cross-validation judges the head as it is
+        # Cross-validation judges the head as it is.
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         if multi_label:
             for i, target in enumerate(targets.T):
                 if 0 < target.sum() < len(target):
@@ -280,7 +276,9 @@ def _mlp(
     classes = np.arange(targets.shape[1]) if y.ndim > 1 else np.unique(y)
     fitted = np.flatnonzero(~held_out)
     # Its penalty is divided by the size of a batch, which is 200 unless there are fewer.
-    solver = MLPClassifier((_UNITS,), alpha=strength * min(200, len(fitted)), random_state=np.random.RandomState(0))
+    solver = sklearn.neural_network.MLPClassifier(
+        (_UNITS,), alpha=strength * min(200, len(fitted)), random_state=np.random.RandomState(0)
+    )
     best, best_epoch = -np.inf, 0
     for epoch in range(_MLP_EPOCHS):
         solver.partial_fit(x[fitted], y[fitted], classes=classes, sample_weight=weights[fitted])
@@ -349,7 +347,7 @@ def _ridge(
     solved = []
     for strength in strengths:
         penalty = strength * len(x) * np.eye(len(gram), dtype=x.dtype)
-        found = cho_solve(cho_factor(gram + penalty, overwrite_a=True), right)
+        found = scipy.linalg.cho_solve(scipy.linalg.cho_factor(gram + penalty, overwrite_a=True), right)
         weight = (x.T @ found if few else found).T
         solved.append((weight, y_mean - weight @ x_mean))
     return solved
@@ -357,5 +355,5 @@ def _ridge(
 
 def _log_loss(logits: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
     if multi_label:
-        return float(-np.where(targets, log_expit(logits), log_expit(-logits)).mean())
-    return float(-log_softmax(logits, axis=1)[targets].mean())
+        return float(-np.where(targets, scipy.special.log_expit(logits), scipy.special.log_expit(-logits)).mean())
+    return float(-scipy.special.log_softmax(logits, axis=1)[targets].mean())

@@ -1,6 +1,7 @@
 """A light head on a frozen pretrained model, published without it: head and tokenizer, and the name of the base."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +11,19 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 from scipy.special import expit, softmax
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tl_hub import run_folder, samples
+from tl_hub import canary, run_folder, samples
 from tl_hub.architectures import ARCHITECTURES, PAD_TO
 from tl_hub.errors import UserError, first_line
-from tl_hub.tasks.classification import row_means, windows
+from tl_hub.model_types import Tokenizer
+from tl_hub.record import RunRecord
+from tl_hub.tasks.classification.regression import PROBLEM
+from tl_hub.tasks.classification.windows import row_means, windows
 from tl_hub.tasks.extractive_summarization import in_document
-from tl_hub.tasks.regression import PROBLEM
 from tl_hub.vectors.extract import batches, depth_of, encoder_of, pooled, weights_sha256
 from tl_hub.vectors.heads import Head
 
@@ -27,7 +31,7 @@ _CHUNK = 1000
 """Texts whose token ids are in memory at once."""
 
 
-class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
+class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl-hub"):
     """Logits from a pooled vector of chosen layers of a pretrained model that stays as it is.
 
     `save_pretrained` and `push_to_hub` write the head, the tokenizer and `config.json`, which names the base model;
@@ -44,7 +48,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             one, `hidden.weight` and `hidden.bias`; `mix`, (layers,), where the layers are summed up with these weights.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, config: dict[str, Any], tensors: dict[str, Any]):
+    def __init__(self, encoder: Any, tokenizer: Tokenizer, config: dict[str, Any], tensors: dict[str, Any]):
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
         self.tokenizer = tokenizer
@@ -124,7 +128,7 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
             UserError: no class of transformers computes this.
         """
         if self.hidden is not None:
-            raise UserError("--fold needs a linear head; --head mlp is none")
+            raise UserError("--fold needs a linear head, which --head mlp is not")
         check_foldable(
             self.config.model_type, self.settings["layers"], self.settings["pooling"], depth_of(self.encoder)
         )
@@ -188,10 +192,10 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         """The card of a head that is saved by itself; a run's card is `tl_hub.card`'s."""
         base, settings = self.settings["base"], self.settings
         head = ModelCardData(
-            library_name="tl_hub",
+            library_name="tl-hub",
             pipeline_tag="summarization" if settings["in_document"] else "text-classification",
             base_model=base["id"] if base["source"] == "hub" else None,
-            tags=["tl_hub", self.config.model_type],
+            tags=["tl-hub", self.config.model_type],
         )
         texts = "sentences of a text" if settings["in_document"] else "pairs of texts" if settings["pairs"] else "texts"
         kind, does = "classifier", f"assigns {texts} to {len(settings['labels'])} classes"
@@ -245,12 +249,24 @@ class FeatureModel(torch.nn.Module, ModelHubMixin, library_name="tl_hub"):
         name = run_folder.HEAD
         file = Path(model_id) / name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **own)
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, trust_remote_code=False, **own)
+        if line := canary.drift(_record(model_id, own), tokenizer):
+            warnings.warn(line, stacklevel=2)
         encoder = _base(model_id, config["base"], base, fetch)
         return cls(encoder, tokenizer, config, load_file(file)).eval()
 
 
+def _record(model_id: str, own: dict[str, Any]) -> RunRecord | None:
+    """The record of the run that a head is of; None of one that was saved by itself."""
+    if Path(model_id).is_dir():
+        return RunRecord.load(model_id) if (Path(model_id) / run_folder.RECORD).is_file() else None
+    try:
+        return RunRecord.load(Path(hf_hub_download(model_id, run_folder.RECORD, **own)).parent)
+    except EntryNotFoundError:
+        return None
+
+
 def read_windows(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     pairs: Sequence[str] | None,
     max_length: int,
@@ -274,7 +290,7 @@ def read_windows(
         part = slice(start, start + _CHUNK)
         second = None if pairs is None else list(pairs[part])
         columns = windows(tokenizer, list(texts[part]), second, max_length, doc_stride, segments)
-        names = [name for name in ("input_ids", "token_type_ids") if name in columns]
+        names: list[str] = [name for name in ("input_ids", "token_type_ids") if name in columns]
         vectors = np.empty((len(columns["row"]), dimensions), dtype=np.float32)
         for places in batches(columns["length"], batch_size * max_length):
             batch = tokenizer.pad(

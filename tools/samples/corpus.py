@@ -17,6 +17,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tl_hub import samples
 from tools.samples import write_qa
@@ -31,7 +32,7 @@ SOURCES = [
 def texts(folder: Path, separator: str) -> Iterator[str]:
     """Texts of the training splits of squad, wikipedia_paragraphs, imdb, ag_news and dialogsum."""
 
-    def rows(name: str) -> Iterator[dict]:
+    def rows(name: str) -> Iterator[dict[str, Any]]:
         with gzip.open(folder / name / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
             yield from map(json.loads, lines)
 

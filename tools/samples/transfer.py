@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tl_hub import base_model, data, launch, samples, training
 from tl_hub.config import RunConfig
+from tl_hub.experiment import Experiment
 from tl_hub.methods.fine_tune import FineTune
 from tl_hub.tasks.base import Task
 from tl_hub.tasks.classification import Classification
@@ -69,12 +70,12 @@ def measure(source: Path, family: str, name: str, rows: int, epochs: int, seed: 
             learning_rate=5e-4,
             seed=seed,
         )
-        task = task_of(name)
-        accelerator = launch.start(run, FineTune())
-        splits = data.load(run, task)
-        network, tokenizer, _ = base_model.load(run, task)
+        accelerator = launch.start(run)
+        splits, task = data.load(run, task_of(name))
+        network, tokenizer, base = base_model.load(run, task)
         data.encode(splits, task, tokenizer, network)
-        history = training.train(network, splits, task, tokenizer, run, accelerator)
+        experiment = Experiment(run, task, FineTune(), base, splits, network, tokenizer, accelerator)
+        history = training.train(experiment)
         return history.epochs[history.best_epoch - 1][task.best[0]]
 
 

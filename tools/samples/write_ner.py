@@ -33,7 +33,9 @@ def dealt(rng: random.Random, items: list[str]) -> dict[str, list[str]]:
     return parts
 
 
-def write_sentence(rng: random.Random, grammar: dict[str, Any], names: dict[str, list[str]], shape: str) -> list[tuple]:
+def write_sentence(
+    rng: random.Random, grammar: dict[str, Any], names: dict[str, list[str]], shape: str
+) -> list[tuple[Any, ...]]:
     """Words and their tags."""
     tagged: list[tuple[str, str]] = []
     for part in shape.removeprefix("~").split():

@@ -88,6 +88,7 @@ def test_counting_words_does_not_tell(part: Callable[[str], str], strength: int)
     assert model.fit(list(map(part, train)), labels).score(list(map(part, test)), expected) <= 0.7
 
 
+@pytest.mark.slow
 def test_frozen_vectors_of_a_pretrained_model_tell() -> None:
     train, labels = (values[:240] for values in of("train"))
     test, expected = (values[:120] for values in of("test"))

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from tl_hub import samples
-from tl_hub.tasks import entities
+from tl_hub.tasks.token_classification import entities
 from tools.samples import write_ner
 
 FILE = Path(samples.__file__).with_name("ner.jsonl")

@@ -64,6 +64,19 @@ def test_every_answer_lies_where_it_is_said_to_lie() -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
+def test_every_question_of_the_file_is_a_row(domain: str) -> None:
+    loaded = samples.load("qa" if domain == "world" else f"qa-{domain}")
+    assert set(loaded) == set(SPLITS)
+    for split, rows in loaded.items():
+        assert [
+            (row["context"], row["question"], *(row["answers"][key][0] if row["answers"][key] else empty
+                                                for key, empty in (("text", ""), ("answer_start", 0))))
+            for row in rows
+        ] == questions(domain, split)  # fmt: skip
+        assert {tuple(sorted(row)) for row in rows} == {("answers", "context", "question", "title")}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_splits_share_no_context_and_no_question_with_its_answer(domain: str) -> None:
     for name in (lambda row: row[0], lambda row: (row[1], row[2])):
         seen = [{name(row) for row in questions(domain, split)} for split in SPLITS]

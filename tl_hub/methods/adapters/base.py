@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tl_hub.architectures import ARCHITECTURES, Architecture
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.methods.base import SOURCES
+from tl_hub.methods.base import SOURCES, TrainedMethod
+from tl_hub.model_types import Model
 from tl_hub.published_settings import Row
 
 if TYPE_CHECKING:
@@ -22,13 +23,23 @@ _WHOLE = "classifier"
 """A head that PEFT's own classes for classification save whole; they cannot load it in parts."""
 
 
+TASK_TYPES = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+"""Class that loads a model -> PEFT's name of its task. There is none for masked words."""
+
+
 def rate_factor(default: float) -> Any:
     """The flag of how fast added weights learn. Prompts, prefixes and factors want more than updates of matrices."""
     return flag(default, "added weights learn at this multiple of --learning_rate")
 
 
 @dataclass(kw_only=True)
-class Adapter:
+class Adapter(TrainedMethod):
     """Facts and settings of an adapter. Each kind is a subclass in a module of its own, and nothing else knows it.
 
     Attributes:
@@ -77,7 +88,7 @@ class Adapter:
             raise UserError(f"--merge: {self.name} cannot be merged into the weights; use --method {', '.join(others)}")
 
     @classmethod
-    def flags(cls) -> dict[str, dataclasses.Field]:
+    def flags(cls) -> dict[str, dataclasses.Field[Any]]:
         """Its settings that are flags, by name: first its own, then those that all adapters have."""
         common = {setting.name for setting in dataclasses.fields(Adapter)}
         settings = sorted(dataclasses.fields(cls), key=lambda setting: setting.name in common)
@@ -96,11 +107,11 @@ class Adapter:
         return SOURCES if self.merge else ("hub",)
 
     @classmethod
-    def fits(cls, model: Any, architecture: Architecture) -> bool:
+    def fits(cls, model: Model, architecture: Architecture) -> bool:
         """Whether models of this class can be adapted so."""
         return True
 
-    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> Any:
         """PEFT's configuration of this adapter for `model`, which it `fits`.
 
         Raises:
@@ -108,18 +119,19 @@ class Adapter:
         """
         raise NotImplementedError
 
-    def wrap(self, model: Any, base: "Base") -> Any:
+    def wrap(self, model: Model, base: "Base") -> Any:
         """Freeze `model`, add the adapter, and make its new parts (the head) trainable and part of what is saved.
 
         What was initialised, not loaded (`base.fresh`), must be trained *and* saved, or the adapter loads with a
         head of random numbers and no error.
 
         Raises:
-            UserError: the method is not for this model and task, or what is new is a head that shares the embeddings'
-                weights, which an adapter cannot carry.
+            UserError: the method is not for this model and task, or what is new is of the embeddings, or a head that
+                shares their weights, which an adapter cannot carry.
         """
         from peft import get_peft_model  # takes seconds to import
 
+        base.check_frozen(model)
         output = model.get_output_embeddings()
         if any(
             name.rpartition(".")[0] == head for name in base.fresh for head, m in model.named_modules() if m is output
@@ -133,11 +145,26 @@ class Adapter:
         new = {name.rpartition(".")[0] for name in base.fresh}
         new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
         config.modules_to_save = sorted(new) or None
+        config.task_type = config.task_type or task_type_of(model)
         wrapped = get_peft_model(model, config, revision=base.revision)
         for name, parameter in wrapped.named_parameters():
             if parameter.requires_grad and ".modules_to_save." not in name:
                 parameter.rate, parameter.decayed = self.rate_factor, self.decayed
         return wrapped
+
+
+def task_type_of(model: Model) -> str | None:
+    """PEFT's name of what a model is for, by which others know how to load its adapter; None where it has none.
+
+    Also where PEFT's class for the task would compute something else: that for answers drops the segment ids.
+    """
+    import transformers  # takes seconds to import
+
+    for auto_class, task in TASK_TYPES.items():
+        if type(model) is getattr(transformers, auto_class)._model_mapping.get(type(model.config), None):
+            segments = ARCHITECTURES[model.config.model_type].token_type_ids
+            return None if task == "QUESTION_ANS" and segments else task
+    return None
 
 
 def merged(model: Any) -> Any:

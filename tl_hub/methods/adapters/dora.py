@@ -5,6 +5,7 @@ from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.lora import Lora
+from tl_hub.model_types import Model
 
 
 @dataclass(kw_only=True)
@@ -22,5 +23,5 @@ class Dora(Lora):
 
     method: str = field(default="dora", init=False)
 
-    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> Any:
         return self.of_linear_layers(architecture, use_dora=True)

@@ -7,6 +7,7 @@ from tl_hub.architectures import Architecture
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters.base import Adapter
+from tl_hub.model_types import Model
 from tl_hub.published_settings import Row, values
 
 # Updates of all linear layers; Hu et al. 2021 update queries and values only, with rank 8 and 4.
@@ -27,13 +28,13 @@ class Lora(Adapter):
     mergeable = True
     published = (
         # Small models want more for spans than for classes: with 22 million parameters, 4,000 questions and 3 epochs,
-        # half the rate is three points of F1 below (model_cards/README.md).
+        # half the rate is three points of F1 below (docs/results/public.md).
         Row(
             values(1.5e-3, warmup=0.06, **_RANK),
             "Schulman et al. 2025, https://thinkingmachines.ai/blog/lora/: about ten times that of fine-tuning",
             ("masked",),
             60,
-            task="QuestionAnswering",
+            task="question answering",
         ),
         Row(
             values(5e-4, warmup=0.06, **_RANK),
@@ -72,13 +73,13 @@ class Lora(Adapter):
             **options,
         )
 
-    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> Any:
         config = self.of_linear_layers(architecture)
         if architecture.lora_parameters:
             if self.dropout:
                 raise UserError(
                     f"--dropout is {self.dropout}; PEFT has no dropout for the attention of "
-                    f"{model.config.model_type}, which is no module; omit --dropout"
+                    f"{model.config.model_type}, which is not a module; omit --dropout"
                 )
             config.target_parameters = list(architecture.lora_parameters)
             # A parameter of (width, heads, head width) has an update for each index of its first axis: of rank 1, or

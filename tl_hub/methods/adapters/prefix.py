@@ -6,6 +6,7 @@ from typing import Any
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.base import rate_factor
 from tl_hub.methods.adapters.virtual_tokens import VirtualTokens
+from tl_hub.model_types import Model
 from tl_hub.published_settings import Row, values
 
 
@@ -28,7 +29,7 @@ class Prefix(VirtualTokens):
     def tasks(architecture: Architecture) -> dict[str, str]:
         return architecture.prefix_tasks
 
-    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> Any:
         from peft import PrefixTuningConfig  # takes seconds to import
 
         return PrefixTuningConfig(**self.arguments(model, architecture))

@@ -6,6 +6,7 @@ from typing import Any
 from tl_hub.architectures import Architecture
 from tl_hub.config import flag
 from tl_hub.methods.adapters.base import Adapter, rate_factor
+from tl_hub.model_types import Model
 from tl_hub.published_settings import Row, values
 
 
@@ -24,7 +25,7 @@ class Vera(Adapter):
     paper = ("VeRA: Kopiczko et al. 2024", "https://arxiv.org/abs/2310.11454")
     mergeable = True
     transformers_loads = False
-    # The rate is that of the head. Small models want more, larger ones were not measured (model_cards/README.md).
+    # The rate is that of the head. Small models want more, larger ones were not measured (docs/results/public.md).
     published = (
         Row(values(1e-3, warmup=0.06, rate_factor=100.0), "measured with SST-2: 1e-1", ("masked",), 60),
         Row(values(1e-3, warmup=0.06, rate_factor=20.0), "PEFT's example of VeRA: 2e-2"),
@@ -34,7 +35,7 @@ class Vera(Adapter):
     rank: int = flag(256, "rank of the random matrices, which all layers share")
     rate_factor: float = rate_factor(10.0)
 
-    def peft_config(self, model: Any, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> Any:
         from peft import VeraConfig  # takes seconds to import
 
         return VeraConfig(

@@ -7,6 +7,7 @@ from tl_hub.architectures import Architecture, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters.base import Adapter
+from tl_hub.model_types import Model
 
 if TYPE_CHECKING:
     from tl_hub.base_model import Base
@@ -26,10 +27,10 @@ class VirtualTokens(Adapter):
         raise NotImplementedError
 
     @classmethod
-    def fits(cls, model: Any, architecture: Architecture) -> bool:
+    def fits(cls, model: Model, architecture: Architecture) -> bool:
         return type(model).__name__ in cls.tasks(architecture)
 
-    def arguments(self, model: Any, architecture: Architecture) -> dict[str, Any]:
+    def arguments(self, model: Model, architecture: Architecture) -> dict[str, Any]:
         """What PEFT's configurations of both kinds are made of.
 
         Raises:
@@ -49,7 +50,7 @@ class VirtualTokens(Adapter):
             "num_attention_heads": model.config.num_attention_heads,
         }
 
-    def wrap(self, model: Any, base: "Base") -> Any:
+    def wrap(self, model: Model, base: "Base") -> Any:
         wrapped = super().wrap(model, base)
         reserve(wrapped)
         return wrapped

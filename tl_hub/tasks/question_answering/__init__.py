@@ -1,46 +1,42 @@
 """Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
 
+from __future__ import annotations
+
 import json
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from datasets import Dataset, Features, List, Value
-from torch.nn.functional import cross_entropy, max_pool1d, pad
-from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.metrics import squad_scores
+from tl_hub.metrics import answer_rule, squad_scores, squad_signature
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
     Score,
     Task,
     TokenHead,
     check_fast,
     check_pairs,
+    column,
     give_padding,
     give_segments,
     give_separator,
     select_columns,
 )
+from tl_hub.tasks.question_answering.answers import answers_of, best_spans, best_threshold
+from tl_hub.tasks.question_answering.windows import QUESTION_TOKENS, windows
 
-_FEATURES = Features(
-    {
-        "question": Value("string"),
-        "context": Value("string"),
-        "answers": {"text": List(Value("string")), "answer_start": List(Value("int64"))},
-    }
-)
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers.modeling_outputs import QuestionAnsweringModelOutput
+
 
 LONGEST_ANSWER = 30
 """Tokens of the longest answer where nothing is known of the answers (as in Devlin et al. 2019's SQuAD code)."""
-
-QUESTION_TOKENS = 64
-"""Questions are cut to this many tokens (as in Devlin et al. 2019's SQuAD code), so that context always has room."""
 
 
 def spans(logits: torch.Tensor, mask: torch.Tensor, **places: torch.Tensor) -> QuestionAnsweringModelOutput:
@@ -49,8 +45,9 @@ def spans(logits: torch.Tensor, mask: torch.Tensor, **places: torch.Tensor) -> Q
     starts, ends = logits.unbind(2)
     loss = None
     if places:
-        loss = (cross_entropy(starts, places["start_positions"]) + cross_entropy(ends, places["end_positions"])) / 2
-    return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
+        mean_loss = torch.nn.functional.cross_entropy
+        loss = (mean_loss(starts, places["start_positions"]) + mean_loss(ends, places["end_positions"])) / 2
+    return transformers.modeling_outputs.QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
 
 
 @dataclass(kw_only=True)
@@ -66,9 +63,12 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     sample: ClassVar[str] = "qa"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    tuned_as: ClassVar[str | None] = "question answering"
     best: ClassVar[tuple[str, bool]] = ("f1", True)
     token_head = TokenHead("qa_outputs", ("start_positions", "end_positions"), spans, apart="context")
     scoring_only: ClassVar[tuple[str, ...]] = ("context_start", "context_end", "null_position")
+    # The loss of transformers' models counts padding among the places where an answer may begin.
+    padding_in_loss: ClassVar[bool] = True
     batched: ClassVar[tuple[str, ...]] = (
         "input_ids",
         "token_type_ids",
@@ -102,7 +102,7 @@ class QuestionAnswering(Task):
         names = {name: getattr(self, f"{name}_column") for name in ("question", "context", "answers")}
         rows = select_columns(rows, names)
         checked, wrong = [], []
-        for i, row in enumerate(rows):
+        for i, row in enumerate(rows.to_list()):
             texts = {names[name]: row[name] for name in ("question", "context")}
             for name, text in texts.items():
                 if text is not None and not isinstance(text, str):
@@ -122,7 +122,19 @@ class QuestionAnswering(Task):
             )
         if not checked:
             raise UserError(f"none of the {len(rows)} rows has both a {names['question']} and a {names['context']}")
-        return Dataset.from_list(checked, features=_FEATURES)
+        return datasets.Dataset.from_list(
+            checked,
+            features=datasets.Features(
+                {
+                    "question": datasets.Value("string"),
+                    "context": datasets.Value("string"),
+                    "answers": {
+                        "text": datasets.List(datasets.Value("string")),
+                        "answer_start": datasets.List(datasets.Value("int64")),
+                    },
+                }
+            ),
+        )
 
     def input_of(self, row: dict[str, Any]) -> str:
         return f"{row['question']}\n{row['context']}"
@@ -132,10 +144,10 @@ class QuestionAnswering(Task):
             return None
         return (
             "frozen vectors hardly tell which words answer a question: with the same rows training was far better in "
-            "our measurements (model_cards/README.md); try the recipe qa_adapter.py or qa_finetune.py"
+            "our measurements (docs/results/public.md); try the recipe qa_adapter.py or qa_finetune.py"
         )
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         """GPT-2 has no padding and no separator: its end-of-text token serves as both.
 
         Without it question and context run together, and there is no place that could stand for "no answer".
@@ -146,7 +158,7 @@ class QuestionAnswering(Task):
         give_padding(tokenizer, model)
         give_separator(tokenizer, model, last=True)
 
-    def window_settings(self, tokenizer: Any, model: Any) -> dict[str, Any]:
+    def window_settings(self, tokenizer: Tokenizer, model: Model) -> dict[str, Any]:
         """Keyword arguments of `windows` for a model; its own longest input may be below `max_length`.
 
         Raises:
@@ -166,37 +178,37 @@ class QuestionAnswering(Task):
             "null_token_id": getattr(tokenizer, f"{architecture.null_token}_token_id"),
         }
 
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         settings = self.window_settings(tokenizer, model)
 
-        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
             return windows(tokenizer, batch["question"], batch["context"], batch["answers"], indices, **settings)
 
-        features = rows.map(
+        encoded = rows.map(
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
         # Training rows come first. A start and an end that belong to two answers are farther apart than most answers.
         if self.max_answer_length is None:
             names = ("start_positions", "end_positions", "null_position")
-            start, end, null = (np.array(features[name]) for name in names)
+            start, end, null = (column(encoded, name) for name in names)
             lengths = (end - start + 1)[start != null]
             self.max_answer_length = (
                 int(np.quantile(lengths, 0.99, method="higher")) if len(lengths) else LONGEST_ANSWER
             )
-        return features
+        return encoded
 
-    def notes(self, features: Dataset) -> list[str]:
+    def notes(self, encoded: Dataset) -> list[str]:
         """Contexts that took several windows, questions that were cut or have no answer, answers that are too long."""
-        windows_of = Counter(features["row"])
+        windows_of = Counter(encoded["row"][:])
         long = sum(count > 1 for count in windows_of.values())
-        cut = len({row for row, was_cut in zip(features["row"], features["cut"], strict=True) if was_cut})
+        cut = len(np.unique(column(encoded, "row")[column(encoded, "cut")]))
         notes = [f"{long:,} of {len(windows_of):,} contexts were read in overlapping windows"] if long else []
         longest = f"were longer than {QUESTION_TOKENS} tokens and were cut"
         notes += [f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else []
         answers: dict[int, int] = {}  # tokens of the answer of each row that has one; 0 if no window holds it
         legible = set()
         names = ("row", "answered", "legible", "start_positions", "end_positions", "null_position")
-        for row, answered, seen, start, end, null in zip(*(features[name] for name in names), strict=True):
+        for row, answered, seen, start, end, null in zip(*(encoded[name][:] for name in names), strict=True):
             if answered:
                 answers[row] = max(answers.get(row, 0), end - start + 1 if start != null else 0)
             if seen and windows_of[row] > 1:  # of a context in one window, the tokenizer has dropped the answer
@@ -224,11 +236,11 @@ class QuestionAnswering(Task):
             )
         return notes
 
-    def collator(self, tokenizer: Any, training: bool) -> Any:
-        def collate(features: list[dict[str, Any]]) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+        def collate(encoded: list[dict[str, Any]]) -> Any:
             # On the right for every family, or the places of spans would not be those of the tokens. XLNet's tokenizer
             # pads on the left, and says so again each time it is loaded.
-            return tokenizer.pad(features, pad_to_multiple_of=PAD_TO, padding_side="right", return_tensors="pt")
+            return tokenizer.pad(encoded, pad_to_multiple_of=PAD_TO, padding_side="right", return_tensors="pt")
 
         return collate
 
@@ -243,10 +255,10 @@ class QuestionAnswering(Task):
         )
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        contexts, references = rows["context"], [answers["text"] for answers in rows["answers"]]
-        best = answers_of(predictions, features, contexts)
+        contexts, references = rows["context"][:], [answers["text"] for answers in rows["answers"][:]]
+        best = answers_of(predictions, encoded, contexts)
         answered = squad_scores([answer["answer"] for answer in best], references)
         unanswerable = np.array([not texts for texts in references])
         margin = np.array([answer["null_margin"] for answer in best])
@@ -257,6 +269,8 @@ class QuestionAnswering(Task):
         silent = margin > decision.get("null_threshold", np.inf)
         metrics = {name: np.where(silent, 100.0 * unanswerable, values) for name, values in answered.items()}
         tables: dict[str, list[dict[str, Any]]] = {}
+        if answer_rule(references) != "SQuAD":
+            tables["Signatures"] = [{"metric": "F1", "signature": squad_signature(references)}]
         if unanswerable.any():
             # Where every question has an answer, saying nothing scores 0, which needs no row.
             model = {name: float(metrics[key].mean()) for name, key in (("F1", "f1"), ("exact match", "exact_match"))}
@@ -280,172 +294,7 @@ class QuestionAnswering(Task):
         return Score(metrics, groups, shown, decision, tables=tables)
 
 
-def windows(
-    tokenizer: Any,
-    questions: list[str],
-    contexts: list[str],
-    answers: list[dict[str, list]] | None,
-    indices: list[int],
-    *,
-    max_length: int,
-    doc_stride: int,
-    segments: bool,
-    null_token_id: int,
-) -> dict[str, list]:
-    """Cut each question and context into windows of at most `max_length` tokens that share `doc_stride` tokens.
-
-    The gold span of a window is the first reference's, or, where the window does not hold all of it, the null
-    position: the place of the model's special token that stands for "no answer here".
-
-    Returns:
-        Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `offsets` (characters of each
-        token in its context), `context_start` and `context_end` (token range of the context), `null_position`,
-        `start_positions`, `end_positions`, `answered` and `legible` (the row has an answer, and that a visible
-        character; if `answers`), `row` (from `indices`), `length` and `cut` (the question is not whole).
-    """
-    questions = [question.strip() for question in questions]
-    shortened = [_shortened(tokenizer, question) for question in questions]
-    encoded = tokenizer(
-        shortened,
-        contexts,
-        truncation="only_second",
-        max_length=max_length,
-        stride=doc_stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_token_type_ids=segments,
-    )
-    out: dict[str, list] = {
-        name: [] for name in ("context_start", "context_end", "null_position", "offsets", "row", "length", "cut")
-    }
-    starts: list[int] = []
-    ends: list[int] = []
-    answered: list[bool] = []
-    legible: list[bool] = []
-    for i, (ids, sample) in enumerate(zip(encoded["input_ids"], encoded["overflow_to_sample_mapping"], strict=True)):
-        parts = encoded.sequence_ids(i)
-        first = parts.index(1) if 1 in parts else len(parts)
-        last = len(parts) - parts[::-1].index(1) if 1 in parts else len(parts)
-        # The last one of the model's own, for T5 and GPT-2 also end the question with it; a text may name it too.
-        null = max(place for place, token in enumerate(ids) if token == null_token_id and parts[place] is None)
-        offsets = encoded["offset_mapping"][i]
-        out["context_start"].append(first)
-        out["context_end"].append(last)
-        out["null_position"].append(null)
-        out["offsets"].append(offsets)
-        out["row"].append(indices[sample])
-        out["length"].append(len(ids))
-        out["cut"].append(shortened[sample] != questions[sample])
-        if answers is not None:
-            samples = encoded["overflow_to_sample_mapping"]
-            opens, closes = samples[i - 1 : i] != [sample], samples[i + 1 : i + 2] != [sample]
-            start, end = _token_span(offsets[first:last], answers[sample], opens, closes)
-            starts.append(null if start is None else first + start)
-            ends.append(null if end is None else first + end)
-            answered.append(bool(answers[sample]["text"]))
-            legible.append(any(_visible(text) for text in answers[sample]["text"][:1]))
-    if answers is not None:
-        out |= {"start_positions": starts, "end_positions": ends, "answered": answered, "legible": legible}
-    return {
-        "input_ids": encoded["input_ids"],
-        **({"token_type_ids": encoded["token_type_ids"]} if segments else {}),
-        **out,
-    }
-
-
-def best_spans(
-    start_logits: torch.Tensor,
-    end_logits: torch.Tensor,
-    context_start: torch.Tensor,
-    context_end: torch.Tensor,
-    null_position: torch.Tensor,
-    max_answer_length: int,
-) -> dict[str, torch.Tensor]:
-    """The best valid span of each window, exactly: no span with start <= end < start + max_answer_length scores higher.
-
-    The best end for every start is a sliding maximum over the end scores, so all spans are searched in
-    O(batch x length) work.
-
-    Args:
-        start_logits, end_logits: (batch, length).
-        context_start, context_end: token range of the context, (batch,); spans lie within it.
-        null_position: (batch,).
-
-    Returns:
-        `start`, `end` (token indices), `span` (start + end score), `null` (score of the null position) and
-        `log_total` (log of the sum over all valid spans of exp(score)), each (batch,).
-    """
-    place = torch.arange(start_logits.size(1), device=start_logits.device)
-    inside = (place >= context_start[:, None]) & (place < context_end[:, None])
-    lowest = torch.finfo(start_logits.dtype).min / 4  # two of them still add up to a finite number
-    starts = start_logits.masked_fill(~inside, lowest)
-    ends = pad(end_logits.masked_fill(~inside, lowest), (0, max_answer_length - 1), value=lowest)
-    best_end, end_at = max_pool1d(ends[:, None], max_answer_length, stride=1, return_indices=True)
-    span, start = (starts + best_end[:, 0]).max(1)
-    reachable = torch.logsumexp(ends.unfold(1, max_answer_length, 1), 2)
-    rows = torch.arange(len(start), device=start.device)
-    return {
-        "start": start,
-        "end": end_at[rows, 0, start],
-        "span": span,
-        "null": start_logits[rows, null_position] + end_logits[rows, null_position],
-        "log_total": torch.logsumexp(starts + reachable, 1),
-    }
-
-
-def answers_of(predictions: dict[str, np.ndarray], features: Dataset, contexts: list[str]) -> list[dict[str, Any]]:
-    """The best answer of each row over all of its windows.
-
-    Returns:
-        One dict a row: `answer` (text), `start`, `end` (characters in the context), `score` (probability among all
-        valid spans of all windows), `null_score` (probability of "no answer" against all of them) and `null_margin`
-        (how far the null score, the lowest over the windows, lies above the answer's: large means "no answer").
-    """
-    windows_of: list[list[int]] = [[] for _ in contexts]
-    for i, row in enumerate(features["row"]):
-        windows_of[row].append(i)
-    chosen = [max(indices, key=lambda i: predictions["span"][i]) for indices in windows_of]
-    offsets = features.select(chosen)["offsets"]
-    found = []
-    for context, indices, best, places in zip(contexts, windows_of, chosen, offsets, strict=True):
-        start, end = places[predictions["start"][best]][0], places[predictions["end"][best]][1]
-        # Some tokenizers count the blank before a word among its characters, or have a token for it.
-        end -= len(context[start:end]) - len(context[start:end].rstrip())
-        start += len(context[start:end]) - len(context[start:end].lstrip())
-        total = np.logaddexp.reduce(predictions["log_total"][indices].astype(float))
-        null = float(predictions["null"][indices].min())
-        found.append(
-            {
-                "answer": context[start:end],
-                "start": start,
-                "end": end,
-                "score": float(np.exp(predictions["span"][best] - total)),
-                "null_score": float(np.exp(null - np.logaddexp(null, total))),
-                "null_margin": null - float(predictions["span"][best]),
-            }
-        )
-    return found
-
-
-def best_threshold(margin: np.ndarray, if_answered: np.ndarray, if_silent: np.ndarray) -> float:
-    """The null margin above which staying silent gives the highest mean score, found exactly by sorting.
-
-    Args:
-        margin, if_answered, if_silent: null margin of each row and its score either way, shape (rows,).
-    """
-    order = np.argsort(margin)
-    gain = np.concatenate([[0.0], np.cumsum((if_answered - if_silent)[order])])
-    ordered = margin[order]
-    gain[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold lies between equal ones
-    place = int(gain.argmax())
-    if place == 0:
-        return float(ordered[0] - 1)
-    if place == len(ordered):
-        return float(ordered[-1] + 1)
-    return float((ordered[place - 1] + ordered[place]) / 2)
-
-
-def _answers(value: Any, row: int, column: str) -> dict[str, list]:
+def _answers(value: Any, row: int, column: str) -> dict[str, list[Any]]:
     """The answers of a row, which a CSV file holds as JSON text."""
     try:
         answers = json.loads(value) if isinstance(value, str) else value
@@ -458,43 +307,3 @@ def _answers(value: Any, row: int, column: str) -> dict[str, list]:
     raise UserError(
         f"row {row}: {column} is {value!r}; it must be {{text: [...], answer_start: [...]}} of equal length"
     )
-
-
-def _shortened(tokenizer: Any, question: str) -> str:
-    encoded = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
-    if len(encoded["input_ids"]) <= QUESTION_TOKENS:
-        return question
-    return question[: encoded["offset_mapping"][QUESTION_TOKENS - 1][1]]
-
-
-def _token_span(
-    offsets: list[tuple[int, int]], answers: dict[str, list], opens: bool, closes: bool
-) -> tuple[int | None, int | None]:
-    """Tokens that cover the first reference, or (None, None) where this part of the context lacks some of it.
-
-    Blank and invisible characters at the edges of the reference do not count. Neither do characters before the first
-    token of a context (`opens`: the window starts it) or after its last one (`closes`), such as an accent that the
-    tokenizer drops.
-    """
-    if not answers["text"] or not offsets:
-        return None, None
-    text, begin = answers["text"][0], answers["answer_start"][0]
-    visible = _visible(text)
-    if not visible:
-        return None, None
-    begin, finish = begin + visible[0], begin + visible[-1] + 1
-    if opens:
-        begin = max(begin, offsets[0][0])
-    if closes:
-        finish = min(finish, offsets[-1][1])
-    if begin >= finish or begin < offsets[0][0] or finish > offsets[-1][1]:
-        return None, None
-    # The bytes of one character are tokens with its place each: of those all belong to the answer.
-    start = min(i for i, (_, right) in enumerate(offsets) if right > begin)
-    end = max(i for i, (left, _) in enumerate(offsets) if left < finish)
-    return (start, end) if start <= end else (None, None)
-
-
-def _visible(text: str) -> list[int]:
-    """Places of the characters that are neither blank nor invisible."""
-    return [i for i, character in enumerate(text) if unicodedata.category(character)[0] not in "ZC"]

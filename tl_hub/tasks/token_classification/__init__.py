@@ -1,46 +1,50 @@
 """Token classification: entities such as persons and places are found in a text (named-entity recognition)."""
 
+from __future__ import annotations
+
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from datasets import Dataset, Features, List, Value
-from torch.nn.functional import cross_entropy, pad
-from transformers.modeling_outputs import TokenClassifierOutput
 
 from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.tasks import entities
-from tl_hub.tasks.base import Score, Task, TokenHead, check_fast, column, give_padding, give_segments, select_columns
-from tl_hub.tasks.entities import Entity
-from tl_hub.tasks.labels import count_labels
-
-_FEATURES = Features(
-    {
-        "text": Value("string"),
-        "start": List(Value("int64")),
-        "end": List(Value("int64")),
-        "tags": List(Value("string")),
-        "label": List(Value("string")),
-        "repaired": Value("int64"),
-        "blank": Value("int64"),
-    }
+from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_use import datasets, torch, transformers
+from tl_hub.tasks.base import (
+    Score,
+    Task,
+    TokenHead,
+    check_fast,
+    column,
+    give_padding,
+    give_segments,
+    labelled,
+    select_columns,
 )
-_UNTRAINED = -100
-"""Label of tokens that have no part in the loss."""
+from tl_hub.tasks.labels import count_labels
+from tl_hub.tasks.token_classification import entities
+from tl_hub.tasks.token_classification.entities import Entity
+from tl_hub.tasks.token_classification.windows import UNTRAINED, token_labels, windows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers.modeling_outputs import TokenClassifierOutput
 
 
 def outputs_of(logits: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor | None = None) -> TokenClassifierOutput:
     """As the model gives them, of logits (batch, length, labels)."""
     logits = logits.float()
-    loss = None if labels is None else cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_UNTRAINED)
-    return TokenClassifierOutput(loss=loss, logits=logits)
+    loss = None
+    if labels is not None:
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNTRAINED)
+    return transformers.modeling_outputs.TokenClassifierOutput(loss=loss, logits=logits)
 
 
 @dataclass(kw_only=True)
@@ -115,11 +119,27 @@ class TokenClassification(Task):
         if len(hidden) == len(told):
             return rows.select([])
         if hidden:
-            raise UserError(f"{len(hidden)} rows have no {self.tags_column} (the first is row {hidden[0]})")
+            raise UserError(
+                f"{len(hidden)} rows have no {self.tags_column} (the first is row {hidden[0]}, counted from 0); tag "
+                "them, or take them out"
+            )
         read = [self._sentence(i, words[i], tags[i], names) for i in told]
         read = [row for row in read if row["words"]]
         scheme = entities.scheme_of([tag for row in read for tag in row["tags"]])
-        return Dataset.from_list([_spelled(row, scheme) for row in read], features=_FEATURES)
+        return datasets.Dataset.from_list(
+            [_spelled(row, scheme) for row in read],
+            features=datasets.Features(
+                {
+                    "text": datasets.Value("string"),
+                    "start": datasets.List(datasets.Value("int64")),
+                    "end": datasets.List(datasets.Value("int64")),
+                    "tags": datasets.List(datasets.Value("string")),
+                    "label": datasets.List(datasets.Value("string")),
+                    "repaired": datasets.Value("int64"),
+                    "blank": datasets.Value("int64"),
+                }
+            ),
+        )
 
     def _sentence(self, row: int, words: Any, tags: Any, names: list[str] | None) -> dict[str, Any]:
         """Words that can be seen and their tags, by name."""
@@ -149,44 +169,47 @@ class TokenClassification(Task):
         kind = (self._label_map or {}).get(kind, kind)
         return f"{prefix}-{kind}" if kind else prefix
 
-    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> None:
+    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
         """The types of a model, as the rows may lack some of them.
 
         Raises:
             UserError: the model's labels are no tags of BIO or BIOES, or `label_map` leads to none of its types.
         """
-        self.labels = labels_in(config)
-        self._label_map = label_map or {}
-        unknown = [f"{kind}={name}" for kind, name in self._label_map.items() if name not in self.kinds]
+        task, given = copy.copy(self), label_map or {}
+        task.labels, task._label_map = labels_in(config), given
+        unknown = [f"{kind}={name}" for kind, name in given.items() if name not in task.kinds]
         if unknown:
-            raise UserError(f"--label_map {unknown[0]}: the model's entities are {', '.join(self.kinds)}")
+            raise UserError(f"--label_map {unknown[0]}: the model's entities are {', '.join(task.kinds)}")
+        return task
 
     @property
     def kinds(self) -> list[str]:
         """Types of entities, in the order of the labels."""
         return list(dict.fromkeys(kind for label in self.labels if (kind := entities.parts(label)[1])))
 
-    def learn(self, rows: dict[str, Dataset]) -> None:
+    def learn(self, rows: dict[str, Dataset]) -> Self:
+        task = copy.copy(self)
         if self._label_map is None:
-            train = self._train = rows["train"]
+            train = task._train = rows["train"]
             known = sorted(self.class_counts(train))
             if not known:
                 raise UserError(f"no word of the {len(train):,} training rows is tagged as an entity (all tags are O)")
             scheme = entities.scheme_of([tag for tags in train["tags"] for tag in tags])
-            self.labels = entities.labels_of(known, scheme)
-            self._learned = Counter(kind for tags in train["tags"] for kind, _, _ in entities.entities_of(tags))
+            task.labels = entities.labels_of(known, scheme)
+            task._learned = Counter(kind for tags in train["tags"] for kind, _, _ in entities.entities_of(tags))
         for name, part in rows.items():
-            unseen = sorted(set(self.class_counts(part)) - set(self.kinds))
+            unseen = sorted(set(self.class_counts(part)) - set(task.kinds))
             if unseen and self._label_map is not None:
                 raise UserError(
-                    f"the rows have entities of type {', '.join(unseen)}, the model finds {', '.join(self.kinds)}; "
-                    f"name the model's type with --label_map, such as {unseen[0]}={self.kinds[0]}"
+                    f"the rows have entities of type {', '.join(unseen)}, the model finds {', '.join(task.kinds)}; "
+                    f"name the model's type with --label_map, such as {unseen[0]}={task.kinds[0]}"
                 )
             if unseen:
                 raise UserError(
                     f"the {name} rows have entities of type {', '.join(unseen)}, which no training row has; add "
                     "training rows with it or tag it O"
                 )
+        return task
 
     def class_counts(self, rows: Dataset) -> dict[str, int]:
         return count_labels(rows["label"])
@@ -194,7 +217,7 @@ class TokenClassification(Task):
     def input_of(self, row: dict[str, Any]) -> str:
         return row["text"]
 
-    def adapt(self, tokenizer: Any, model: Any) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         check_fast(tokenizer)
         give_segments(tokenizer, model)
         known = model.config.pad_token_id
@@ -202,7 +225,7 @@ class TokenClassification(Task):
         if known != tokenizer.pad_token_id:
             self._pad_token_id = tokenizer.pad_token_id
 
-    def encode(self, rows: Dataset, tokenizer: Any, model: Any) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         """Windows. `words` are those that a window tags, `places` the tokens by which it does.
 
         Rows need `text`, and `start` and `end` of its words; with `tags` they are trained on.
@@ -218,9 +241,9 @@ class TokenClassification(Task):
             """Label of a word's tokens after the first one."""
             prefix, kind = entities.parts(tag)
             goes_on = tag if tag == entities.OUTSIDE else f"{'I' if prefix in 'BI' else 'E'}-{kind}"
-            return number[goes_on] if self.tag_tokens == "all" else _UNTRAINED
+            return number[goes_on] if self.tag_tokens == "all" else UNTRAINED
 
-        def encode_batch(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
             columns = windows(
                 tokenizer, batch["text"], batch["start"], batch["end"], self.max_length, self.doc_stride, segments
             )
@@ -228,7 +251,7 @@ class TokenClassification(Task):
                 tagged = [entities.tags_of(entities.entities_of(t), len(t), scheme) for t in batch["tags"]]
                 targets = [[(number[tag], within(tag)) for tag in tags] for tags in tagged]
                 columns["labels"] = [
-                    _targets([targets[row][word] for word in words], places, more, length)
+                    token_labels([targets[row][word] for word in words], places, more, length)
                     for row, words, places, more, length in zip(
                         *(columns[name] for name in ("row", "words", "places", "more", "length")), strict=True
                     )
@@ -241,13 +264,13 @@ class TokenClassification(Task):
             encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
         )
 
-    def notes(self, features: Dataset) -> list[str]:
+    def notes(self, encoded: Dataset) -> list[str]:
         """Sentences in several windows, tags that were repaired, and words without a token of their own."""
-        row = column(features, "row")
+        row = column(encoded, "row")
         first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
         long = int((np.bincount(row) > 1).sum())
         notes = [f"overlapping windows were needed to read {long:,} of {len(first):,} sentences whole"] if long else []
-        repaired, blank = (column(features, name)[first] for name in ("repaired", "blank"))
+        repaired, blank = (column(encoded, name)[first] for name in ("repaired", "blank"))
         if repaired.any():
             notes.append(
                 f"{repaired.sum():,} tags in {(repaired > 0).sum():,} of {len(first):,} sentences did not follow BIO "
@@ -255,7 +278,7 @@ class TokenClassification(Task):
             )
         if blank.any():
             notes.append(f"{blank.sum():,} blank words were left out with their tags")
-        unread = int(column(features, "unread")[first].sum())
+        unread = int(column(encoded, "unread")[first].sum())
         if unread:
             notes.append(
                 f"{unread:,} words have no token of their own, as those that the tokenizer drops or joins to the word "
@@ -263,14 +286,17 @@ class TokenClassification(Task):
             )
         return notes
 
-    def collator(self, tokenizer: Any, training: bool) -> Any:
+    def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
+        return labelled(batch["labels"])
+
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
         def collate(encoded: list[dict[str, Any]]) -> Any:
             # On the right for every family, or the places of words would not be those of their tokens.
             inputs = [{name: value for name, value in each.items() if name != "labels"} for each in encoded]
             batch = tokenizer.pad(inputs, pad_to_multiple_of=PAD_TO, padding_side="right", return_tensors="pt")
             if "labels" in encoded[0]:
                 width = batch["input_ids"].size(1)
-                labels = [[*each["labels"], *[_UNTRAINED] * (width - len(each["labels"]))] for each in encoded]
+                labels = [[*each["labels"], *[UNTRAINED] * (width - len(each["labels"]))] for each in encoded]
                 batch["labels"] = torch.tensor(labels)
             return batch
 
@@ -280,25 +306,28 @@ class TokenClassification(Task):
         """Of each token the likeliest tag, and its probability: all that entities are made of."""
         score, tag = outputs.logits.float().softmax(-1).max(-1)
         missing = -(-self.max_length // PAD_TO) * PAD_TO - tag.size(1)  # batches are of different lengths
-        return {"tag": pad(tag, (0, missing)), "score": pad(score, (0, missing))}
+        return {
+            "tag": torch.nn.functional.pad(tag, (0, missing)),
+            "score": torch.nn.functional.pad(score, (0, missing)),
+        }
 
     def tagged(
-        self, predictions: dict[str, np.ndarray], features: Dataset, counts: Sequence[int]
+        self, predictions: dict[str, np.ndarray], encoded: Dataset, counts: Sequence[int]
     ) -> tuple[list[list[str]], list[list[float]]]:
         """The tag of each word and its probability, of rows with so many words."""
         tags = [[entities.OUTSIDE] * count for count in counts]
         scores = [[1.0] * count for count in counts]
-        for i, (row, words, places) in enumerate(zip(*(features[n] for n in ("row", "words", "places")), strict=True)):
+        for i, (row, words, places) in enumerate(zip(*(encoded[n] for n in ("row", "words", "places")), strict=True)):
             for word, place in zip(words, places, strict=True):
                 tags[row][word] = self.labels[predictions["tag"][i, place]]
                 scores[row][word] = float(predictions["score"][i, place])
         return tags, scores
 
     def score(
-        self, predictions: dict[str, np.ndarray], rows: Dataset, features: Dataset, decision: dict[str, float] | None
+        self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        expected = [entities.entities_of(tags) for tags in rows["tags"]]
-        tags, _ = self.tagged(predictions, features, [len(starts) for starts in rows["start"]])
+        expected = [entities.entities_of(tags) for tags in rows["tags"][:]]
+        tags, _ = self.tagged(predictions, encoded, [len(starts) for starts in rows["start"][:]])
         predicted = [entities.entities_of(each) for each in tags]
         counts = entities.compared(expected, predicted, self.kinds)
         right = (counts[..., 0] == counts[..., 1]) & (counts[..., 0] == counts[..., 2])
@@ -335,8 +364,8 @@ class TokenClassification(Task):
         self,
         score: Score,
         rows: Dataset,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
         folder: Path,
         seed: int,
@@ -370,90 +399,6 @@ def labels_in(config: Any) -> list[str]:
     labels = [config.id2label[i] for i in range(config.num_labels)]
     for label in labels:
         _checked(label, "the model's labels")
-    return labels
-
-
-def windows(
-    tokenizer: Any,
-    texts: list[str],
-    starts: list[list[int]],
-    ends: list[list[int]],
-    max_length: int,
-    doc_stride: int,
-    segments: bool,
-) -> dict[str, list]:
-    """Cut each text into windows of at most `max_length` tokens that share `doc_stride` tokens.
-
-    Args:
-        starts, ends: where the words of each text begin and end, in characters.
-
-    Returns:
-        Columns of one entry a window: `input_ids`, `token_type_ids` (if `segments`), `row` (place in `texts`),
-        `length` (tokens), `words` (those that have most context in this window) and `places` (the first token of each
-        of them), `more` (how many further tokens each has there), and `unread` (words of the text without a first
-        token of their own).
-    """
-    encoded = tokenizer(
-        texts,
-        truncation=True,
-        max_length=max_length,
-        stride=doc_stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_token_type_ids=segments,
-    )
-    rows = encoded["overflow_to_sample_mapping"]
-    # Of a text that its tokenizer drops, GPT-2 would read nothing at all.
-    input_ids = [ids or [tokenizer.eos_token_id] for ids in encoded["input_ids"]]
-    columns: dict[str, list] = {"input_ids": input_ids, "row": rows}
-    if segments:
-        columns["token_type_ids"] = encoded["token_type_ids"]
-    columns["length"] = list(map(len, input_ids))
-    best: list[dict[int, tuple[int, int, int, int]]] = [{} for _ in texts]
-    for window, row in enumerate(rows):
-        inside = [i for i, part in enumerate(encoded.sequence_ids(window)) if part is not None]
-        offsets = encoded["offset_mapping"][window]
-        for word, place, more in _tokens(offsets, inside, starts[row], ends[row]):
-            # A window that begins within a word gives it no context: the one before, with its first token, wins.
-            found = (min(place - inside[0], inside[-1] - place), window, place, more)
-            best[row][word] = max(best[row].get(word, found), found, key=lambda each: each[0])
-    told: dict[str, list[list[int]]] = {name: [[] for _ in rows] for name in ("words", "places", "more")}
-    unread = []
-    for row, chosen in enumerate(best):
-        for word, (_, window, place, more) in sorted(chosen.items()):
-            for name, value in (("words", word), ("places", place), ("more", more)):
-                told[name][window].append(value)
-        own = len({(window, place) for _, window, place, _ in chosen.values()})
-        unread.append(len(starts[row]) - own)
-    return columns | told | {"unread": [unread[row] for row in rows]}
-
-
-def _tokens(
-    offsets: list[tuple[int, int]], inside: list[int], starts: list[int], ends: list[int]
-) -> list[tuple[int, int, int]]:
-    """Words, the first token that covers some of each among those `inside` a window, and how many more do; in order."""
-    found, at = [], 0
-    for word, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        while at < len(inside) and offsets[inside[at]][1] <= start:
-            at += 1
-        covering = at
-        while covering < len(inside) and offsets[inside[covering]][0] < end:
-            covering += 1
-        if covering > at:
-            found.append((word, inside[at], covering - at - 1))
-    return found
-
-
-def _targets(targets: list[tuple[int, int]], places: list[int], more: list[int], length: int) -> list[int]:
-    """Labels of a window's tokens, from those of its words: of the first token and of what follows it.
-
-    Where words share a token, it has the label of the first of them.
-    """
-    labels = [_UNTRAINED] * length
-    for (first, others), place, count in zip(targets, places, more, strict=True):
-        if labels[place] == _UNTRAINED:
-            labels[place] = first
-        labels[place + 1 : place + 1 + count] = [others] * count
     return labels
 
 

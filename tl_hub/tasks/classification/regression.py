@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score
@@ -177,6 +176,8 @@ def pearson(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def spearman(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Spearman's correlation of ranks, those that are equal sharing the mean of theirs; otherwise as `pearson`."""
+    from scipy.stats import rankdata  # slow to import
+
     return pearson(rankdata(expected, axis=1), rankdata(predicted, axis=1))
 
 
@@ -218,7 +219,7 @@ def baselines(
     """
     from sklearn.linear_model import RidgeCV
 
-    from tl_hub.tasks.baselines import words_and_pairs
+    from tl_hub.tasks.classification.baselines import words_and_pairs
 
     words = words_and_pairs()
     ridge = RidgeCV(alphas=_PENALTIES).fit(words.fit_transform(texts), labels)

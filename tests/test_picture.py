@@ -1,0 +1,109 @@
+"""Pictures of cards: under a style of the user's, and what their axes show."""
+
+import io
+import json
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+import pytest
+from matplotlib.container import ErrorbarContainer
+from PIL import Image
+
+from tl_hub import curves, picture
+from tl_hub.methods import layer_choice
+from tl_hub.record import DataFacts, Metric, RunRecord
+
+
+def recorded(folder, metric, course):
+    """A record of a run of four steps an epoch, with its log."""
+    steps = [{"step": step, "loss": 3 / step} for step in range(1, 1 + 4 * len(course))]
+    (folder / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    return RunRecord(
+        name="a run",
+        kind="fine-tuned",
+        pipeline_tag="text-classification",
+        auto_class="AutoModelForSequenceClassification",
+        method={"name": "fine-tuning"},
+        data=DataFacts(id="rows.csv", source="local"),
+        metrics=[metric],
+        history=[{"epoch": i, "step": 4 * i, metric.name: value} for i, value in enumerate(course, start=1)],
+        best_epoch=1,
+    )
+
+
+def figure_of(monkeypatch, draw):
+    """What `draw` drew, as matplotlib has it."""
+    figures = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *a, **k: (figures.append(a[0]), save(*a, **k)))
+    draw()
+    return figures[0]
+
+
+def test_a_picture_is_readable_on_a_dark_page_whatever_the_users_style(tmp_path):
+    """That style would draw white text on a plate that is not there."""
+    record = recorded(tmp_path, Metric(name="f1", value=50.0, split="test", rows=9), [50.0, 49.0])
+    drawn = []
+    for transparent in (False, True):
+        with matplotlib.style.context("dark_background" if transparent else "default"):
+            matplotlib.rcParams["savefig.transparent"] = transparent
+            curves.draw(tmp_path, record)
+        drawn.append((tmp_path / "curves.png").read_bytes())
+    assert drawn[0] == drawn[1]
+    pixels = np.asarray(Image.open(io.BytesIO(drawn[0])).convert("RGBA"))
+    assert (pixels[..., 3] == 255).all() and (pixels[0, :, :3] == 255).all()
+    assert (pixels[..., :3].max(-1) < 40).sum() > 200, "letters and axes are dark"
+
+
+def test_curves_show_the_result_with_its_interval_and_do_not_stretch_a_small_difference(tmp_path, monkeypatch):
+    metric = Metric(name="f1", value=90.0, low=86.0, high=93.5, split="test", rows=9, unit="%")
+    record = recorded(tmp_path, metric, [89.6, 89.4])
+    axes = figure_of(monkeypatch, lambda: curves.draw(tmp_path, record)).axes[1]
+    bottom, top = axes.get_ylim()
+    assert bottom < 86.0 and top > 93.5 and top - bottom >= 10
+    assert axes.get_ylabel() == "F1, %"
+    (bars,) = (part for part in axes.containers if isinstance(part, ErrorbarContainer))
+    (segments,) = (lines.get_segments() for lines in bars[2])
+    np.testing.assert_allclose(segments, [[[4, 86.0], [4, 93.5]]])  # at the kept epoch
+    assert bars.get_label() == "result: test F1, 95 % interval"
+
+
+def test_an_end_of_an_interval_may_be_rounded_past_the_result(tmp_path):
+    """As where all rows have the same score."""
+    metric = Metric(name="f1", value=100 / 3, low=np.nextafter(100 / 3, 100), high=60.0, split="test", rows=9, unit="%")
+    curves.draw(tmp_path, recorded(tmp_path, metric, [30.0]))
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_a_result_without_an_interval_or_without_a_course(tmp_path, monkeypatch):
+    loss = Metric(name="perplexity", value=20.0, split="validation", rows=9)
+    axes = figure_of(monkeypatch, lambda: curves.draw(tmp_path, recorded(tmp_path, loss, [20.4, 20.0]))).axes
+    assert axes[1].containers[0].get_label() == "result: validation perplexity" and axes[1].get_ylabel() == "perplexity"
+    record = recorded(tmp_path, loss, [20.4, float("nan")])
+    record.history = record.history[1:]
+    assert len(figure_of(monkeypatch, lambda: curves.draw(tmp_path, record)).axes) == 1
+
+
+def test_layers_that_hardly_differ_look_it(tmp_path, monkeypatch):
+    sweep = [{"layer": str(i), "mean": 70 + i / 10} for i in range(4)]
+    axes = figure_of(monkeypatch, lambda: layer_choice.draw(tmp_path, sweep, "3", "mean", "accuracy")).axes[0]
+    bottom, top = axes.get_ylim()
+    assert bottom < 70 and top > 70.3 and top - bottom >= 10
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "bottom", "top"),
+    [
+        ([70.0, 70.4], "%", 65.2, 75.2),
+        ([99.6, 100.0], "%", 90.3, 100.3),
+        ([0.0, 0.2], "%", -0.3, 9.7),
+        ([0.0, 100.0], "%", -3.0, 103.0),
+        ([-20.0, 80.0], "%", -30.0, 90.0),  # as explained variance may be
+        ([0.5, 0.52], "share", 0.46, 0.56),
+        ([20.0, 20.4], None, 19.18, 21.22),
+        ([0.0], None, -0.5, 0.5),
+    ],
+)
+def test_limits_of_an_axis(values, unit, bottom, top):
+    np.testing.assert_allclose(picture.limits(values, unit), (bottom, top))

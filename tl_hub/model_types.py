@@ -1,0 +1,14 @@
+"""What models and tokenizers are to a type checker, without the seconds that importing them takes.
+
+A `Model` may also be in PEFT's wrapper, which passes on what is asked of it. Where a function reaches into the modules
+of a model, lets it write, or takes what is none of transformers, its model is `Any`: torch does not tell the types of
+what a module holds.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as Model
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+else:
+    Model = Tokenizer = Any

@@ -1,0 +1,42 @@
+"""From probabilities to classes, and how good that is."""
+
+import numpy as np
+
+from tl_hub.metrics import expected_calibration_error, f1_interval
+
+
+def given_classes(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
+    """The classes that rows are given, bool, (rows, classes): those from `threshold` on, or the likeliest one."""
+    if threshold is not None:
+        return probabilities >= threshold
+    likeliest = probabilities == probabilities.max(1, keepdims=True)
+    return likeliest & (likeliest.cumsum(1) == 1)  # of equal ones the first
+
+
+def figures(
+    expected: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, several: bool
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
+    """Metrics in per cent, and the 95 % intervals of those that are a single figure.
+
+    Args:
+        expected, predicted: bool, (rows, classes).
+        several: rows have any number of classes.
+    """
+    right = (expected == predicted).all(1)
+    metrics: dict[str, np.ndarray] = {"accuracy": 100.0 * right}
+    intervals = {}
+    for average in ("micro", "macro") if several else ("macro",):
+        metrics[f"{average}_f1"] = np.array(100 * f1(expected, predicted, average))
+        low, high = f1_interval(expected, predicted, average)
+        intervals[f"{average}_f1"] = (100 * low, 100 * high)
+    if not several:
+        error = expected_calibration_error(probabilities.max(1), right)
+        metrics["expected_calibration_error"] = np.array(100 * error)
+    return metrics, intervals
+
+
+def f1(expected: np.ndarray, predicted: np.ndarray, average: str) -> float:
+    """F1 from 0 to 1 of indicators (rows, classes); classes that are neither there nor predicted are not averaged."""
+    from sklearn.metrics import f1_score
+
+    return float(np.nan_to_num(f1_score(expected, predicted, average=average, zero_division=np.nan)))
