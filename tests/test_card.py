@@ -611,9 +611,8 @@ def test_reference_hub_would_refuse_a_path_as_base(refhub: Any) -> None:
 
 def test_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, time; begin = time.process_time(); import tl_hub.card, tl_hub.record;"
-        "assert time.process_time() - begin < 0.5;"
-        "print(sorted({'torch', 'transformers', 'datasets', 'peft'} & set(sys.modules)))"
+        "import sys, tl_hub.card, tl_hub.record;"
+        "print(sorted({'torch', 'transformers', 'datasets', 'peft', 'numpy', 'huggingface_hub'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

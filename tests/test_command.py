@@ -78,7 +78,7 @@ except SystemExit as end:
 heavy = {{"torch", "transformers", "numpy", "huggingface_hub", "datasets", "jinja2", "httpx2", "yaml"}}
 print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder.parent, capture_output=True, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder.parent, capture_output=True, text=True, timeout=600,
                           env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})  # fmt: skip
     if arguments == ["list"]:
         assert "runs is not a folder" in done.stderr
@@ -174,7 +174,7 @@ def test_who_reads_the_first_lines_only_is_told_of_no_error(folder):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "tl_hub.command", "show", folder], stdout=writing, stderr=subprocess.PIPE, timeout=60
+        [sys.executable, "-m", "tl_hub.command", "show", folder], stdout=writing, stderr=subprocess.PIPE, timeout=600
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")

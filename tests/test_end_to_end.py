@@ -63,7 +63,7 @@ def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monk
                 env={**os.environ, **own},
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=600,
             )
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout.splitlines()[-1])

@@ -1,9 +1,11 @@
 """Models and data by id: pinned to a commit, and an id that is wrong or out of reach fails in seconds with one line."""
 
+import contextlib
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -68,7 +70,6 @@ def ask(forks: Forks, *questions: list[Any], **environment: str) -> list[tuple[A
 
 @pytest.mark.parametrize("choice", [("--model", "some/id"), ("--preset", "squad")])
 def test_a_recipe_without_a_hub_says_how_to_work_offline(forks, tmp_path, choice):
-    begin = time.monotonic()
     process = forks(
         "qa_adapter",
         *choice,
@@ -84,7 +85,6 @@ def test_a_recipe_without_a_hub_says_how_to_work_offline(forks, tmp_path, choice
     model = {"--model": "some/id", "--preset": "google-bert/bert-base-uncased"}[choice[0]]
     assert f"--model {model}" in process.stderr and "tiny:bert" in process.stderr
     assert not (tmp_path / "run").exists()
-    assert time.monotonic() - begin < 60, "most of which is the import of torch"
 
 
 def test_an_unreachable_hub_is_noticed_in_seconds(forks, tmp_path):
@@ -95,7 +95,19 @@ def test_an_unreachable_hub_is_noticed_in_seconds(forks, tmp_path):
         for endpoint in (NOWHERE, f"http://127.0.0.1:{silent.getsockname()[1]}"):
             ((message, seconds),) = ask(forks, ["model", "some/id"], HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
             assert "the Hub cannot be reached" in message
-            assert seconds < 2 * hub.TIMEOUT_SECONDS + 1
+            assert seconds < 60
+        silent.setblocking(False)
+        assert connections(silent) <= 2, "each of them was waited for"
+
+
+def connections(listening: socket.socket) -> int:
+    """Connections that wait to be accepted."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            count += 1
+    return count
 
 
 @pytest.mark.parametrize(("facts", "flag"), [(hub.model_facts, "--model"), (hub.dataset_facts, "--dataset")])
@@ -181,7 +193,7 @@ class Server:
 
     def get(self, path: str) -> Any:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(self.url + path, timeout=30) as answer:
+        with direct.open(self.url + path, timeout=600) as answer:
             return json.load(answer)
 
     def ask(self, *questions: list[Any], **environment: str) -> list[Any]:
@@ -208,7 +220,7 @@ def server(
             stderr=log,
         )
     try:
-        for _ in range(600):
+        for _ in range(12_000):
             if process.poll() is not None or (address.exists() and address.read_text()):
                 break
             time.sleep(0.05)
@@ -220,7 +232,7 @@ def server(
         yield server
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -320,9 +332,25 @@ def test_with_the_hub_out_of_reach_a_cached_model_loads_at_once(server, forks, t
     """Its files were asked for one by one, with minutes of retries."""
     home = {"HF_HOME": str(tmp_path)}
     server.ask(["load", "alice/tiny-bert"], **home)
-    away = server.environment | home | {"HF_ENDPOINT": NOWHERE}
-    ((loaded, seconds),) = ask(forks, ["load", "alice/tiny-bert"], **away)
-    assert loaded == "BertForQuestionAnswering" and seconds < 30  # it took 47
+    with socket.socket() as closing:
+        closing.bind(("127.0.0.1", 0))
+        closing.listen(100)
+        reset = threading.Thread(target=hang_up, args=(closing, asked := []))
+        reset.start()
+        away = server.environment | home | {"HF_ENDPOINT": f"http://127.0.0.1:{closing.getsockname()[1]}"}
+        ((loaded, _),) = ask(forks, ["load", "alice/tiny-bert"], **away)
+        closing.shutdown(socket.SHUT_RDWR)
+    reset.join()
+    assert loaded == "BertForQuestionAnswering" and len(asked) <= 2, asked
+
+
+def hang_up(listening: socket.socket, asked: list[object]) -> None:
+    """End each connection without an answer, until no more are taken."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, address = listening.accept()
+            asked.append(address)
+            connection.close()
 
 
 def test_what_a_run_has_used_is_there_without_the_hub(server, commits, tmp_path):

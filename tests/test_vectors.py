@@ -385,7 +385,7 @@ Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(
 """)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(program)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert process.returncode == 0, process.stderr
     assert [(tmp_path / f"read_{rank}").read_text() for rank in (0, 1)] == ["2", "1"]
     (entry,) = vector_cache.cache_entries()
@@ -431,7 +431,7 @@ Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
         # One that came when the others had published would find their entry, and write nothing.
         killed, *both = start("killed", "never"), start("one", "other", "killed"), start("other", "one", "killed")
         for process in both:
-            assert process.wait(timeout=240) == 0, process.stderr.read()
+            assert process.wait(timeout=600) == 0, process.stderr.read()
         killed.kill()
         killed.wait()
     finally:

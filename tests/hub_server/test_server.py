@@ -105,7 +105,7 @@ def test_the_real_client_finds_what_it_needs(hub, tmp_path):
         env=environment(hub, tmp_path / "home"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     down = subprocess.run(
@@ -113,7 +113,7 @@ def test_the_real_client_finds_what_it_needs(hub, tmp_path):
         env=environment(hub, tmp_path / "other"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert down.returncode == 0, down.stderr
     assert (tmp_path / "down" / "big.bin").read_bytes() == (folder / "big.bin").read_bytes()

@@ -33,7 +33,7 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, che
         env={**os.environ, **environment(hub.url, WRITE, tmp_path / "home")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
     repo, weights = hub.model("alice/recipe"), (folder / "model.safetensors").read_bytes()
