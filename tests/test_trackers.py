@@ -90,3 +90,16 @@ def test_only_a_known_tracker_whose_package_is_there_is_taken(tmp_path, monkeypa
     run = RunConfig(output_dir=str(tmp_path / "run"), report_to="tensorboard,wandb")
     with pytest.raises(UserError, match="--report_to wandb: its package is not installed; run pip install wandb"):
         launch.check(run, FineTune())
+
+
+def test_mlflow_from_its_smaller_package_is_taken(tmp_path, monkeypatch):
+    """Its distribution is called mlflow-skinny."""
+    for name, text in {"mlflow/__init__.py": "", "mlflow_skinny-3.0.dist-info/top_level.txt": "mlflow\n"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    (tmp_path / "mlflow_skinny-3.0.dist-info" / "METADATA").write_text("Name: mlflow-skinny\nVersion: 3.0\n")
+    run = RunConfig(output_dir=str(tmp_path / "run"), report_to="mlflow")
+    with pytest.raises(UserError, match="mlflow: its package is not installed"):
+        trackers.check(run)
+    monkeypatch.syspath_prepend(tmp_path)
+    trackers.check(run)

@@ -33,14 +33,14 @@ def check(run: RunConfig) -> None:
     Raises:
         UserError: the package of a tracker is not installed.
     """
+    # A folder of that name, which wandb leaves behind, can be imported too. mlflow comes from mlflow-skinny as well.
+    installed = metadata.packages_distributions() if run.report_to else {}
     for name in names(run):
-        try:
-            metadata.distribution(name)  # a folder of that name, which wandb leaves behind, can be imported too
-        except metadata.PackageNotFoundError as error:
+        if name not in installed:
             raise UserError(
                 f"--report_to {name}: its package is not installed; run pip install {name}, or omit it (log.jsonl is "
                 "always written)"
-            ) from error
+            )
 
 
 @contextmanager
