@@ -20,22 +20,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import hypothesis
 import pytest
-import torch
-import transformers
-from accelerate.state import AcceleratorState
 
 from tests.forks import UNDER_THE_STACK, Forks
-from tl_hub import load_back, samples, verification
+from tl_hub import samples, verification
+from tl_hub.on_use import accelerate, datasets, torch, transformers  # the process that only starts workers uses none
 
 # The same examples each time, and none kept on the disk: what passes here passes anywhere.
 hypothesis.settings.register_profile("tl_hub", derandomize=True, database=None, deadline=None, max_examples=200)
 hypothesis.settings.load_profile("tl_hub")
-
-# A name for what `map` makes, if it wrote a file. The hash of T5's tokenizer, which is in it, takes a second.
-datasets.fingerprint.update_fingerprint = lambda *_: datasets.fingerprint.generate_random_fingerprint()
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -59,6 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    # A name for what `map` makes, if it wrote a file. The hash of T5's tokenizer, which is in it, takes a second.
+    datasets.fingerprint.update_fingerprint = lambda *_: datasets.fingerprint.generate_random_fingerprint()
     gc.freeze()  # what is imported stays: each run collects garbage twice, which would take half a second for all of it
     gc.enable()
 
@@ -123,11 +119,13 @@ def checkpoints(checkpoint_folders: Callable[[str], Path]) -> Callable[[str, str
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> None:
     """A process has one accelerator state; a run has a process. Tests that share theirs start it anew."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def check_here(folder: Path, offline: bool = True, *, snippets: bool = True) -> dict[str, Any]:
     """`verification.check` without its fresh process, which takes longer than all else."""
+    from tl_hub import load_back  # it imports torch
+
     with contextlib.chdir(folder):
         report = load_back.report(snippets)
     if "error" in report:
@@ -146,7 +144,7 @@ def script_here(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., su
     """Run a script in this process, where its own is not what is tested: the imports of one take eight seconds."""
 
     def run(path: str, *arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
-        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
         with monkeypatch.context() as within:
             within.setattr(sys, "argv", [path, *map(str, arguments)])
             for name, value in environment.items():

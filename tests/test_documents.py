@@ -66,41 +66,33 @@ class Parsed(Exception):
     """Ends a recipe's `main` where its settings are known."""
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, ...]]:
+def settings_of(path: Path, words: list[str]) -> tuple[Any, ...]:
     """The settings a recipe starts with, given these words: its own call of `cli.parse`, and nothing after it."""
     real = cli.parse
 
     def parse(*given: Any, **options: Any) -> None:
         raise Parsed(real(*given, **options))
 
-    def found(path: Path, words: list[str]) -> tuple[Any, ...]:
-        with monkeypatch.context() as within, pytest.raises(Parsed) as parsed:
-            within.setattr(cli, "parse", parse)
-            within.setattr(sys, "argv", [str(path), *words])
-            runpy.run_path(str(path))["main"]()
-        return parsed.value.args[0]
-
-    return found
+    with pytest.MonkeyPatch.context() as within, pytest.raises(Parsed) as parsed:
+        within.setattr(cli, "parse", parse)
+        within.setattr(sys, "argv", [str(path), *words])
+        runpy.run_path(str(path))["main"]()
+    return parsed.value.args[0]
 
 
-@pytest.fixture
-def tl_hub_parser(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], argparse.ArgumentParser]:
+def parser_of_tl_hub(words: list[str]) -> argparse.ArgumentParser:
     """The parser of `tl-hub`, after it has parsed these words."""
     real = cli.Parser.parse_args
 
-    def found(words: list[str]) -> argparse.ArgumentParser:
-        def parse(parser: Any, *given: Any) -> None:
-            real(parser, *given)
-            raise Parsed(parser)
+    def parse(parser: Any, *given: Any) -> None:
+        real(parser, *given)
+        raise Parsed(parser)
 
-        with monkeypatch.context() as within, pytest.raises(Parsed) as parsed:
-            within.setattr(cli.Parser, "parse_args", parse)
-            within.setattr(sys, "argv", ["tl-hub", *words])
-            command._main()
-        return parsed.value.args[0]
-
-    return found
+    with pytest.MonkeyPatch.context() as within, pytest.raises(Parsed) as parsed:
+        within.setattr(cli.Parser, "parse_args", parse)
+        within.setattr(sys, "argv", ["tl-hub", *words])
+        command._main()
+    return parsed.value.args[0]
 
 
 def targets() -> set[str]:
@@ -108,7 +100,7 @@ def targets() -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "line"), COMMANDS, ids=[f"{name}: {line}" for name, line in COMMANDS])
-def test_a_command_is_one_that_works(settings, tl_hub_parser, name, line):
+def test_a_command_is_one_that_works(name, line):
     """Flags parse, files and targets are there."""
     words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
     program = words[0]
@@ -117,9 +109,9 @@ def test_a_command_is_one_that_works(settings, tl_hub_parser, name, line):
         assert set(words[1:]) <= targets()
     elif program == "tl-hub":
         assert program in {script.name for script in entry_points(group="console_scripts")}
-        assert tl_hub_parser(words[1:])
+        assert parser_of_tl_hub(words[1:])
         if words[1] == "check" and scripts:  # without one, a folder is judged
-            assert settings(ROOT / words[2], words[3:])
+            assert settings_of(ROOT / words[2], words[3:])
     elif scripts:
         script = ROOT / words[scripts[0]]
         assert script.is_file()
@@ -128,7 +120,7 @@ def test_a_command_is_one_that_works(settings, tl_hub_parser, name, line):
         if launcher[:2] == ["accelerate", "launch"]:
             launch_command_parser().parse_args([*launcher[2:], str(script)])
         if script.parent.name == "recipes":
-            assert settings(script, words[scripts[0] + 1 :])
+            assert settings_of(script, words[scripts[0] + 1 :])
     elif program == "python" and words[1] == "-c":
         compile(words[2], line, "exec")
     elif program == "python":
@@ -156,7 +148,7 @@ def recipe_commands() -> list[list[str]]:
 
 @pytest.fixture
 def tiny(
-    tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint_folders: Any, checkpoints: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[list[str]], list[str]]:
     """The words of a command, with small models and few rows in place of what would take long."""
 
@@ -175,7 +167,7 @@ def tiny(
 
     def shortened(words: list[str]) -> list[str]:
         script, words = ROOT / words[0], words[1:]
-        run, task, method = settings(script, words)
+        run, task, method = settings_of(script, words)
         if "--train_file" in words:
             rows = samples.load(getattr(task, "sample", "text"))["train"][:40]
             column = getattr(task, "text_column", "text")
@@ -222,12 +214,12 @@ SETTLED = {"max_answer_length", "prefix"}
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
-def test_a_recipe_has_the_settings_its_card_was_made_with(settings, path):
+def test_a_recipe_has_the_settings_its_card_was_made_with(path):
     """Or the figures in the README would be of other commands than those beside them."""
     record = json.loads(path.read_text())
     words = shlex.split(record["command"])
     script = next(i for i, word in enumerate(words) if word.endswith(".py"))
-    parts = settings(ROOT / words[script], words[script + 1 :])
+    parts = settings_of(ROOT / words[script], words[script + 1 :])
     now = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
     then = record["settings"] | record["method"]["settings"]
     assert {name: now[name] for name in then if name not in SETTLED} == {
@@ -241,8 +233,8 @@ MEASURED = [json.loads(line) for line in (ROOT / "model_cards" / "recipes.jsonl"
 
 
 @pytest.mark.parametrize("line", [line for line in MEASURED if not line["flags"]], ids=lambda line: line["recipe"])
-def test_a_bare_recipe_has_the_settings_its_figure_was_measured_with(settings, line):
-    parts = settings(ROOT / "recipes" / f"{line['recipe']}.py", [])
+def test_a_bare_recipe_has_the_settings_its_figure_was_measured_with(line):
+    parts = settings_of(ROOT / "recipes" / f"{line['recipe']}.py", [])
     now = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
     assert {name: now[name] for name in line["settings"]} == line["settings"]
 
@@ -265,42 +257,44 @@ def test_a_recipes_docstring_starts_with_its_bare_command(path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_help_lists_every_setting(recipe_here, settings, path):
+def test_help_lists_every_setting(recipe_here, path):
     process = recipe_here(path.stem, "--help")
     assert process.returncode == 0 and process.stderr == ""
     assert (ast.get_docstring(ast.parse(path.read_text())) or "?") in process.stdout
     shown = " ".join(process.stdout.split())
-    for part in settings(path, []):
+    for part in settings_of(path, []):
         for field in filter(lambda field: field.init, fields(part)):  # the others are no settings
             assert f"--{field.name}" in shown, field.name
             assert " ".join(field.metadata["help"].split()) in shown, field.name
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_flags_in_the_text_are_flags(settings, tl_hub_parser, name):
-    parts = [part for path in RECIPES for part in settings(path, [])]
+FOREIGN_FLAGS = [
+    "--config", "--full-diff", "--logdir",  # of git and of TensorBoard
+    "--no-sync", "--with", "--flavor", "--secrets", "--volume", "--timeout", "--dry-run",  # of uv, of hf jobs uv run
+    "--nnodes", "--nproc_per_node", "--signal",  # of torchrun and of Slurm's sbatch
+    "--test_rows", "--text_column", "--sizes", "--draws", "--epochs",  # of tests/benchmarks/few_examples.py
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def known_flags() -> set[str]:
+    """All flags of recipes, of `tl-hub`, of accelerate's launcher and of other programs in the documents."""
+    parts = [part for path in RECIPES for part in settings_of(path, [])]
     parts += [kind for part in parts for kind in getattr(part, "methods", {}).values()]  # of the other adapters
     flags = [field for part in parts for field in fields(part)]
-    known = {f"--{field.name}" for field in flags}
+    known = {"--help", "--preset", *FOREIGN_FLAGS}
+    known |= {f"--{field.name}" for field in flags}
     known |= {f"--no_{field.name}" for field in flags if isinstance(field.default, bool)}
-    known |= {"--help", "--preset", "--config", "--full-diff", "--logdir"}  # the last are git's and TensorBoard's
-    known |= {
-        "--no-sync",
-        "--with",
-        "--flavor",
-        "--secrets",
-        "--volume",
-        "--timeout",
-        "--dry-run",
-    }  # of uv and of hf jobs uv run
-    known |= {"--nnodes", "--nproc_per_node", "--signal"}  # of torchrun and of Slurm's sbatch
-    known |= {"--test_rows", "--text_column", "--sizes", "--draws", "--epochs"}  # of tests/benchmarks/few_examples.py
-    for action in tl_hub_parser(["verify", "runs/first"])._actions:
+    for action in parser_of_tl_hub(["verify", "runs/first"])._actions:
         if isinstance(action, argparse._SubParsersAction):
             known |= {flag for parser in action.choices.values() for flag in parser._option_string_actions}
-    known |= {option for action in launch_command_parser()._actions for option in action.option_strings}
+    return known | {option for action in launch_command_parser()._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_flags_in_the_text_are_flags(known_flags, name):
     given = {flag for code in prose(name) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
-    assert given <= known
+    assert given <= known_flags
 
 
 @pytest.mark.parametrize("name", TEXTS)

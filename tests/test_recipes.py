@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 import math
 import runpy
@@ -284,10 +285,15 @@ def test_a_recipe_reads_from_top_to_bottom(path):
         assert calls or path.stem.endswith("_features")
 
 
+@functools.cache
+def installed_modules() -> frozenset[str]:
+    return frozenset(packages_distributions())
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_shadows_no_module_and_uses_no_other_recipe(path):
     """A script's folder comes first on sys.path: the package would import recipes/datasets.py as `datasets`."""
-    assert path.stem not in {*sys.stdlib_module_names, *packages_distributions()}
+    assert path.stem not in {*sys.stdlib_module_names, *installed_modules()}
     others = {other.stem for other in RECIPES} | {"recipes"}
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -86,6 +86,7 @@ def test_both_upload_paths_to_the_reference_hub(reference, tmp_path, path):
         pusher.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [403, 503, "drop"])
 def test_a_download_by_xet_that_fails_is_one_line(reference, tmp_path, what):
     """After the commit, when what was sent is looked at again. The same command then finishes."""
