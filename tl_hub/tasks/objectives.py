@@ -50,6 +50,20 @@ class WithLoss(torch.nn.Module):
         return (apart.sum(1) * counts).sum() / counts.sum() / 2
 
 
+def balanced(counts: torch.Tensor, rows: int, multi_label: bool) -> torch.Tensor:
+    """How much a row of each class counts, or the answer yes to each label, so that all classes weigh the same.
+
+    Args:
+        counts: training rows of each class, (classes,), among so many `rows`.
+
+    Returns:
+        Weights, (classes,).
+    """
+    counts = counts.float()
+    weights = (rows - counts) / counts if multi_label else rows / (len(counts) * counts)
+    return weights.clamp(min=1 / rows)  # a weight of 0 would unlearn a label that every row has
+
+
 class MaskedPositions(torch.nn.Module):
     """A model whose vocabulary scores are computed only where a token is predicted: a seventh of the places."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -30,17 +30,14 @@ from tl_hub.tasks.base import (
     select_columns,
 )
 from tl_hub.tasks.classification import reading, regression, report
-from tl_hub.tasks.classification.decision import figures, given_classes
+from tl_hub.tasks.classification.decision import figures, given_classes, indicators, names_of
+from tl_hub.tasks.classification.naming import Naming
 from tl_hub.tasks.classification.windows import check_window, row_means, windows
 from tl_hub.tasks.labels import (
     better_method,
     count_labels,
     doubts,
     is_number,
-    map_labels,
-    most_frequent_spellings,
-    names_by_rows,
-    names_of_numbers,
     parse_names,
     read_labels,
     spelling_key,
@@ -123,13 +120,9 @@ class Classification(Task):
         for name, value in (("label_names", self.label_names), ("label_separator", self.label_separator)):
             if self.label_name_column and value:
                 raise UserError(f"--label_name_column and --{name} exclude each other; omit one of them")
-        self.spellings: dict[str, str] = {}  # with fold_labels: key -> label, the training rows' before others'
-        self._folded: dict[str, str] = {}
-        self._label_map: Mapping[str, str] | None = None  # of a model that is only measured
-        self._outputs: int | None = None  # of such a model
+        self._naming = Naming(self.label_names, self.fold_labels)
+        self._outputs: int | None = None  # of a model that is only measured
         self._seen = False
-        self._names: list[str] = []  # of a ClassLabel, in its order
-        self._table: dict[int, str] = {}  # with label_name_column: the names of the numbers seen so far
         self._train: Dataset | None = None
         self._counts = np.zeros(0, dtype=int)  # training rows of each class
         self._pad_token_id: int | None = None
@@ -154,6 +147,11 @@ class Classification(Task):
         self.best = ("rmse", False)  # type: ignore[misc]
 
     @property
+    def _measures(self) -> bool:
+        """Whether a model is only measured, whose classes are known (`recall`)."""
+        return self._naming.label_map is not None
+
+    @property
     def exact(self) -> bool:
         return bool(self.regression)
 
@@ -176,10 +174,10 @@ class Classification(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         given = {"text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column}
-        if self._label_map is None or self.label_name_column in rows.column_names:
+        if not self._measures or self.label_name_column in rows.column_names:
             given["label_name"] = self.label_name_column  # rows to measure a model on may have the names for labels
         columns = {name: column for name, column in given.items() if column}
-        first, given_rows = not self._seen and self._label_map is None, rows
+        first, given_rows = not self._seen and not self._measures, rows
         rows = select_columns(rows, columns)
         texts = [name for name in ("text", "text_pair") if name in rows.column_names]
         kept = reading.rows_with_text(rows, {name: columns[name] for name in texts})
@@ -195,18 +193,12 @@ class Classification(Task):
             )
         if first and not several and not self.regression:
             reading.check_not_ids(labels, self.label_column, given_rows, columns.values())
-        self._names = names or self._names
-        if "label_name" in columns:
-            called, _ = read_labels(rows["label_name"][:], kept.tolist(), None, None, columns["label_name"])
-            both = self.label_column, columns["label_name"]
-            self._table = names_by_rows(labels, called, kept.tolist(), both, self._table)
-            labels, self._names = [self._table[int(label)] for label in labels], list(self._table.values())
-        if self._label_map:
-            labels = map_labels(labels, self._label_map)
-        if self.label_names:
-            labels = self._named(labels, self.label_names)
-        if self.fold_labels:
-            labels = self._alike(labels)
+        called = None
+        if name_column := columns.get("label_name"):
+            found, _ = read_labels(rows["label_name"][:], kept.tolist(), None, None, name_column)
+            called = name_column, found
+        labels, self._naming = self._naming.named(labels, kept.tolist(), self.label_column, names, called)
+        self.label_names = self._naming.given  # so that the record has the numbers too
         string = datasets.Value("string")
         kind = datasets.Value("float64") if self.regression else datasets.List(string) if several else string
         return reading.with_labels(rows, kept, texts, labels, kind)
@@ -223,25 +215,6 @@ class Classification(Task):
         if self.regression:
             return regression.read_numbers(cells, kept, self.label_column), False
         return read_labels(cells, kept, names, self.label_separator, self.label_column)
-
-    def _named(self, labels: list[Any], label_names: str) -> list[Any]:
-        """Labels that are numbers by the names that `label_names` gives them."""
-        # Classes of other rows that are not numbers are for --label_map.
-        measured = self._label_map is not None
-        found = [label for label in count_labels(labels) if not measured or is_number(label)]
-        table = names_of_numbers(label_names, found, self.label_column)
-        self._names = list(table.values())
-        # As it is recorded: other rows need not have all of the numbers.
-        self.label_names = ",".join(f"{number}={name}" for number, name in table.items())
-        return map_labels(labels, {label: table[int(label)] for label in found if label not in self._names})
-
-    def _alike(self, labels: list[Any]) -> list[Any]:
-        """Labels by the most frequent spelling of each."""
-        counts = count_labels(labels)
-        self.spellings = most_frequent_spellings(counts) | self.spellings
-        folded = {label: self.spellings[spelling_key(label)] for label in counts}
-        self._folded = self._folded | {label: name for label, name in sorted(folded.items()) if label != name}
-        return map_labels(labels, folded)
 
     def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
         """The classes of a model, as the rows may lack some of them; those of the rows where the model's have no names.
@@ -262,8 +235,8 @@ class Classification(Task):
             if name not in labels:
                 there = f"the model's classes are {', '.join(labels)}"
                 raise UserError(f"--label_map {label}={name}: {there}{did_you_mean(name, labels)}")
-        task.labels, task._label_map = labels, label_map
-        task.spellings = {spelling_key(label): label for label in labels}
+        spellings = {spelling_key(label): label for label in labels}
+        task.labels, task._naming = labels, replace(self._naming, label_map=label_map, spellings=spellings)
         task.class_weights, task.label_smoothing, task.r_drop = "none", 0.0, 0.0  # of training alone
         return task
 
@@ -274,10 +247,11 @@ class Classification(Task):
             raise UserError(
                 f"the rows have {given} each, and the model gives {wanted}; name them in {self.label_column} so"
             )
-        reading.check_measured(sorted(self.class_counts(rows)), self.labels, self.spellings, self._label_map or {})
+        naming = self._naming
+        reading.check_measured(sorted(self.class_counts(rows)), self.labels, naming.spellings, naming.label_map or {})
 
     def learn(self, rows: dict[str, Dataset]) -> Self:
-        if self._label_map is not None:
+        if self._measures:
             for part in rows.values():
                 self._check_measured(part)
             return self
@@ -294,7 +268,7 @@ class Classification(Task):
                 "--threshold, or give lists of labels (or --label_separator)"
             )
         counts = self.class_counts(train)
-        task.labels = reading.ordered(counts, self._names)
+        task.labels = reading.ordered(counts, self._naming.order)
         if len(task.labels) < 2:
             raise UserError(
                 f"the {len(train):,} training rows have fewer than 2 classes{reading.quoted(task.labels)}; if the rows "
@@ -320,7 +294,7 @@ class Classification(Task):
         if self.regression:
             assert self._train is not None
             return [regression.remark(column(self._train, "label"))]
-        folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._folded.items())
+        folded = ", ".join(f"{label!r} as {name!r}" for label, name in self._naming.folded.items())
         counts = dict(zip(self.labels, self._counts.tolist(), strict=True))
         found = [f"--fold_labels reads {folded}"] * bool(folded) + doubts(counts)
         if all(map(is_number, self.labels)):
@@ -368,9 +342,9 @@ class Classification(Task):
         """How much a row of each class counts, or the answer yes to each label: (classes,)."""
         if self.class_weights == "none":
             return None
-        counts, rows = torch.from_numpy(self._counts).float(), len(self._train or [])
-        weights = (rows - counts) / counts if self.multi_label else rows / (len(counts) * counts)
-        return weights.clamp(min=1 / rows)  # a weight of 0 would unlearn a label that every row has
+        from tl_hub.tasks import objectives  # it needs torch, for which --help does not wait
+
+        return objectives.balanced(torch.from_numpy(self._counts), len(self._train or []), self.multi_label)
 
     def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
         weights = None if self.multi_label else self._weights_of_classes()
@@ -445,7 +419,7 @@ class Classification(Task):
                 "predicted": names if self.multi_label else names[0],
                 **({} if self.multi_label else {"probability": round(float(probability.max()), 4)}),
             }
-            for row, names, probability in zip(rows, self._given(predicted), probabilities, strict=True)
+            for row, names, probability in zip(rows, names_of(predicted, self.labels), probabilities, strict=True)
         ]
         decision = {} if chosen is None else {"threshold": chosen}
         return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
@@ -464,15 +438,7 @@ class Classification(Task):
         return column(rows, "label")[:, None] if self.regression else self._indicators(rows["label"])
 
     def _indicators(self, labels: Any) -> np.ndarray:
-        """Which classes each row has, bool, (rows, classes)."""
-        place = {label: i for i, label in enumerate(self.labels)}
-        indicators = np.zeros((len(labels), len(self.labels)), dtype=bool)
-        for row, names in enumerate(_lists(labels)):
-            indicators[row, [place[name] for name in names]] = True
-        return indicators
-
-    def _given(self, indicators: np.ndarray) -> list[list[str]]:
-        return [[self.labels[i] for i in np.flatnonzero(row)] for row in indicators]
+        return indicators(labels, self.labels)
 
     def report(
         self,
@@ -499,8 +465,7 @@ class Classification(Task):
         if self.regression:
             found = regression.baselines(texts, np.array(labels), asked, column(rows, "label"), np.array(given))
             return {"Baselines": found}
-        expected, predicted = self._indicators(rows["label"]), self._indicators(given)
-        known = self._indicators(labels)
+        known, expected, predicted = map(self._indicators, (labels, rows["label"], given))
         tables = {
             "Baselines": report.systems(texts, known, asked, expected, predicted, self.multi_label),
             "Classes": report.by_class(self.labels, self._counts, expected, predicted),
@@ -529,10 +494,6 @@ class DocumentClassification(Classification):
     """What a whole document is about."""
 
     sample: ClassVar[str] = "documents"
-
-
-def _lists(labels: Any) -> list[list[str]]:
-    return [[label] if isinstance(label, str) else label for label in labels]
 
 
 def _rows(count: int) -> str:

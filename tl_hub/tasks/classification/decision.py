@@ -1,8 +1,25 @@
-"""From probabilities to classes, and how good that is."""
+"""From probabilities to classes, and how good that is. Classes of rows are indicators: bool, (rows, classes)."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tl_hub.metrics import expected_calibration_error, f1_interval
+
+
+def indicators(labels: Iterable[str | list[str]], classes: Sequence[str]) -> np.ndarray:
+    """Which of the `classes` each row has, bool, (rows, classes), from its class or its list of them."""
+    place = {name: i for i, name in enumerate(classes)}
+    rows = [[label] if isinstance(label, str) else label for label in labels]
+    found = np.zeros((len(rows), len(classes)), dtype=bool)
+    for indicated, names in zip(found, rows, strict=True):
+        indicated[[place[name] for name in names]] = True
+    return found
+
+
+def names_of(given: np.ndarray, classes: Sequence[str]) -> list[list[str]]:
+    """The classes of each row by name, from indicators (rows, classes)."""
+    return [[classes[int(i)] for i in np.flatnonzero(row)] for row in given]
 
 
 def given_classes(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:

@@ -542,7 +542,7 @@ def test_a_head_of_another_size_is_refused(tmp_path, checkpoints):
 
 
 def test_whole_numbers_and_versions_in_a_csv_file_are_classes():
-    """Cells of CSV are texts; `tests/tasks/test_regression.py` has those that are numbers to predict."""
+    """Cells of CSV are texts; `test_regression.py` has those that are numbers to predict."""
     rows = {"text": ["a", "b", "c"]}
     for labels in (["1.0", "2.0", "3.0"], ["v1.5", "2.5", "x"], ["1", "2", "3"]):
         assert list(Classification().check(Dataset.from_dict(rows | {"label": labels}))["label"]) == labels

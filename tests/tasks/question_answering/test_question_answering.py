@@ -321,7 +321,7 @@ def test_a_fine_tuned_model_loads_back_and_answers_as_evaluated(
     )
     for split in ("train", "validation"):
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) * 2)
-    recipe = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "qa_finetune.py"))
+    recipe = runpy.run_path(str(Path(__file__).parents[3] / "recipes" / "qa_finetune.py"))
     run = dataclasses.replace(
         recipe["RUN"], output_dir=str(tmp_path / "run"), model=str(checkpoint_folders(family)), dataset=str(tmp_path),
         max_steps=2, epochs=1, batch_size=6, learning_rate=1e-2, precision="fp32",
