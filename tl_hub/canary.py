@@ -4,8 +4,7 @@ Tokenizers have changed between versions of transformers without a word, and a m
 trained on. `run.json` keeps what hard texts become, by which that is noticed.
 """
 
-from typing import Any
-
+from tl_hub.model_types import Tokenizer
 from tl_hub.record import RunRecord
 
 _ADDED = 200
@@ -74,7 +73,7 @@ _TEXTS = (
 )
 
 
-def token_ids(tokenizer: Any) -> dict[str, str]:
+def token_ids(tokenizer: Tokenizer) -> dict[str, str]:
     """What hard texts become: text -> numbers of its tokens, with blanks between them.
 
     The last text is made of the tokens that were added to the vocabulary, by their numbers.
@@ -84,7 +83,7 @@ def token_ids(tokenizer: Any) -> dict[str, str]:
     return dict(zip(texts, _read(texts, tokenizer), strict=True))
 
 
-def drift(record: RunRecord | None, tokenizer: Any) -> str | None:
+def drift(record: RunRecord | None, tokenizer: Tokenizer) -> str | None:
     """A line on what a tokenizer reads otherwise than that of a run did; None where it does not, or nobody knows."""
     if record is None or not record.token_ids:
         return None
@@ -101,6 +100,6 @@ def drift(record: RunRecord | None, tokenizer: Any) -> str | None:
     )
 
 
-def _read(texts: list[str], tokenizer: Any) -> list[str]:
+def _read(texts: list[str], tokenizer: Tokenizer) -> list[str]:
     encoded = tokenizer(texts, padding=False, truncation=False, verbose=False)["input_ids"]
     return [" ".join(map(str, ids)) for ids in encoded]

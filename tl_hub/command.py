@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tl_hub
 from tl_hub import cli, run_folder, run_table
@@ -16,6 +17,10 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[cli.Parser]
 
 
 def main() -> None:
@@ -46,7 +51,9 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _command(commands: Any, call: Any, name: str, help: str, examples: str) -> argparse.ArgumentParser:
+def _command(
+    commands: "Commands", call: Callable[[argparse.Namespace], tuple[Any, str]], name: str, help: str, examples: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=help,
@@ -79,7 +86,7 @@ def _label_map(text: str) -> dict[str, str]:
     return {label.strip(): name.strip() for label, _, name in pairs}
 
 
-def _add_push(commands: Any) -> None:
+def _add_push(commands: "Commands") -> None:
     parser = _command(
         commands,
         push_run,
@@ -132,7 +139,7 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def _add_card(commands: Any) -> None:
+def _add_card(commands: "Commands") -> None:
     parser = _command(
         commands,
         write_card,
@@ -170,7 +177,7 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
     return answer, "\n".join([*notes, *(f"{path} was written" for path in written)])
 
 
-def _add_verify(commands: Any) -> None:
+def _add_verify(commands: "Commands") -> None:
     parser = _command(
         commands,
         verify_run,
@@ -249,7 +256,7 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     return report, "; ".join(found)
 
 
-def _add_check(commands: Any) -> None:
+def _add_check(commands: "Commands") -> None:
     parser = _command(
         commands,
         check_run,
@@ -306,7 +313,7 @@ def _judge_folder(asked: argparse.Namespace) -> tuple[Any, str]:
     return answer, "\n".join([*shown, f"{asked.recipe}: none of {len(RULES)} rules of the Hub refuses it"])
 
 
-def _add_show(commands: Any) -> None:
+def _add_show(commands: "Commands") -> None:
     parser = _command(
         commands,
         show_run,
@@ -351,7 +358,7 @@ def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
     return run.facts(), "\n".join([run.name, *(f"  {name:{width}}  {value}" for name, value in rows)])
 
 
-def _add_list(commands: Any) -> None:
+def _add_list(commands: "Commands") -> None:
     parser = _command(
         commands,
         list_runs,
@@ -375,7 +382,7 @@ def _table(asked: argparse.Namespace, places: list[str]) -> tuple[Any, str]:
     return runs, text or f"no runs under {', '.join(places)}"
 
 
-def _add_completion(commands: Any) -> None:
+def _add_completion(commands: "Commands") -> None:
     parser = _command(
         commands,
         write_completion,
@@ -396,7 +403,7 @@ def write_completion(asked: argparse.Namespace) -> tuple[Any, str]:
     return {"shell": asked.shell, "script": script}, script
 
 
-def _add_cache(commands: Any) -> None:
+def _add_cache(commands: "Commands") -> None:
     parser = _command(
         commands,
         manage_cache,

@@ -3,13 +3,16 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tl_hub import picture, run_folder
 from tl_hub.card.markdown import label_of
 from tl_hub.record import Metric, RunRecord, in_history
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw(folder: Path, record: RunRecord) -> None:
@@ -37,7 +40,7 @@ def draw(folder: Path, record: RunRecord) -> None:
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
 
 
-def _draw_metric(axes: Any, metric: Metric, epochs: list[dict[str, Any]], best_epoch: float | None) -> None:
+def _draw_metric(axes: "Axes", metric: Metric, epochs: list[dict[str, Any]], best_epoch: float | None) -> None:
     """The course of a metric over the `epochs` in which it was measured, and the result."""
     label = label_of(metric.name)
     course = [epoch[in_history(metric.name)] for epoch in epochs]

@@ -5,7 +5,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from tl_hub.tasks.base import column
 from tl_hub.vectors import extract
 
 
-def of_training(experiment: Experiment, objective: torch.nn.Module, batch: Any, steps: int) -> Checked:
+def of_training(
+    experiment: Experiment, objective: torch.nn.Module, batch: Mapping[str, torch.Tensor], steps: int
+) -> Checked:
     """What a run would do, with its time and memory measured by two passes over its longest batch."""
     accelerator, model_type = experiment.accelerator, experiment.model.config.model_type
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
@@ -70,7 +72,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def check_space(run: RunConfig, model: Any) -> None:
+def check_space(run: RunConfig, model: torch.nn.Module) -> None:
     """Refuse to start what the disk cannot hold: the result, the best weights, the training states and a new one.
 
     Raises:

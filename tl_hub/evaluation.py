@@ -13,6 +13,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.experiment import Experiment
 from tl_hub.record import Metric, RunRecord
+from tl_hub.tasks.base import Task
 
 CLOSE = 0.05
 """Greatest relative difference of a figure without an interval, which other hardware or half precision may cause."""
@@ -130,13 +131,13 @@ def _is_share(claim: Metric, anew: Metric, record: RunRecord) -> bool:
     return record.command is None and claim.value <= 1
 
 
-def _as_written(task: Any, columns: dict[str, str]) -> Any:
+def _as_written(task: Task, columns: dict[str, str]) -> Task:
     """The task, reading rows whose columns have other names than those of the run."""
     known = [field.name for field in fields(task) if field.metadata["reads"]]
     for name in columns:
         if name not in known:
             flags = ", ".join(f"--{known_name}" for known_name in known)
             raise UserError(f"--{name} is not for {task.name}, whose rows are read with {flags}")
-    if "text_pair_column" in columns and task.text_pair_column is None:
+    if "text_pair_column" in columns and getattr(task, "text_pair_column", None) is None:
         raise UserError("--text_pair_column is for models of pairs, and this one reads single texts; omit it")
     return replace(task, **columns)

@@ -81,7 +81,7 @@ def apply(run: RunConfig, task: "Task", method: _Method, model: Model) -> tuple[
     return run, method
 
 
-def shown(name: str, task: Any, method: "Method") -> str:
+def shown(name: str, task: "Task", method: "Method") -> str:
     """What `--help` says of published values of a flag; empty where there are none for this task and method."""
     rows = [row for row in method.published if row.task in (None, task.tuned_as)]
     last = next((i for i, row in enumerate(rows) if not row.pretrained_by and row.below == float("inf")), len(rows))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,9 @@ WINDOW = 4
 """Steps before and after a step whose losses are averaged with its own, as each batch has another."""
 
 
-def find(experiment: Experiment, objective: torch.nn.Module, optimizer: Any, batches: GlobalBatches) -> Checked:
+def find(
+    experiment: Experiment, objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: GlobalBatches
+) -> Checked:
     """Train for a while at a rate that rises from step to step, and draw `RUN.rates.png` beside the run folder.
 
     Raises:
@@ -59,7 +60,7 @@ def find(experiment: Experiment, objective: torch.nn.Module, optimizer: Any, bat
 
 
 def _rising(
-    experiment: Experiment, objective: torch.nn.Module, optimizer: Any, batches: GlobalBatches
+    experiment: Experiment, objective: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: GlobalBatches
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rates and the losses before each step, (steps,)."""
     run, accelerator = experiment.run, experiment.accelerator

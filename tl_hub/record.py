@@ -19,6 +19,7 @@ from tl_hub import run_folder
 from tl_hub.errors import UserError, first_line
 
 _DEEPEST = 50  # levels of a record
+Kind = Literal["adapter", "feature-extraction", "fine-tuned", "merged", "pretrained"]
 VERSION: Literal[2] = 2
 """Of this format. Version 1 named no task and no units; it is still read (`tl_hub.tasks.catalog.task_of`)."""
 
@@ -158,7 +159,7 @@ class RunRecord:
     """
 
     name: str
-    kind: Literal["adapter", "feature-extraction", "fine-tuned", "merged", "pretrained"]
+    kind: Kind
     pipeline_tag: str
     auto_class: str
     method: dict[str, Any]

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import Metric, RunRecord, SeedsMetric
 from tl_hub.trials import Trials
+
+if TYPE_CHECKING:
+    from tl_hub.methods.base import Method
+    from tl_hub.tasks.base import Task
 
 TITLE = "Each seed"
 
@@ -35,7 +39,7 @@ class Seeds(Trials):
     )
 
     @staticmethod
-    def settings(run: RunConfig, task: Any, method: Any) -> dict[str, dict[str, Any]]:
+    def settings(run: RunConfig, task: "Task", method: "Method") -> dict[str, dict[str, Any]]:
         """`seed`, `seed + 1` and so on."""
         assert run.seeds is not None
         return {f"seed={seed}": {"seed": seed} for seed in range(run.seed, run.seed + run.seeds)}

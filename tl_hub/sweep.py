@@ -11,13 +11,17 @@ import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tl_hub import run_folder, settings_file
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters import Adapter
 from tl_hub.trials import Trials
+
+if TYPE_CHECKING:
+    from tl_hub.methods.base import Method
+    from tl_hub.tasks.base import Task
 
 TITLE = "Sweep, on the validation rows"
 
@@ -29,7 +33,7 @@ class Sweep(Trials):
     own = ("trials",)
 
     @staticmethod
-    def settings(run: RunConfig, task: Any, method: Any) -> dict[str, dict[str, Any]]:
+    def settings(run: RunConfig, task: "Task", method: "Method") -> dict[str, dict[str, Any]]:
         """All combinations of the values, or those that are drawn.
 
         Raises:
@@ -82,7 +86,7 @@ class Sweep(Trials):
         return {"tables": {TITLE: rows}}
 
 
-def _sweepable(task: Any, method: Any) -> list[str]:
+def _sweepable(task: "Task", method: "Method") -> list[str]:
     """Settings under which the figures of the validation rows can be compared: not what rows and losses are made of."""
     names, group = [], None
     for setting in fields(RunConfig):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
 from tl_hub.on_use import transformers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _OWN = {
 """How vocabularies call a special token that their configuration does not name, the likeliest first."""
 
 
-def load_tokenizer(path: str, revision: str | None, config: Any) -> Any:
+def load_tokenizer(path: str, revision: str | None, config: Config) -> Tokenizer:
     """The tokenizer of a model. It gives segment ids only to a family that was pretrained with them.
 
     transformers 5 takes the vocabulary out of `tokenizer.json` and builds all else anew, as the family's first model
@@ -78,7 +78,7 @@ def unknown_share(tokenizer: Tokenizer, encoded: Dataset) -> float:
     return float((read == unknown).mean()) if len(read) else 0.0
 
 
-def _loaded(path: str, revision: str | None, config: Any) -> Any:
+def _loaded(path: str, revision: str | None, config: Config) -> Tokenizer:
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     utils, auto = transformers.utils, transformers.models.auto
@@ -121,7 +121,7 @@ def _loaded(path: str, revision: str | None, config: Any) -> Any:
     return tokenizer
 
 
-def _rebuilt(tokenizer: Tokenizer, written: dict[str, Any], config: Any, says_case: bool) -> bool:
+def _rebuilt(tokenizer: Tokenizer, written: dict[str, Any], config: Config, says_case: bool) -> bool:
     """Whether a class made of `tokenizer.json` what it does not say: other parts of words, or tokens of its own."""
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     lower = {bool((content["normalizer"] or {}).get("lowercase")) for content in (written, made)}

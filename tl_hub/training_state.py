@@ -81,7 +81,14 @@ class Keeper:
         average: None without `run.average`.
     """
 
-    def __init__(self, run: RunConfig, model: Any, optimizer: Any, accelerator: Accelerator, steps_per_epoch: int):
+    def __init__(
+        self,
+        run: RunConfig,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        steps_per_epoch: int,
+    ):
         self.folder, self.keep = Path(run.output_dir, run_folder.STATE), run.keep
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         steps = max(1.0, (run.average or 0) * steps_per_epoch)

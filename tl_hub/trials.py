@@ -10,13 +10,17 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tl_hub import cli, launch, run_folder, settings_file
 from tl_hub.command_line import recorded_as
 from tl_hub.config import RunConfig
 from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, first_line
 from tl_hub.on_use import accelerate
+
+if TYPE_CHECKING:
+    from tl_hub.methods.base import Method
+    from tl_hub.tasks.base import Task
 
 _HERE = ("resume", "overwrite", "output_dir")
 """Flags that no trial takes from the command line."""
@@ -42,7 +46,7 @@ class Trials(ABC):
     of_the_result: ClassVar[tuple[str, ...]] = ()
     notes_name: ClassVar[str]
 
-    def __init__(self, run: RunConfig, method: Any, common: Sequence[str]):
+    def __init__(self, run: RunConfig, method: "Method", common: Sequence[str]):
         """
         Raises:
             UserError: the run folder is taken, or there are no trials to go on with, or other ones.
@@ -64,7 +68,7 @@ class Trials(ABC):
 
     @staticmethod
     @abstractmethod
-    def settings(run: RunConfig, task: Any, method: Any) -> dict[str, dict[str, Any]]:
+    def settings(run: RunConfig, task: "Task", method: "Method") -> dict[str, dict[str, Any]]:
         """The settings of each trial, by what it is called.
 
         Raises:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from tl_hub.architectures.base import Architecture, Objective
 from tl_hub.architectures.bert import BERT
@@ -12,6 +11,7 @@ from tl_hub.architectures.roberta import ROBERTA, XLM_ROBERTA
 from tl_hub.architectures.t5 import T5
 from tl_hub.architectures.xlnet import XLNET
 from tl_hub.errors import UserError
+from tl_hub.model_types import Config, Model
 
 ARCHITECTURES: dict[str, Architecture] = {
     "bert": BERT,
@@ -60,7 +60,7 @@ def titles(objective: Objective) -> str:
     return ", ".join(ARCHITECTURES[family].title for family in pretrained_by([objective]))
 
 
-def usable_positions(config: Any) -> int | None:
+def usable_positions(config: Config) -> int | None:
     """Tokens that a model of this configuration reads at most; None for no limit."""
     rows = getattr(config, "max_position_embeddings", None)
     if not rows or rows < 0:  # T5 has none, XLNet says -1
@@ -70,13 +70,13 @@ def usable_positions(config: Any) -> int | None:
     return rows
 
 
-def longest_input(config: Any) -> int | None:
+def longest_input(config: Config) -> int | None:
     """Tokens of the longest input that a model of this configuration reads, padding included; None for no limit."""
     longest = usable_positions(config)
     return None if longest is None else max(0, longest) // PAD_TO * PAD_TO
 
 
-def layer_groups(model: Any) -> list[list[str]]:
+def layer_groups(model: Model) -> list[list[str]]:
     """Names of the parameters by layer, from the input to the output: the embeddings, then a list a layer.
 
     What stands between two layers, such as the norm at the end of T5's encoder, belongs to the lower one; T5's decoder
@@ -94,7 +94,7 @@ def layer_groups(model: Any) -> list[list[str]]:
     return groups
 
 
-def base_parameters(model: Any) -> list[str]:
+def base_parameters(model: Model) -> list[str]:
     """Names of the parameters that belong to the pretrained part of a model, not to its head."""
     inside = f"{model.base_model_prefix}." if model.base_model is not model else ""
     names = [name for name, _ in model.named_parameters()]

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
+
 Objective = Literal["masked", "causal", "span", "permutation"]
 """What a family was pretrained to predict, by which a task knows what it can be trained to do: tokens hidden in a text
 that is read from both sides; the next token; what was taken out of a text, written by a decoder; tokens in a random
@@ -75,8 +78,8 @@ class Architecture:
     paper: tuple[str, str]
     example: str
     pretrained_by: Objective
-    new_tokenizer: Callable[[], Any]
-    new_config: Callable[[Any, Shape], Any]
+    new_tokenizer: Callable[[], Tokenizer]
+    new_config: Callable[[Tokenizer, Shape], Config]
     lora_targets: tuple[str, ...]
     keys_and_values: str | None
     attention_output: str
@@ -117,7 +120,7 @@ _TANH_SCALE = 2.0**-14
 smaller, float16 would lose digits of the vectors, and the weights that are divided by it would be too large for it."""
 
 
-def through_tanh(first: Any, second: Any, weight: Any, bias: Any) -> None:
+def through_tanh(first: Any, second: Any, weight: "torch.Tensor", bias: "torch.Tensor") -> None:
     """Make a head of two linear layers with a tanh between them give what one linear layer gives.
 
     The first one shrinks the vector so far that tanh leaves it as it is.

@@ -3,16 +3,17 @@
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape, through_tanh
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import BertTokenizer  # the package is read without torch
 
     return BertTokenizer(do_lower_case=True)
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import BertConfig
 
     return BertConfig(
@@ -28,7 +29,7 @@ def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     )
 
 
-def fold(model: Any, weight: Any, bias: Any, several: bool) -> None:
+def fold(model: Any, weight: "torch.Tensor", bias: "torch.Tensor", several: bool) -> None:
     through_tanh(model.base_model.pooler.dense, model.classifier, weight, bias)
 
 

@@ -4,16 +4,17 @@ from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
 from tl_hub.errors import UserError
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import DistilBertTokenizer  # the package is read without torch
 
     return DistilBertTokenizer(do_lower_case=True)
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import DistilBertConfig
 
     return DistilBertConfig(
@@ -29,7 +30,7 @@ def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     )
 
 
-def fold(model: Any, weight: Any, bias: Any, several: bool) -> None:
+def fold(model: Any, weight: "torch.Tensor", bias: "torch.Tensor", several: bool) -> None:
     """The head's first layer gives the logits and their negatives; ReLU leaves one of the two, the second subtracts."""
     classes, width = weight.shape
     if 2 * classes > width:

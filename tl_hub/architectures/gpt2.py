@@ -4,16 +4,17 @@ from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
 from tl_hub.errors import UserError
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import GPT2Tokenizer  # the package is read without torch
 
     return GPT2Tokenizer()
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import GPT2Config
 
     return GPT2Config(
@@ -31,7 +32,7 @@ def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     )
 
 
-def fold(model: Any, weight: Any, bias: Any, several: bool) -> None:
+def fold(model: Any, weight: "torch.Tensor", bias: "torch.Tensor", several: bool) -> None:
     """The head has no bias: that of the last norm is moved to give it."""
     model.score.weight.copy_(weight)
     shift = weight.double().pinverse() @ bias.double()

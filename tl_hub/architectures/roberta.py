@@ -4,17 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape, through_tanh
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import AddedToken, RobertaTokenizer  # the package is read without torch
 
     mask: Any = AddedToken("<mask>", lstrip=True, special=True)  # it takes the blank before it
     return RobertaTokenizer(mask_token=mask)
 
 
-def new_multilingual_tokenizer() -> Any:
+def new_multilingual_tokenizer() -> Tokenizer:
     from transformers import AddedToken, XLMRobertaTokenizer
 
     mask: Any = AddedToken("<mask>", lstrip=True, special=True)
@@ -39,19 +40,19 @@ def sizes(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
     }
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import RobertaConfig
 
     return RobertaConfig(**sizes(tokenizer, shape))
 
 
-def new_multilingual_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_multilingual_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import XLMRobertaConfig
 
     return XLMRobertaConfig(**sizes(tokenizer, shape))
 
 
-def fold(model: Any, weight: Any, bias: Any, several: bool) -> None:
+def fold(model: Any, weight: "torch.Tensor", bias: "torch.Tensor", several: bool) -> None:
     through_tanh(model.classifier.dense, model.classifier.out_proj, weight, bias)
 
 

@@ -1,18 +1,16 @@
 """T5: an encoder that reads a text and a decoder that writes another."""
 
-from typing import Any
-
 from tl_hub.architectures.base import Architecture, Shape
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import T5Tokenizer  # the package is read without torch
 
     return T5Tokenizer()
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import T5Config
 
     config = T5Config(

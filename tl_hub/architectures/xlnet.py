@@ -3,16 +3,17 @@
 from typing import Any
 
 from tl_hub.architectures.base import Architecture, Shape
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
+from tl_hub.on_use import torch
 
 
-def new_tokenizer() -> Any:
+def new_tokenizer() -> Tokenizer:
     from transformers import XLNetTokenizer  # the package is read without torch
 
     return XLNetTokenizer()
 
 
-def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
+def new_config(tokenizer: Tokenizer, shape: Shape) -> Config:
     from transformers import XLNetConfig
 
     return XLNetConfig(
@@ -29,7 +30,7 @@ def new_config(tokenizer: Tokenizer, shape: Shape) -> Any:
     )
 
 
-def fold(model: Any, weight: Any, bias: Any, several: bool) -> None:
+def fold(model: Any, weight: "torch.Tensor", bias: "torch.Tensor", several: bool) -> None:
     model.logits_proj.weight.copy_(weight)
     model.logits_proj.bias.copy_(bias)
 

@@ -22,7 +22,7 @@ from tl_hub.licenses import license_of
 from tl_hub.loops.model import adapter_method, base_of, configured, embeds_sentences, inner, probe_inputs, task_of
 from tl_hub.model_types import Tokenizer
 from tl_hub.probe import write_probe
-from tl_hub.record import Cost, DataFacts, Metric, RunRecord, validate
+from tl_hub.record import Cost, DataFacts, Kind, Metric, RunRecord, validate
 
 
 @dataclass
@@ -168,7 +168,7 @@ class RunFolder:
         record.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return record
 
-    def _record(self, kind: Any, auto_class: str, pipeline_tag: str, method: dict[str, Any]) -> RunRecord:
+    def _record(self, kind: Kind, auto_class: str, pipeline_tag: str, method: dict[str, Any]) -> RunRecord:
         return RunRecord(
             name=Path(self.path).resolve().name,
             kind=kind,

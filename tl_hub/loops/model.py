@@ -16,6 +16,7 @@ from tl_hub import hub, samples
 from tl_hub.base_model import Base, embedded, weight_files
 from tl_hub.errors import UserError
 from tl_hub.finish import PROBES
+from tl_hub.model_types import Config
 from tl_hub.record import license_in
 
 _TAGS = {
@@ -69,7 +70,7 @@ def task_of(model: Any, pipeline_tag: str | None) -> tuple[str, str]:
     return auto_class, tag
 
 
-def base_of(config: Any, revision: str | None) -> Base | None:
+def base_of(config: Config, revision: str | None) -> Base | None:
     """The checkpoint a model was loaded from; None if it was built from a configuration."""
     if not config.name_or_path:
         return None
@@ -96,9 +97,9 @@ def adapter_method(model: PeftModel) -> dict[str, Any]:
     return {"name": "dora" if settings.get("use_dora") else name, "settings": settings}
 
 
-def configured(config: Any, revision: str | None) -> dict[str, Any]:
+def configured(config: Config, revision: str | None) -> dict[str, Any]:
     """In what a model's configuration differs from its checkpoint's: an adapter has no config.json to say it."""
-    stored = AutoConfig.from_pretrained(config.name_or_path, revision=revision).to_dict()
+    stored = AutoConfig.from_pretrained(str(config.name_or_path), revision=revision).to_dict()
     return {
         name: value
         for name, value in config.to_dict().items()

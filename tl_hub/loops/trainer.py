@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
 from tl_hub.errors import UserError
@@ -58,9 +58,11 @@ class RunFolderCallback(TrainerCallback):
         self.started: float | None = None
         self.evaluating = 0.0  # seconds
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
+    ) -> None:
         path = Path(self.folder.path)
-        if Path(args.output_dir).resolve().is_relative_to(path.resolve()):
+        if Path(args.output_dir or "").resolve().is_relative_to(path.resolve()):
             raise UserError(
                 f"{path} is to hold the Trainer's checkpoints (output_dir) as well; give it a folder of its own"
             )
@@ -76,14 +78,14 @@ class RunFolderCallback(TrainerCallback):
         self.started = time.perf_counter() if state.global_step == 0 else None
         self.evaluating = 0.0
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any) -> None:
         dataset = known["eval_dataloader"].dataset
         for prefix, entry in _evaluations([known["metrics"]]):
             self.evaluating += entry[f"{prefix}_runtime"]
             if has_length(dataset):
                 self.rows[prefix] = len(dataset)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any) -> None:
         if not state.is_world_process_zero:
             return
         seconds = None if self.started is None else time.perf_counter() - self.started
@@ -93,7 +95,7 @@ class RunFolderCallback(TrainerCallback):
         # best_global_step may be a step that was evaluated but not saved, and a checkpoint that is gone was not loaded.
         checkpoint = state.best_model_checkpoint
         chosen = args.load_best_model_at_end and checkpoint is not None and Path(checkpoint).is_dir()
-        kept = int(checkpoint.rpartition("-")[2]) if chosen else state.global_step
+        kept = int(checkpoint.rpartition("-")[2]) if checkpoint and chosen else state.global_step
         best = (args.metric_for_best_model or "").removeprefix("eval_")
         history, metrics = self._history(state.log_history), self._metrics(state.log_history, kept)
         counted = {metric.split: SplitFacts(rows=metric.rows) for metric in metrics}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and facts of methods are read
     from tl_hub.base_model import Base
     from tl_hub.experiment import Experiment
     from tl_hub.published_settings import Row
+    from tl_hub.record import Kind
     from tl_hub.tasks.base import Score
     from tl_hub.training_state import History
 
@@ -36,7 +37,7 @@ class Method(Protocol):
     def name(self) -> str: ...
 
     @property
-    def kind(self) -> Any: ...
+    def kind(self) -> "Kind": ...
 
     @property
     def unused(self) -> tuple[str, ...]: ...

@@ -22,6 +22,7 @@ from tl_hub.methods.base import SOURCES, FittedMethod
 from tl_hub.methods.layer_choice import draw, drawn_rows
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.published_settings import Row
+from tl_hub.record import Kind
 from tl_hub.tasks.base import Score, column
 from tl_hub.tasks.extractive_summarization import ExtractiveSummarization
 from tl_hub.vectors import STRENGTHS, HeadKind, extract, heads
@@ -87,7 +88,7 @@ class FeatureExtraction(FittedMethod):
     """
 
     name: ClassVar[str] = "feature extraction"
-    kind: ClassVar[str] = "feature-extraction"
+    kind: ClassVar[Kind] = "feature-extraction"
     unused: ClassVar[tuple[str, ...]] = (
         "epochs",
         "max_steps",

@@ -9,6 +9,7 @@ from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, TrainedMethod
 from tl_hub.model_types import Model
 from tl_hub.published_settings import Row, values
+from tl_hub.record import Kind
 
 if TYPE_CHECKING:
     from tl_hub.base_model import Base
@@ -33,7 +34,7 @@ class FineTune(TrainedMethod):
     """
 
     name: ClassVar[str] = "fine-tuning"
-    kind: ClassVar[str] = "fine-tuned"
+    kind: ClassVar[Kind] = "fine-tuned"
     unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = (

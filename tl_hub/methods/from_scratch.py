@@ -10,6 +10,7 @@ from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, Method
 from tl_hub.on_use import transformers
 from tl_hub.published_settings import Row
+from tl_hub.record import Kind
 from tl_hub.tasks.language_modeling import objective_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class FromScratch(Method):
     """
 
     name: ClassVar[str] = "from scratch"
-    kind: ClassVar[str] = "pretrained"
+    kind: ClassVar[Kind] = "pretrained"
     unused: ClassVar[tuple[str, ...]] = ()
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = ()

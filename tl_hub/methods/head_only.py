@@ -24,6 +24,7 @@ from tl_hub.methods.base import SOURCES, FittedMethod
 from tl_hub.methods.layer_choice import draw, drawn_rows
 from tl_hub.on_use import accelerate, torch
 from tl_hub.published_settings import Row
+from tl_hub.record import Kind
 from tl_hub.tasks.base import Score, Task, TokenHead, column, padded
 from tl_hub.vectors import extract, heads
 
@@ -55,7 +56,7 @@ class HeadOnly(FittedMethod):
     """
 
     name: ClassVar[str] = "feature extraction"
-    kind: ClassVar[str] = "feature-extraction"
+    kind: ClassVar[Kind] = "feature-extraction"
     unused: ClassVar[tuple[str, ...]] = ("activation_checkpointing", "find_lr")  # the model itself computes once
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = ()

@@ -15,12 +15,15 @@ import numpy as np
 from tl_hub.architectures import ARCHITECTURES, Objective
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, did_you_mean
-from tl_hub.model_types import Model, Tokenizer
+from tl_hub.model_types import Config, Model, Tokenizer
 from tl_hub.on_use import torch
 from tl_hub.tasks.catalog import CATALOG
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
+"""Makes a batch of tensors, by name, from encoded rows."""
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Task(ABC):
         """
         return self
 
-    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
+    def recall(self, config: Config, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
         """The task with what `learn` takes from training rows, from a trained model; for rows that are only measured.
 
         Args:
@@ -251,7 +254,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         """Function from a list of encoded rows to a batch of tensors."""
 
     @abstractmethod

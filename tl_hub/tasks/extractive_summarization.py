@@ -16,7 +16,7 @@ from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences, words
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch, transformers
-from tl_hub.tasks.base import Score, Task, column, give_padding, select_columns
+from tl_hub.tasks.base import Collator, Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ExtractiveSummarization(Task):
         cut = int(column(encoded, "cut").sum())
         return [f"{cut:,} of {len(encoded):,} sentences were longer than the window and were cut"] if cut else []
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         return transformers.DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:

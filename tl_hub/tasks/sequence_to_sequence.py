@@ -19,7 +19,7 @@ from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import datasets, torch, transformers
-from tl_hub.tasks.base import Score, Task, give_padding, labelled, padded, select_columns
+from tl_hub.tasks.base import Collator, Score, Task, give_padding, labelled, padded, select_columns
 from tl_hub.tasks.text_generation import left_padded
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class SequenceToSequence(Task):
     def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
         return labelled(batch["labels"])
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         """In evaluation, batches hold what to generate from; for T5 also the labels, or it would have no logits."""
 
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

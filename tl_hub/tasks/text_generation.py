@@ -15,7 +15,7 @@ from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch, transformers
-from tl_hub.tasks.base import Score, give_padding
+from tl_hub.tasks.base import Collator, Score, give_padding
 from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TextGeneration(CausalLanguageModeling):
 
         return objectives.NextToken(model) if ARCHITECTURES[model.config.model_type].left_to_right else model
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         collate = super().collator(tokenizer, training)
 
         def without_mask(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

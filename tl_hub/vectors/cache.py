@@ -28,6 +28,7 @@ from huggingface_hub.constants import HF_HOME
 
 from tl_hub.errors import UserError
 from tl_hub.model_types import Model
+from tl_hub.tasks.base import Collator
 
 VERSION = 1
 """Of what the vectors are; a change of the code that changes them must raise it, or old entries would be read."""
@@ -148,13 +149,13 @@ def stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Dataset, Path]]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def in_use(path: Any, collate: Callable[..., Any]) -> Callable[..., Any]:
+def in_use(path: str | Path, collate: Collator) -> Collator:
     """`collate`, which also says that a file is in use: writing by way of its map does not, and `prune` would take it.
 
     A reading may take days.
     """
 
-    def touching(rows: list[dict[str, Any]]) -> Any:
+    def touching(rows: list[dict[str, Any]]) -> dict[str, Any]:
         os.utime(path)
         return collate(rows)
 

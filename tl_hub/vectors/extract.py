@@ -150,7 +150,7 @@ def extract(
     def read(values: np.memmap) -> None:
         encoder.to(PartialState().device)
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
-            for places, batch in _read(encoded, in_use(values.filename, collate), tokens):
+            for places, batch in _read(encoded, in_use(str(values.filename), collate), tokens):
                 values[:, :, places] = pooled(encoder, batch, layers, poolings).cpu().numpy()
 
     key = key_of(encoder, encoder.named_parameters(), encoded, bf16)
@@ -214,7 +214,7 @@ def extract_tokens(
         hooks.append(head.register_forward_pre_hook(lambda module, args: found.update({len(blocks): args[0]})))
         try:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                for places, batch in _read(encoded, in_use(values.filename, collate), tokens):
+                for places, batch in _read(encoded, in_use(str(values.filename), collate), tokens):
                     model(**batch)
                     masks = batch["attention_mask"].bool().cpu().numpy()
                     for i, layer in enumerate(layers):

@@ -13,8 +13,9 @@ from tl_hub.architectures import ARCHITECTURES, Architecture
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, TrainedMethod
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row
+from tl_hub.record import Kind
 
 if TYPE_CHECKING:
     from tl_hub.base_model import Base
@@ -97,7 +98,7 @@ class Adapter(TrainedMethod):
         }
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """What the run folder will hold."""
         return "merged" if self.merge else "adapter"
 
@@ -111,7 +112,7 @@ class Adapter(TrainedMethod):
         """Whether models of this class can be adapted so."""
         return True
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         """PEFT's configuration of this adapter for `model`, which it `fits`.
 
         Raises:
@@ -141,7 +142,7 @@ class Adapter(TrainedMethod):
         if not self.fits(model, architecture):
             others = [name for name, kind in self.methods.items() if kind.fits(model, architecture)]
             raise UserError(f"--method {self.method} is not for {type(model).__name__}; use {', '.join(others)}")
-        config = self.peft_config(model, architecture)
+        config: Any = self.peft_config(model, architecture)  # not all kinds have modules_to_save
         new = {name.rpartition(".")[0] for name in base.fresh}
         new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
         config.modules_to_save = sorted(new) or None

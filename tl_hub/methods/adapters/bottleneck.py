@@ -1,12 +1,12 @@
 """Bottleneck adapters: small layers after those of the model."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from tl_hub.architectures import Architecture
 from tl_hub.config import flag
 from tl_hub.methods.adapters.base import Adapter, any_of
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 
@@ -34,7 +34,7 @@ class Bottleneck(Adapter):
         "houlsby", "after attention and feed-forward (houlsby), or after feed-forward only (pfeiffer)"
     )
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         from tl_hub.methods.adapters.peft_bottleneck import BottleneckConfig  # imports peft, which takes seconds
 
         after_attention = architecture.attention_output if self.placement == "houlsby" else None

@@ -1,11 +1,10 @@
 """DoRA: the length of each weight column is trained apart from its direction."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.lora import Lora
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 
 
 @dataclass(kw_only=True)
@@ -23,5 +22,5 @@ class Dora(Lora):
 
     method: str = field(default="dora", init=False)
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         return self.of_linear_layers(architecture, use_dora=True)

@@ -1,11 +1,10 @@
 """IA3: factors for what attention and feed-forward layers compute."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.base import Adapter, any_of, rate_factor
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 
@@ -28,7 +27,7 @@ class Ia3(Adapter):
     method: str = field(default="ia3", init=False)
     rate_factor: float = rate_factor(10.0)
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         from peft import IA3Config  # takes seconds to import
 
         return IA3Config(

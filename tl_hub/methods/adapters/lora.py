@@ -7,7 +7,7 @@ from tl_hub.architectures import Architecture
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.adapters.base import Adapter
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 # Updates of all linear layers; Hu et al. 2021 update queries and values only, with rank 8 and 4.
@@ -73,7 +73,7 @@ class Lora(Adapter):
             **options,
         )
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         config = self.of_linear_layers(architecture)
         if architecture.lora_parameters:
             if self.dropout:

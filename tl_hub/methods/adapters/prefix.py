@@ -1,12 +1,11 @@
 """Prefix tuning: trained keys and values stand before those of the input, in each layer."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.base import rate_factor
 from tl_hub.methods.adapters.virtual_tokens import VirtualTokens
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 
@@ -29,7 +28,7 @@ class Prefix(VirtualTokens):
     def tasks(architecture: Architecture) -> dict[str, str]:
         return architecture.prefix_tasks
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         from peft import PrefixTuningConfig  # takes seconds to import
 
         return PrefixTuningConfig(**self.arguments(model, architecture))

@@ -1,12 +1,11 @@
 """Prompt tuning: trained embeddings stand before the input."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.methods.adapters.base import rate_factor
 from tl_hub.methods.adapters.virtual_tokens import VirtualTokens
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 
@@ -26,7 +25,7 @@ class Prompt(VirtualTokens):
     def tasks(architecture: Architecture) -> dict[str, str]:
         return architecture.prompt_tasks
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         from peft import PromptTuningConfig  # takes seconds to import
 
         return PromptTuningConfig(**self.arguments(model, architecture))

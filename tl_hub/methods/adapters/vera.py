@@ -1,12 +1,11 @@
 """VeRA: trained vectors scale random matrices that all layers share."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tl_hub.architectures import Architecture
 from tl_hub.config import flag
 from tl_hub.methods.adapters.base import Adapter, rate_factor
-from tl_hub.model_types import Model
+from tl_hub.model_types import Model, PeftConfig
 from tl_hub.published_settings import Row, values
 
 
@@ -35,7 +34,7 @@ class Vera(Adapter):
     rank: int = flag(256, "rank of the random matrices, which all layers share")
     rate_factor: float = rate_factor(10.0)
 
-    def peft_config(self, model: Model, architecture: Architecture) -> Any:
+    def peft_config(self, model: Model, architecture: Architecture) -> PeftConfig:
         from peft import VeraConfig  # takes seconds to import
 
         return VeraConfig(

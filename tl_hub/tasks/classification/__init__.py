@@ -16,9 +16,10 @@ from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError, did_you_mean
 from tl_hub.metrics import best_threshold
-from tl_hub.model_types import Model, Tokenizer
+from tl_hub.model_types import Config, Model, Tokenizer
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
+    Collator,
     Score,
     Task,
     check_fast,
@@ -216,13 +217,13 @@ class Classification(Task):
             return regression.read_numbers(cells, kept, self.label_column), False
         return read_labels(cells, kept, names, self.label_separator, self.label_column)
 
-    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
+    def recall(self, config: Config, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
         """The classes of a model, as the rows may lack some of them; those of the rows where the model's have no names.
 
         Raises:
             UserError: `label_map` leads to a class that the model does not have, or it gives numbers.
         """
-        task, labels = copy.copy(self), list(config.id2label.values())
+        task, labels = copy.copy(self), list((config.id2label or {}).values())
         task.regression = config.problem_type == regression.PROBLEM
         task.multi_label = "threshold" in decision or config.problem_type == "multi_label_classification"
         task._outputs = config.num_labels
@@ -386,7 +387,7 @@ class Classification(Task):
             notes.append(f"the labels are numbers from {labels.min():g} to {labels.max():g}")
         return notes + ([f"both texts of {_rows(cut)} are long and the shorter one was cut"] if cut else [])
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         return transformers.DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
 
     def predict(self, outputs: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:

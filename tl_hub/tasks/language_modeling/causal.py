@@ -10,7 +10,7 @@ import numpy as np
 from tl_hub.architectures import Objective, longest_input
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
-from tl_hub.tasks.base import labelled, padded
+from tl_hub.tasks.base import Collator, labelled, padded
 from tl_hub.tasks.language_modeling.base import (
     SHOWN_ROWS,
     SHOWN_WORDS,
@@ -43,7 +43,7 @@ class CausalLanguageModeling(LanguageModeling):
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         return blocks(ids, row_of, range(0, len(ids), self.window(model)), least=2)
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             ids = [torch.tensor(each["input_ids"]) for each in encoded]
             return {

@@ -11,7 +11,7 @@ from tl_hub.architectures import Objective
 from tl_hub.config import flag
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
-from tl_hub.tasks.base import check_fast, padded
+from tl_hub.tasks.base import Collator, check_fast, padded
 from tl_hub.tasks.language_modeling.base import (
     LanguageModeling,
     check_mask,
@@ -64,7 +64,7 @@ class MaskedLanguageModeling(LanguageModeling):
 
         return rows.map(windows, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing")
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         special = torch.zeros(len(tokenizer), dtype=torch.bool)
         special[tokenizer.all_special_ids] = True
         starts_word = torch.tensor(word_starts(tokenizer)) | special

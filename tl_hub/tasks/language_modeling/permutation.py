@@ -9,7 +9,7 @@ from tl_hub.architectures import Objective
 from tl_hub.errors import UserError
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch, transformers
-from tl_hub.tasks.base import padded
+from tl_hub.tasks.base import Collator, padded
 from tl_hub.tasks.language_modeling.base import (
     LanguageModeling,
     blocks,
@@ -50,7 +50,7 @@ class PermutationLanguageModeling(LanguageModeling):
             raise UserError(f"{len(ids)} tokens of text are too few; give more or longer texts")
         return blocks(ids, row_of, range(0, count * size, size), size=size, end=end)
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         stock = transformers.DataCollatorForPermutationLanguageModeling(tokenizer)
 
         def permuted(encoded: list[dict[str, Any]]) -> list[tuple[torch.Tensor, torch.Tensor]]:

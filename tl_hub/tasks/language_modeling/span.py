@@ -14,7 +14,7 @@ from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
-from tl_hub.tasks.base import padded
+from tl_hub.tasks.base import Collator, padded
 from tl_hub.tasks.language_modeling.base import (
     LanguageModeling,
     blocks,
@@ -70,7 +70,7 @@ class SpanCorruption(LanguageModeling):
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         return blocks(ids, row_of, range(0, len(ids), self.window(model) - 1), least=2)
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         sentinels = np.array(tokenizer.convert_tokens_to_ids(_SENTINELS))
         end = [tokenizer.eos_token_id]
 

@@ -16,6 +16,7 @@ from tl_hub.metrics import answer_rule, squad_scores, squad_signature
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
+    Collator,
     Score,
     Task,
     TokenHead,
@@ -236,7 +237,7 @@ class QuestionAnswering(Task):
             )
         return notes
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         def collate(encoded: list[dict[str, Any]]) -> Any:
             # On the right for every family, or the places of spans would not be those of the tokens. XLNet's tokenizer
             # pads on the left, and says so again each time it is loaded.

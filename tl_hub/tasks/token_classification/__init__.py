@@ -15,9 +15,10 @@ from tl_hub import cells
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
-from tl_hub.model_types import Model, Tokenizer
+from tl_hub.model_types import Config, Model, Tokenizer
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
+    Collator,
     Score,
     Task,
     TokenHead,
@@ -169,7 +170,7 @@ class TokenClassification(Task):
         kind = (self._label_map or {}).get(kind, kind)
         return f"{prefix}-{kind}" if kind else prefix
 
-    def recall(self, config: Any, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
+    def recall(self, config: Config, decision: dict[str, float], label_map: Mapping[str, str] | None = None) -> Self:
         """The types of a model, as the rows may lack some of them.
 
         Raises:
@@ -289,7 +290,7 @@ class TokenClassification(Task):
     def loss_weight(self, batch: dict[str, Any]) -> torch.Tensor:
         return labelled(batch["labels"])
 
-    def collator(self, tokenizer: Tokenizer, training: bool) -> Any:
+    def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         def collate(encoded: list[dict[str, Any]]) -> Any:
             # On the right for every family, or the places of words would not be those of their tokens.
             inputs = [{name: value for name, value in each.items() if name != "labels"} for each in encoded]
@@ -390,13 +391,14 @@ class TokenClassification(Task):
         score.tables = {"Baselines": table, **score.tables}
 
 
-def labels_in(config: Any) -> list[str]:
+def labels_in(config: Config) -> list[str]:
     """The labels of a model, in the order of its logits.
 
     Raises:
         UserError: they are no tags of BIO or BIOES.
     """
-    labels = [config.id2label[i] for i in range(config.num_labels)]
+    names: Any = config.id2label  # by number
+    labels = [names[i] for i in range(config.num_labels or 0)]
     for label in labels:
         _checked(label, "the model's labels")
     return labels
