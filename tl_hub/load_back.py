@@ -108,32 +108,32 @@ def _loaders(run: _Run) -> dict[str, Callable[[_Run], Any]]:
     return loaders
 
 
-def _by_snippet(run: _Run) -> Any:
+def _by_snippet(run: _Run) -> torch.nn.Module:
     exec(card.snippet(run.record, run.repo, run.revision), run.namespace)
     return run.namespace["model"]
 
 
-def _by_adapter_snippet(run: _Run) -> Any:
+def _by_adapter_snippet(run: _Run) -> torch.nn.Module:
     exec(card.adapter_snippet(run.record, run.repo, run.revision), run.namespace)
     return run.namespace["model"]
 
 
-def _by_tl_hub(run: _Run) -> Any:
+def _by_tl_hub(run: _Run) -> torch.nn.Module:
     return run.auto_class.from_pretrained(".")
 
 
-def _by_sentence_transformers(run: _Run) -> Any:
+def _by_sentence_transformers(run: _Run) -> torch.nn.Module:
     from sentence_transformers import SentenceTransformer  # need not be installed
 
     return SentenceTransformer(".", trust_remote_code=False)
 
 
-def _by_transformers(run: _Run) -> Any:
+def _by_transformers(run: _Run) -> torch.nn.Module:
     own = {"revision": run.record.base_revision, "dtype": torch.float32, **_SAFE}
     return run.auto_class.from_pretrained(".", **own, **run.record.config)
 
 
-def _by_peft(run: _Run) -> Any:
+def _by_peft(run: _Run) -> torch.nn.Module:
     from peft import PeftConfig, PeftModel  # takes seconds, and only adapters need it
 
     adapter = "." if run.record.kind == "adapter" else run_folder.ADAPTER
@@ -149,7 +149,7 @@ def _drift(record: RunRecord) -> str | None:
     return canary.drift(record, transformers.AutoTokenizer.from_pretrained(".", trust_remote_code=False))
 
 
-def _difference(model: Any, probe: Probe) -> float:
+def _difference(model: torch.nn.Module, probe: Probe) -> float:
     """The largest of two logits, one of the model and one of the probe."""
     # What is stored in half precision is compared in float32, as kernels round it differently.
     found, expected = outputs_of(model.cpu().float().eval(), probe.inputs), probe.outputs
@@ -164,7 +164,7 @@ def _allowed(record: RunRecord, loader: str, probe: Probe) -> float:
     return TOLERANCE * max(1.0, largest)
 
 
-def _mismatch(loader: str, difference: float, model: Any, probe: Probe) -> str:
+def _mismatch(loader: str, difference: float, model: torch.nn.Module, probe: Probe) -> str:
     found = digests(model)
     names = sorted(name for name in probe.digests | found if probe.digests.get(name) != found.get(name))
     return (

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peft import PeftConfig as PeftConfig
+    from peft import PeftModel as PeftModel
     from transformers import PreTrainedConfig as Config
     from transformers import PreTrainedModel as Model
     from transformers import PreTrainedTokenizerBase as Tokenizer
 else:
-    Config = Model = PeftConfig = Tokenizer = Any
+    Config = Model = PeftConfig = PeftModel = Tokenizer = Any

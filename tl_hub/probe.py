@@ -31,7 +31,7 @@ class Probe:
     digests: dict[str, str]
 
 
-def write_probe(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
+def write_probe(folder: Path, model: "torch.nn.Module", inputs: dict[str, Any]) -> None:
     """Keep `inputs` (a batch), the outputs `model` gives for them and its digests in `folder`."""
     tensors = {f"input.{name}": tensor.cpu().contiguous() for name, tensor in inputs.items()}
     outputs = outputs_of(model.eval(), inputs)
@@ -51,7 +51,7 @@ def read_probe(folder: Path) -> Probe:
 
 
 @torch.no_grad()
-def outputs_of(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+def outputs_of(model: "torch.nn.Module", inputs: dict[str, Any]) -> dict[str, Any]:
     """The tensors to compare of what a model gives for a batch."""
     if type(model).__name__ == "SentenceTransformer":  # it takes a batch as a dict, and adds to it
         return {"sentence_embedding": model(dict(inputs))["sentence_embedding"]}
@@ -60,7 +60,7 @@ def outputs_of(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def digests(model: Any) -> dict[str, str]:
+def digests(model: "torch.nn.Module") -> dict[str, str]:
     """SHA-256 of each parameter in float32, under the name it has without an adapter's wrapping."""
     return {
         _WRAPPING.sub("", name): hashlib.sha256(p.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -84,7 +84,7 @@ class Keeper:
     def __init__(
         self,
         run: RunConfig,
-        model: Any,
+        model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         steps_per_epoch: int,

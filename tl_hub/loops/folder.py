@@ -62,7 +62,7 @@ class RunFolder:
         known = self._record("fine-tuned", "AutoModel", self.pipeline_tag or "fill-mask", {"name": "fine-tuning"})
         validate(known.facts(), "RunFolder")
 
-    def check(self, model: Any, tokenizer: Tokenizer) -> None:
+    def check(self, model: torch.nn.Module, tokenizer: Tokenizer) -> None:
         """What `write` will need of a model and its tokenizer; to be called before training.
 
         Says it where the classes have no names, which their users would see.
@@ -80,7 +80,7 @@ class RunFolder:
                 flush=True,
             )
 
-    def _check(self, model: Any, tokenizer: Tokenizer) -> None:
+    def _check(self, model: torch.nn.Module, tokenizer: Tokenizer) -> None:
         if not isinstance(model, PreTrainedModel | PeftModel) and not embeds_sentences(model):
             raise UserError(
                 f"{type(model).__name__} is no model of transformers or peft and no SentenceTransformer; give such a "
@@ -105,7 +105,7 @@ class RunFolder:
 
     def write(
         self,
-        model: Any,
+        model: torch.nn.Module,
         tokenizer: Tokenizer,
         batch: dict[str, torch.Tensor],
         metrics: list[Metric],
@@ -183,7 +183,7 @@ class RunFolder:
         )
 
 
-def _counted(model: Any, cost: Cost) -> Cost:
+def _counted(model: torch.nn.Module, cost: Cost) -> Cost:
     """What training took, with what can be counted now that it has ended."""
     parameters = list(model.parameters())
     return replace(
@@ -209,7 +209,7 @@ def _save(folder: Path, model: Any, tokenizer: Tokenizer, base: Base | None) -> 
         (folder / run_folder.LICENSE).write_text(samples.LICENSE_TEXT)
 
 
-def _write_probe(folder: Path, model: Any, inputs: dict[str, torch.Tensor]) -> None:
+def _write_probe(folder: Path, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> None:
     """`write_probe` in float32 on the CPU, as the fresh process will compute. Leaves the model alone."""
     device, dtypes = next(model.parameters()).device, [p.dtype for p in model.parameters()]
     forward = model.__dict__.pop("forward", None)  # accelerate's, which computes in half precision

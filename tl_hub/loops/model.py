@@ -34,7 +34,7 @@ _NOT_CONFIGURED = {"architectures", "dtype", "transformers_version", "use_cache"
 _NOT_SETTINGS = {"peft_type", "task_type", "auto_mapping", "revision", "inference_mode", "peft_version"}
 
 
-def embeds_sentences(model: Any) -> bool:
+def embeds_sentences(model: torch.nn.Module) -> bool:
     """Whether it is a SentenceTransformer, without the import of a library that few have."""
     library = sys.modules.get("sentence_transformers")
     return library is not None and type(model) is library.SentenceTransformer
@@ -47,7 +47,7 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def task_of(model: Any, pipeline_tag: str | None) -> tuple[str, str]:
+def task_of(model: torch.nn.Module, pipeline_tag: str | None) -> tuple[str, str]:
     """Name of the class that loads a model, and its pipeline tag: `pipeline_tag`, or the one that its class tells.
 
     Raises:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 
@@ -31,9 +31,13 @@ from tl_hub.vectors import model as feature_model
 if TYPE_CHECKING:
     from tl_hub.base_model import Base
     from tl_hub.data import Split
+    from tl_hub.tasks.classification import Classification
     from tl_hub.training_state import History
     from tl_hub.vectors.cache import Vectors
     from tl_hub.vectors.heads import Head
+
+    VectorTask = Classification | ExtractiveSummarization
+    """Tasks that read one vector of a window or a sentence."""
 
 _SWEEP_ROWS = 3000
 _FEWEST_TO_CHOOSE = 500
@@ -196,15 +200,16 @@ class FeatureExtraction(FittedMethod):
         base = experiment.base
         assert base is not None
         base.check_frozen(experiment.model)
-        method = self.fitting(experiment.run, experiment.task)
+        task = cast("VectorTask", experiment.task)
+        method = self.fitting(experiment.run, task)
         experiment = dataclasses.replace(experiment, method=method)
         vectors = method.extract(experiment)
         chosen, history = method.fit(experiment, vectors)
         score = method.score(experiment, vectors, chosen, history)
-        model = method.assemble(chosen, experiment.model, experiment.tokenizer, experiment.task, base, experiment.run)
+        model = method.assemble(chosen, experiment.model, experiment.tokenizer, task, base, experiment.run)
         return dataclasses.replace(experiment, model=model), history, score
 
-    def fitting(self, run: RunConfig, task: Any) -> Self:
+    def fitting(self, run: RunConfig, task: VectorTask) -> Self:
         """The method with a head that fits the task's labels, as the record tells it.
 
         Raises:
@@ -235,7 +240,7 @@ class FeatureExtraction(FittedMethod):
             Checked: `run.check` asked for no more.
         """
         run, data, accelerator = experiment.run, experiment.rows, experiment.accelerator
-        task: Any = experiment.task
+        task = cast("VectorTask", experiment.task)
         encoder = extract.encoder_of(experiment.model)
         layers, poolings = self.candidates(encoder, _texts(data.splits["train"], task))
         wanted = sorted({layer for group in layers for layer in group})
@@ -263,7 +268,7 @@ class FeatureExtraction(FittedMethod):
         Writes `log.jsonl` (a line a candidate) and, after a sweep, `layers.png`. What inference needs besides the head
         is chosen on the validation rows.
         """
-        run, task, data = experiment.run, experiment.task, experiment.rows
+        run, task, data = experiment.run, cast("VectorTask", experiment.task), experiment.rows
         folder, start = Path(run.output_dir), time.perf_counter()
         chosen = self.choose(experiment.model, vectors["train"], data.splits["train"], task, run.seed)
         if chosen.rows < len(data.splits["train"].rows):
@@ -290,7 +295,7 @@ class FeatureExtraction(FittedMethod):
         return score
 
     def assemble(
-        self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: Any, base: Base, run: RunConfig
+        self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: VectorTask, base: Base, run: RunConfig
     ) -> Any:
         """The model that is saved: a `FeatureModel` or, with `fold`, one of transformers' own class."""
         encoder = extract.encoder_of(model)
@@ -307,7 +312,7 @@ class FeatureExtraction(FittedMethod):
             "pairs": bool(getattr(task, "text_pair_column", None)),
             "in_document": sentences,
             "max_length": task.max_length,
-            "doc_stride": 0 if sentences else task.doc_stride,
+            "doc_stride": 0 if isinstance(task, ExtractiveSummarization) else task.doc_stride,
         }
         if task.exact:
             config["regression"] = True
@@ -321,7 +326,7 @@ class FeatureExtraction(FittedMethod):
         made = feature_model.FeatureModel(encoder, tokenizer, config, tensors).eval()
         return made.folded() if self.fold else made
 
-    def choose(self, model: Model, vectors: Vectors, split: Any, task: Any, seed: int) -> Chosen:
+    def choose(self, model: Model, vectors: Vectors, split: Split, task: VectorTask, seed: int) -> Chosen:
         """Choose by cross-validation on the rows of `split`, and fit the head on all of them, or on some of many.
 
         Those are drawn at random: rows that hold about 50,000 examples. Layers and poolings are compared on rows that
@@ -360,9 +365,14 @@ class FeatureExtraction(FittedMethod):
         return Chosen(*best, head, strength, mix, sweep, metric, len(drawn))
 
     def _score(
-        self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen, name: str, decision: Any
+        self,
+        experiment: Experiment,
+        vectors: dict[str, Vectors],
+        chosen: Chosen,
+        name: str,
+        decision: dict[str, float] | None,
     ) -> Score:
-        task: Any = experiment.task
+        task = cast("VectorTask", experiment.task)
         split = experiment.rows.splits[name]
         assert split.encoded is not None
         sentences = isinstance(task, ExtractiveSummarization)
@@ -381,7 +391,7 @@ class _Sample:
         folds: of each example, (examples,).
     """
 
-    task: Any
+    task: VectorTask
     vectors: Vectors
     row: np.ndarray
     targets: np.ndarray
@@ -432,7 +442,7 @@ def _compare(
     return best, sweep
 
 
-def _texts(split: Split, task: Any) -> int:
+def _texts(split: Split, task: VectorTask) -> int:
     """How many texts have a target of their own: rows, however many windows each has, or a summarizer's sentences."""
     return len(split.encoded or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
@@ -457,7 +467,7 @@ def _blocks(
 
 
 def _examples(
-    task: Any,
+    task: VectorTask,
     vectors: Vectors,
     row: np.ndarray,
     layers: Sequence[int],

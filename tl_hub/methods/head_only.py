@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import xxhash
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
     from tl_hub.base_model import Base
     from tl_hub.data import Split
+    from tl_hub.tasks.question_answering import QuestionAnswering
+    from tl_hub.tasks.token_classification import TokenClassification
     from tl_hub.training_state import History
     from tl_hub.vectors.cache import Vectors
+
+    TokenTask = QuestionAnswering | TokenClassification
 
 _COMPARED_WINDOWS, _COMPARED_PARTS = 2000, 3
 _RATE, _EPOCHS, _LEAST, _BATCH = 1e-2, 3, 2000, 16
@@ -123,7 +127,7 @@ class HeadOnly(FittedMethod):
             Checked: `run.check` asked for no more.
         """
         run, data, model = experiment.run, experiment.rows, experiment.model
-        task: Any = experiment.task
+        task = cast("TokenTask", experiment.task)
         head = _head(task)
         others = [n for n, p in model.named_parameters() if p.requires_grad and not n.startswith(f"{head.layer}.")]
         if others:
@@ -162,7 +166,7 @@ class HeadOnly(FittedMethod):
     def _estimate(self, experiment: Experiment) -> Checked:
         """What time and memory the vectors of the tokens will take."""
         run, model = experiment.run, experiment.model
-        task: Any = experiment.task
+        task = cast("TokenTask", experiment.task)
         lengths = {name: column(split.encoded, "length") for name, split in experiment.rows.splits.items()}
         values = sum(int(each.sum()) for each in lengths.values())
         if self.layer == "auto":  # some windows are kept with all layers
@@ -203,7 +207,7 @@ def _head(task: Task) -> TokenHead:
 
 def _token_vectors(experiment: Experiment, encoded: Any, layers: Sequence[int] | None = None) -> Vectors:
     """`extract.extract_tokens` as the run has it, of all layers if none are named."""
-    task: Any = experiment.task
+    task = cast("TokenTask", experiment.task)
     model = experiment.model
     blocks = extract.stack_of(model).get_submodule(ARCHITECTURES[model.config.model_type].blocks)
     return extract.extract_tokens(
@@ -253,7 +257,7 @@ def _on_vectors(
 
 
 def _compare(
-    read: Callable[[Dataset], Vectors], split: Split, task: Any, width: int, seed: int
+    read: Callable[[Dataset], Vectors], split: Split, task: Task, width: int, seed: int
 ) -> list[dict[str, Any]]:
     """F1 of a head on each layer in cross-validation, a dict a layer, on some training texts drawn at random."""
     assert split.encoded is not None
@@ -276,7 +280,7 @@ def _compare(
 
 
 def _cross_validated(
-    values: np.ndarray, encoded: Dataset, task: Any, width: int, folds: np.ndarray, seed: int
+    values: np.ndarray, encoded: Dataset, task: Task, width: int, folds: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """What `task.predict` gives for each window by a linear head fitted on the windows of the other folds.
 

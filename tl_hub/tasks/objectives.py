@@ -18,7 +18,9 @@ class WithLoss(torch.nn.Module):
     weight. Several labels are as many predictions of yes or no, over which the divergences are averaged.
     """
 
-    def __init__(self, model: Any, smoothing: float, multi_label: bool, weights: torch.Tensor | None, r_drop: float):
+    def __init__(
+        self, model: torch.nn.Module, smoothing: float, multi_label: bool, weights: torch.Tensor | None, r_drop: float
+    ):
         super().__init__()
         self.model, self.smoothing, self.multi_label, self.weights = model, smoothing, multi_label, weights
         self.r_drop = r_drop

@@ -13,7 +13,7 @@ from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import distinct, repetition
-from tl_hub.model_types import Model, Tokenizer
+from tl_hub.model_types import Tokenizer
 from tl_hub.on_use import torch, transformers
 from tl_hub.tasks.base import Collator, Score, give_padding
 from tl_hub.tasks.language_modeling import CausalLanguageModeling, blocks, joined
@@ -65,7 +65,7 @@ class TextGeneration(CausalLanguageModeling):
     def config_for(self, model_type: str) -> dict[str, Any]:
         return dict(ARCHITECTURES[model_type].left_to_right)
 
-    def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
+    def adapt(self, tokenizer: Tokenizer, model: Any) -> None:
         """Nothing that counts sees the padding, so GPT-2's end-of-text token serves.
 
         Raises:
@@ -76,7 +76,7 @@ class TextGeneration(CausalLanguageModeling):
                 raise UserError(f'this model reads from both sides; text generation needs one with {name}="{value}"')
         give_padding(tokenizer, model)
 
-    def objective(self, model: Model) -> torch.nn.Module:
+    def objective(self, model: Any) -> torch.nn.Module:
         from tl_hub.tasks import objectives  # it needs torch, for which --help does not wait
 
         return objectives.NextToken(model) if ARCHITECTURES[model.config.model_type].left_to_right else model
@@ -90,7 +90,7 @@ class TextGeneration(CausalLanguageModeling):
 
         return without_mask
 
-    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
+    def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Any) -> Dataset:
         ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
         ids, row_of = np.insert(ids, 0, tokenizer.eos_token_id), np.insert(row_of, 0, 0)
         window = self.window(model)
@@ -150,7 +150,7 @@ class TextGeneration(CausalLanguageModeling):
         self,
         score: Score,
         rows: Dataset,
-        model: Model,
+        model: Any,
         tokenizer: Tokenizer,
         *,
         folder: Path,
@@ -161,7 +161,7 @@ class TextGeneration(CausalLanguageModeling):
             score.tables |= self.baselines(before, score)
         self.add_samples(score, model, tokenizer, rows, seed)
 
-    def add_samples(self, score: Score, model: Model, tokenizer: Tokenizer, rows: Dataset, seed: int) -> None:
+    def add_samples(self, score: Score, model: Any, tokenizer: Tokenizer, rows: Dataset, seed: int) -> None:
         """Continue the first 16 tokens of held-out texts, and add the texts and how varied they are to `score`.
 
         `distinct_1` and `distinct_2` are of all continuations together, `repetition` (of 4-grams) is of each. All
@@ -186,7 +186,7 @@ class TextGeneration(CausalLanguageModeling):
 
 
 def decode(
-    model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int, end: int, top_p: float | None = None
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, end: int, top_p: float | None = None
 ) -> list[list[int]]:
     """Go on with token ids until `end`, by a model whose logits at a token are of the next one.
 

@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from tl_hub import progress
 from tl_hub.architectures import ARCHITECTURES, PAD_TO
+from tl_hub.model_types import Model
 from tl_hub.tasks.base import column
 from tl_hub.vectors.cache import Vectors, facts_of, in_use, kept, key_of, stored
 
@@ -38,7 +39,7 @@ def depth_of(encoder: Any) -> int:
     return len(encoder.get_submodule(ARCHITECTURES[encoder.config.model_type].blocks))
 
 
-def weights_sha256(encoder: Any) -> str:
+def weights_sha256(encoder: Model) -> str:
     """SHA-256 over the names, shapes and float32 values of all parameters."""
     digest = hashlib.sha256()
     for name, parameter in sorted(encoder.named_parameters()):
@@ -49,7 +50,7 @@ def weights_sha256(encoder: Any) -> str:
 
 @torch.no_grad()
 def pooled(
-    encoder: Any, inputs: dict[str, torch.Tensor], layers: Sequence[int], poolings: Sequence[str]
+    encoder: Model, inputs: dict[str, torch.Tensor], layers: Sequence[int], poolings: Sequence[str]
 ) -> torch.Tensor:
     """Read a batch, no deeper than the deepest of `layers`, and pool the vectors of the tokens that are not padding.
 
@@ -116,7 +117,7 @@ def batches(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[list[i
 
 
 def extract(
-    encoder: Any,
+    encoder: Model,
     encoded: Dataset | Iterable[dict[str, Any]],
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     layers: Sequence[int],
@@ -165,7 +166,7 @@ def stack_of(model: Any) -> Any:
     return base.decoder if hasattr(base, "decoder") else base.encoder
 
 
-def depth_name(model: Any) -> str:
+def depth_name(model: Model) -> str:
     """The configuration's name for the number of layers in `stack_of`."""
     alone = not hasattr(model.base_model, "decoder")
     return "num_hidden_layers" if alone else ARCHITECTURES[model.config.model_type].depth

@@ -13,7 +13,7 @@ from tl_hub.architectures import ARCHITECTURES, Architecture
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, TrainedMethod
-from tl_hub.model_types import Model, PeftConfig
+from tl_hub.model_types import Model, PeftConfig, PeftModel
 from tl_hub.published_settings import Row
 from tl_hub.record import Kind
 
@@ -168,7 +168,7 @@ def task_type_of(model: Model) -> str | None:
     return None
 
 
-def merged(model: Any) -> Any:
+def merged(model: PeftModel) -> Model:
     """The whole model with its adapter in the weights. PEFT's own merge fails at a saved head of several layers."""
     from peft.utils import ModulesToSaveWrapper  # takes seconds to import
 
