@@ -164,6 +164,10 @@ def test_metadata_names_only_hub_ids(kind: str, base: str) -> None:
     assert data.get("base_model_relation") == (relation if base == "hub" else None)
     assert data["library_name"] == ("peft" if kind == "adapter" else "transformers")
     assert data.get("license") == {"hub": "apache-2.0", "embedded": "cc-by-sa-4.0"}.get(base)
+    head = dataclasses.replace(sample(kind, base, "local"), auto_class="FeatureModel")
+    assert data_of(card.render(head)).to_dict().get("base_model_relation") == ("adapter" if base == "hub" else None), (
+        "no base in it"
+    )
     assert "datasets" not in data
     assert data["tags"] == ["tl-hub", "lora", "bert"]
     own = dataclasses.replace(sample(kind, base, "local"), license="mit")

@@ -117,6 +117,7 @@ def test_an_empty_value_is_not_taken_for_none(name):
         ({"push_to": "a/b", "public": True, "push_every": 1}, ("--public", "--push_every")),
         ({"push_to": "a/b", "dry_run": True, "push_every": 1}, ("--dry_run", "--push_every")),
         ({"push_to": "a/b", "push_base": "a/b"}, ("--push_base", "--push_to")),
+        ({"push_to": "a/b", "push_base": "a/c", "push_adapter": "a/c"}, ("--push_base", "--push_adapter")),
         ({"dataset": "squad", "test_file": "a.jsonl"}, ("--dataset", "--test_file")),
     ],
 )

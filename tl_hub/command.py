@@ -96,6 +96,7 @@ def _add_push(commands: "Commands") -> None:
 tl-hub push runs/qa_adapter alice/qa --dry_run            what would be sent
 tl-hub push runs/qa_adapter alice/qa --tag v1             private, unless --public
 tl-hub push runs/qa_adapter alice/qa --push_base alice/tiny-bert
+tl-hub push runs/merged alice/qa --push_adapter alice/qa-adapter
 HF_HUB_DISABLE_XET=1 tl-hub push runs/qa_adapter alice/qa by LFS""",
     )
     parser.add_argument("folder")
@@ -109,6 +110,11 @@ HF_HUB_DISABLE_XET=1 tl-hub push runs/qa_adapter alice/qa by LFS""",
     parser.add_argument("--license_name", help="id of a license that the Hub does not list, with --license other")
     parser.add_argument("--license_link", help="URL of its text, or a file that holds it, published as LICENSE")
     parser.add_argument("--push_base", metavar="owner/name", help="publish a local or embedded base there")
+    parser.add_argument(
+        "--push_adapter",
+        metavar="owner/name",
+        help="publish the adapter of a merged model apart; both name each other, in one collection",
+    )
     parser.add_argument("--sign", metavar="KEY", help="private elliptic-curve key in PEM to sign what is sent with")
     parser.add_argument("--dry_run", action="store_true", help="list what would be sent, and send nothing")
 
@@ -128,6 +134,7 @@ def push_run(asked: argparse.Namespace) -> tuple[Any, str]:
         license_name=asked.license_name,
         license_link=asked.license_link,
         push_base=asked.push_base,
+        push_adapter=asked.push_adapter,
         sign=asked.sign,
         dry_run=asked.dry_run,
         say=_say_nothing if asked.json else print,
@@ -166,7 +173,7 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
         from tl_hub.record import RunRecord
 
         record = RunRecord.load(asked.folder)
-        record.examples = []
+        record.hide_examples()
         record.save(asked.folder)
     written = [card.write(asked.folder, asked.repo, say=notes.append)]
     if asked.html:

@@ -1,5 +1,6 @@
 """Settings that every recipe shares. A field is a command-line flag of the same name."""
 
+import itertools
 import math
 import re
 from dataclasses import dataclass, field, fields
@@ -191,6 +192,13 @@ class RunConfig:
         recorded=False,
         needs="push_to",
     )
+    push_adapter: str | None = flag(
+        None,
+        "owner/name to publish the adapter of a merged model as, apart; both name each other, in one collection",
+        shown="beside the merged model",
+        recorded=False,
+        needs="push_to",
+    )
     push_every: int | None = flag(
         None,
         "also push the best weights and the training state after every N epochs",
@@ -345,8 +353,9 @@ class RunConfig:
             needed = setting.metadata["needs"]
             if needed and getattr(self, setting.name) and not getattr(self, needed):
                 raise UserError(f"--{setting.name} needs --{needed}")
-        if self.push_base and self.push_base == self.push_to:
-            raise UserError(f"--push_base and --push_to are both {self.push_to}; a base needs a repository of its own")
+        for one, other in itertools.combinations(("push_base", "push_adapter", "push_to"), 2):
+            if getattr(self, one) and getattr(self, one) == getattr(self, other):
+                raise UserError(f"--{one} and --{other} are both {getattr(self, one)}; give each its own repository")
         for name in ("push_revision", "push_every"):
             if self.create_pr and getattr(self, name):
                 raise UserError(

@@ -141,7 +141,7 @@ def _push(run: RunConfig, folder: Path) -> None:
     print(f"\npublishing {folder} as {destination.repo} ...", flush=True)
     try:
         options = Options(dry_run=run.dry_run, sign=Path(run.sign) if run.sign else None)
-        done = publish_to(destination, folder, options, push_base=run.push_base)
+        done = publish_to(destination, folder, options, push_base=run.push_base, push_adapter=run.push_adapter)
         if run.push_every:
             drop_state(destination.repo)
     except (UserError, RunStopped) as error:
@@ -162,6 +162,7 @@ def _push_command(run: RunConfig, folder: Path) -> str:
         "tag": run.tag,
         "collection": run.collection,
         "push_base": run.push_base,
+        "push_adapter": run.push_adapter,
         "sign": run.sign,
         "public": run.public,
     }

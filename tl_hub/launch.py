@@ -190,14 +190,17 @@ def _check_publishing(run: RunConfig, method: Method, base_license: str | None) 
         UserError, RunStopped: the result could not be published as `push_to`.
     """
     destination = Destination.of_run(run)
+    sources = ("hub",) if run.push_adapter else method.base_sources
 
     def check_base() -> None:
-        if not run.push_base and base_model.source_of(run.model) not in method.base_sources:
+        if not run.push_base and base_model.source_of(run.model) not in sources:
             raise UserError(BASE_ONLY_HERE.format(base=run.model))
 
     def check_merging() -> None:
         if run.push_every and method.kind == "merged":
             raise UserError("--push_every and --merge exclude each other; weights are merged when training is done")
+        if run.push_adapter and method.kind != "merged":
+            raise UserError("--push_adapter is for a merged model; give --merge of an adapter recipe too, or omit it")
 
     all_at_once(
         lambda: destination.check(revision_flag="push_revision"),
@@ -208,8 +211,9 @@ def _check_publishing(run: RunConfig, method: Method, base_license: str | None) 
         lambda: check_token(destination.repo),
     )
     check_rights(destination, with_state=run.push_every is not None)
-    if run.push_base:
-        check_rights(Destination(run.push_base))
+    for beside in (run.push_adapter, run.push_base):
+        if beside:
+            check_rights(Destination(beside))
 
 
 def _check_used(folder: Path, run: RunConfig) -> None:

@@ -16,7 +16,7 @@ import transformers
 
 import tl_hub
 from tl_hub import canary, card, cpu, run_folder, verification
-from tl_hub.card import snippets
+from tl_hub.card import snippets, widget
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods import adapters
 from tl_hub.probe import Probe, digests, outputs_of, read_probe
@@ -84,7 +84,7 @@ def load_and_compare(
         report["tokenizer"] = line
     report |= _examples(run)
     for name, stated in (record.verification or {}).items():
-        if name in ("result", "pipeline_output") and name in report:
+        if name in ("result", "pipeline_output", "outputs") and name in report:
             if not _same(report[name], stated):
                 return {"error": f"the card's example gives {report[name]}, and the card states {stated}"}
             report["same_output"] = True
@@ -174,8 +174,12 @@ def _mismatch(loader: str, difference: float, model: torch.nn.Module, probe: Pro
 
 
 def _examples(run: _Run) -> dict[str, Any]:
-    """What the card's example gives: the stock call's `result`, and the `pipeline_output`; and which row it is."""
+    """What the card's example gives: the stock call's `result`, and the `pipeline_output`; and which row it is.
+
+    And the `outputs` of all rows that the model's page shows.
+    """
     found: dict[str, Any] = {}
+    ask = None
     if run.snippets:
         usage = {
             "result": ("result", card.call_snippet(run.record)),
@@ -185,8 +189,12 @@ def _examples(run: _Run) -> dict[str, Any]:
             if code:
                 exec(code, run.namespace)
                 found[name] = run.namespace[variable]
+        ask = run.namespace.get("ask")
     elif row := snippets.shown_row(run.record):
-        found["pipeline_output"] = tl_hub.pipeline(".")(**row)
+        ask = tl_hub.pipeline(".")
+        found["pipeline_output"] = ask(**row)
+    if ask and (shown := widget.places(run.record)):
+        found["outputs"] = [{"example": i, "output": ask(**widget.texts(run.record, i))} for i in shown]
     return found | ({"example": snippets.shown_place(run.record)} if found else {})
 
 

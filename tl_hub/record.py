@@ -19,6 +19,7 @@ from tl_hub import run_folder
 from tl_hub.errors import UserError, first_line
 
 _DEEPEST = 50  # levels of a record
+_OF_EXAMPLES = ("result", "example", "pipeline_output", "outputs", "same_output")
 Kind = Literal["adapter", "feature-extraction", "fine-tuned", "merged", "pretrained"]
 VERSION: Literal[2] = 2
 """Of this format. Version 1 named no task and no units; it is still read (`tl_hub.tasks.catalog.task_of`)."""
@@ -154,6 +155,7 @@ class RunRecord:
         license: of what the folder holds, as the Hub names it.
         license_name: of one that the Hub does not list, whose `license` is `other`.
         license_link: URL of its text, or LICENSE for the file in the folder.
+        variants: repositories of the same training, where the adapter and the merged model are published apart.
         token_ids: hard texts -> numbers of their tokens, by which `tl_hub.canary` notices another tokenizer.
         verification: what loading the folder back in a fresh process gave; None before it has been done.
     """
@@ -185,13 +187,27 @@ class RunRecord:
     license_name: str | None = None
     license_link: str | None = None
     task: str | None = None
+    variants: dict[str, str] = field(default_factory=dict)
     token_ids: dict[str, str] = field(default_factory=dict)
     version: Literal[1, 2] = VERSION
+
+    @property
+    def model_type(self) -> str | None:
+        """The base's family; of a model pretrained from scratch, that of the method's settings."""
+        return self.base.model_type if self.base else self.method.get("settings", {}).get("model_type")
 
     @property
     def base_revision(self) -> str | None:
         """The revision to give a stock loader of the run folder, which takes an adapter's base from `main` without."""
         return self.base.revision if self.base and self.kind == "adapter" else None
+
+    def hide_examples(self) -> None:
+        """Take the rows that are shown out of the record, and what a load-back says of them."""
+        self.examples = []
+        if self.verification:
+            self.verification = {
+                name: self.verification[name] for name in self.verification if name not in _OF_EXAMPLES
+            }
 
     def save(self, folder: str | Path) -> Path:
         """Write `run.json` into `folder`; fields nobody knows are left out."""

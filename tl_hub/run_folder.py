@@ -5,6 +5,8 @@ from pathlib import Path
 
 RECORD = "run.json"
 CARD = "README.md"
+NOTEBOOK = "notebook.ipynb"
+"""The card's code, to be executed."""
 LICENSE = "LICENSE"
 SIGNATURE = "model.sig"
 """In a repository only: a push makes it of what it sends."""
@@ -60,9 +62,9 @@ CONFUSION = "confusion.png"
 LAYERS = "layers.png"
 PICTURES = (CURVES, CONFUSION, LAYERS)
 
-PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES, LICENSE)
+PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES, LICENSE, NOTEBOOK)
 """Patterns of what a repository is made of, beside the card and `.eval_results/`, which are written anew."""
-WRITTEN = (RECORD, *MODEL, *TOKENIZER, *PICTURES, CARD, PAGE, LOG, PROBE, PREDICTIONS, SETTINGS, SWEEP, SEEDS)
+WRITTEN = (RECORD, *MODEL, *TOKENIZER, *PICTURES, CARD, NOTEBOOK, PAGE, LOG, PROBE, PREDICTIONS, SETTINGS, SWEEP, SEEDS)
 """Patterns of all files that a run writes, but for its training state."""
 
 TRACKING = "tracking"

@@ -145,12 +145,20 @@ class Refused(Exception):
 
 
 class HubServer:
-    """Tests may read `repos` ((kind, id) -> Repo), `objects` (SHA-256 -> content of LFS) and `log` (requests)."""
+    """Tests may read what there is.
+
+    Attributes:
+        repos: (kind, id) -> Repo.
+        objects: SHA-256 -> content of LFS.
+        collections: slug -> collection.
+        log: requests.
+    """
 
     def __init__(self, port: int = 0, page: int = 1000):
         self.page = page
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
+        self.collections: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
         self.faults: list[Fault] = []
         self._socket = socket.create_server(("127.0.0.1", port))
@@ -671,6 +679,48 @@ def merge(hub: HubServer, call: Call) -> Response:
     return JSONResponse({})
 
 
+# --- collections
+
+
+def collect(hub: HubServer, call: Call) -> Response:
+    owner, title = call.json["namespace"], call.json["title"]
+    if not call.who.may_write(owner, owner):
+        raise Refused(403, f"You don't have the rights to create a collection under the namespace {owner!r}")
+    if not 0 < len(title) < 60:
+        raise Refused(400, '"title" must have 1 to 59 characters')
+    for slug, there in hub.collections.items():
+        if (there["owner"]["name"], there["title"]) == (owner, title):
+            raise Refused(409, "Collection already exists", slug=slug)
+    slug = f"{owner}/{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}-{secrets.token_hex(12)}"
+    facts = {"owner": {"name": owner, "type": "user"}, "private": call.json["private"], "lastUpdated": _now()}
+    facts |= {"slug": slug, "title": title, "items": [], "theme": "green", "upvotes": 0, "position": 0}
+    hub.collections[slug] = facts
+    return JSONResponse(facts)
+
+
+def _collection(hub: HubServer, call: Call) -> dict[str, Any]:
+    found = hub.collections.get(call.parts["slug"])
+    if found is None or (found["private"] and found["owner"]["name"] not in call.who.places):
+        raise Refused(404, "Collection not found")
+    return found
+
+
+def collection(hub: HubServer, call: Call) -> Response:
+    return JSONResponse(_collection(hub, call))
+
+
+def add_item(hub: HubServer, call: Call) -> Response:
+    found, item = _collection(hub, call), call.json["item"]
+    if not call.who.may_write(found["owner"]["name"], found["owner"]["name"]):
+        raise Refused(403, "You do not have the rights to write to this collection")
+    if (item["type"], item["id"]) not in hub.repos:
+        raise Refused(404, "Repository not found", "RepoNotFound")
+    if any((each["type"], each["id"]) == (item["type"], item["id"]) for each in found["items"]):
+        raise Refused(409, "This item is already in the collection")
+    found["items"].append({"_id": secrets.token_hex(12), **item, "position": len(found["items"])})
+    return JSONResponse(found)
+
+
 _API = r"/api/(?P<kinds>models|datasets)/(?P<id>[^/]+/[^/]+)"
 _FILES = r"/(?P<kinds>datasets/)?(?P<id>[^/]+/[^/]+)"
 _REV = r"(?P<rev>[^/]+)"
@@ -698,6 +748,9 @@ ROUTES: list[tuple[str, str, Callable[[HubServer, Call], Response]]] = [
     ("GET", rf"{_API}/discussions/(?P<number>\d+)", discussion),
     ("POST", rf"{_API}/discussions/(?P<number>\d+)/status", status),
     ("POST", rf"{_API}/discussions/(?P<number>\d+)/merge", merge),
+    ("POST", "/api/collections", collect),
+    ("GET", "/api/collections/(?P<slug>[^/]+/[^/]+)", collection),
+    ("POST", "/api/collections/(?P<slug>[^/]+/[^/]+)/items", add_item),
     ("POST", rf"{_FILES}\.git/info/lfs/objects/batch", lfs_batch),
     ("PUT", r"/_lfs/(?P<oid>[0-9a-f]{64})/(?P<size>\d+)", lfs_upload),
     ("GET", f"{_FILES}/resolve/{_REV}/(?P<path>.+)", resolve),

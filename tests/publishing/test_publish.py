@@ -35,6 +35,7 @@ def test_a_push_is_one_commit_of_what_belongs(hub, push, tmp_path):
         "README.md",
         "config.json",
         "model.safetensors",
+        "notebook.ipynb",
         "run.json",
         commits.SENT,
     }

@@ -12,6 +12,7 @@ from tl_hub import comparison, run_folder, samples
 from tl_hub.card import sections, use_this_model
 from tl_hub.card.merging import marked, merge, sections_of
 from tl_hub.card.metadata import RESULTS, metadata
+from tl_hub.card.notebook import notebook
 from tl_hub.card.snippets import adapter_snippet, call_snippet, expected_instead, pipeline_snippet, snippet
 from tl_hub.card.templates import template
 from tl_hub.errors import UserError
@@ -21,7 +22,7 @@ from tl_hub.tasks import catalog
 
 
 def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None] = print) -> Path:
-    """Write the README.md of a run folder; of one that is there, see `merge`.
+    """Write the README.md of a run folder and its code as a notebook; of a README.md that is there, see `merge`.
 
     Args:
         repo: id of the Hub repository the folder is to be published as; None for a card about "this folder".
@@ -39,6 +40,7 @@ def write(folder: str | Path, repo: str | None = None, say: Callable[[str], None
     for note in notes:
         say(f"note: {note}")
     path.write_text(text, encoding="utf-8")
+    (Path(folder) / run_folder.NOTEBOOK).write_text(notebook(record, repo), encoding="utf-8")
     shutil.rmtree(Path(folder) / RESULTS, ignore_errors=True)  # of earlier versions, which wrote it here
     return path
 
@@ -88,6 +90,7 @@ def render(
         headline=sections.headline(record),
         on_hub=repo is not None,
         use_note=use_this_model.note(record) if repo else None,
+        variant_note=use_this_model.variant(record) if repo else None,
         results=sections.results(record.metrics),
         seeds=sections.seeds(record.seeds),
         tables=[(title, sections.table_of(rows)) for title, rows in record.tables.items()],
@@ -103,7 +106,10 @@ def render(
         snippet=snippet(record, repo, revision) + (call_snippet(record) or ""),
         # An adapter names its base: where that is not on the Hub, the adapter is not published.
         adapter_snippet=adapter_snippet(record, repo, revision)
-        if record.kind == "merged" and (repo is None or (record.base and record.base.source == "hub"))
+        if record.kind == "merged"
+        and (repo is None or (record.base and record.base.source == "hub"))
+        # Where it is published apart, the card of its own repository has it.
+        and not (repo and record.variants)
         else None,
         pipeline_snippet=pipeline_snippet(record, repo, revision),
         expected_instead=expected_instead(record),

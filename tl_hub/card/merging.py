@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tl_hub.card import widget
 from tl_hub.errors import UserError
 
 
@@ -105,6 +106,11 @@ def _merged_metadata(ours: dict[str, Any], theirs: dict[str, Any], where: str, n
             notes.append(f"the card {where} says {key} {said}; left out, as the run has none")
     replaced = {*_MEASURED, *(["language_bcp47"] if "language" in ours else [])}
     head = ours | {key: value for key, value in theirs.items() if key not in ours and key not in replaced}
+    if isinstance(theirs.get("widget"), list):
+        shown = ours.get("widget") or []
+        head["widget"] = [*shown, *(each for each in widget.of_a_person(theirs["widget"]) if each not in shown)]
+        if not head["widget"]:
+            del head["widget"]  # of rows that are not to be shown any more
     tags = theirs.get("tags") or []
     tags = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
     return head | {"tags": list(dict.fromkeys([*ours.get("tags", []), *tags]))}

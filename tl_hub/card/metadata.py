@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
+from tl_hub.card import widget
 from tl_hub.card.markdown import capitalized, interval_of, label_of, rounded, without_folders
 from tl_hub.hub_names import LIBRARIES
 from tl_hub.record import BaseModel, RunRecord
@@ -85,18 +86,19 @@ def metadata(record: RunRecord) -> "ModelCardData":
         library_name="peft" if record.kind == "adapter" else LIBRARIES.get(record.auto_class, "transformers"),
         pipeline_tag=task.tag,
         base_model=base.id if base and base_on_hub else None,
-        base_model_relation=("adapter" if record.kind == "adapter" else "finetune") if base_on_hub else None,
+        base_model_relation=_relation(record) if base_on_hub else None,
         datasets=[data.id] if data_on_hub else None,
         metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
-        tags=["tl-hub", *task.tags, method_tag(record), *filter(None, [model_type_of(record)])],
+        widget=widget.entries(record),
+        tags=["tl-hub", *task.tags, method_tag(record), *filter(None, [record.model_type])],
         model_name=" ".join(record.name.split()),
         eval_results=results or None,
     )
 
 
-def model_type_of(record: RunRecord) -> str | None:
-    """The base's family; of a model pretrained from scratch, that of the method's settings."""
-    return record.base.model_type if record.base else record.method.get("settings", {}).get("model_type")
+def _relation(record: RunRecord) -> str:
+    """How the Hub's model tree files a result; a head on frozen vectors is as little without its base as an adapter."""
+    return "adapter" if record.kind == "adapter" or record.auto_class == "FeatureModel" else "finetune"
 
 
 def method_tag(record: RunRecord) -> str:

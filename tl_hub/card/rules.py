@@ -31,6 +31,7 @@ TASK_TYPES = {
 }
 """Tasks with PEFT's names of them that the Hub's page knows, by which it says how an adapter is loaded."""
 _LIBRARIES = ("peft", "transformers", *LIBRARIES.values())
+_WIDGET_INPUTS = ("text", "src", "source_sentence", "messages", "table", "structured_data")
 _DATASET_TYPE = re.compile(r"(?:[\w-]+/)?[\w.-]+", re.ASCII)
 
 
@@ -167,6 +168,36 @@ def _is(key: str, kind: type, name: str) -> Callable[[Published], Iterator[str]]
     return faults
 
 
+def _widget(it: Published) -> Iterator[str]:
+    given = it.head.get("widget")
+    for i, entry in enumerate(given if isinstance(given, list) else []):
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("text", ""), str)
+            or not any(map(entry.get, _WIDGET_INPUTS))
+        ):
+            yield f"widget[{i}] has no text or other input"
+            continue
+        if "output" in entry and not _is_output(entry["output"]):
+            yield f"widget[{i}].output is not a list of label and score, an answer with its score, a text or a url"
+
+
+def _is_output(output: Any) -> bool:
+    if isinstance(output, list):
+        return all(
+            isinstance(each, dict) and isinstance(each.get("label"), str) and _is_number(each.get("score"))
+            for each in output
+        )
+    if not isinstance(output, dict):
+        return False
+    answer = isinstance(output.get("answer"), str) and _is_number(output.get("score"))
+    return answer or any(isinstance(output.get(key), str) for key in ("text", "url"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _model_index(it: Published) -> Iterator[str]:
     models = it.head.get("model-index", [])
     if not isinstance(models, list):
@@ -286,6 +317,7 @@ def _entry_fault(entry: dict[str, Any], benchmarks: Mapping[str, Collection[str]
 
 
 _SPEC, _LICENSES, _RESULTS = "hub-docs modelcard.md", "hub-docs repositories-licenses.md", "hub-docs eval-results.md"
+_WIDGETS = "huggingface.js widget-example.ts"
 _CARDS, _SNIPPETS = "hub-docs model-cards.md", "huggingface.js model-libraries-snippets.ts"
 METADATA = Rule("metadata", "YAML 1.2, a mapping, in which no key comes twice", _SPEC, True, lambda it: iter(()))
 RULES = (
@@ -303,6 +335,7 @@ RULES = (
     Rule("tags", "a list of texts", _SPEC, True, _texts("tags")),
     Rule("metrics", "a list of texts", _SPEC, True, _texts("metrics")),
     Rule("widget", "a list", "hub-docs models-widgets.md", True, _is("widget", list, "a list")),
+    Rule("widget entries", "an input each, and an output of its form", _WIDGETS, False, _widget),
     Rule("thumbnail", "a text", _CARDS, True, _is("thumbnail", str, "a text")),
     Rule("model-index", "name, task.type, dataset.type, dataset.name, metrics", _SPEC, True, _model_index),
     Rule("dataset.type", "an id of the Hub's form, such as `unknown`", "mteb#1111", True, _dataset_type),

@@ -18,7 +18,6 @@ from tl_hub.card.markdown import (
     value_of,
     without_folders,
 )
-from tl_hub.card.metadata import model_type_of
 from tl_hub.methods.adapters import named
 from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord, SeedsMetric
 from tl_hub.tasks import catalog
@@ -179,6 +178,6 @@ def cost(record: RunRecord) -> str:
 
 def papers(record: RunRecord) -> list[str]:
     adapter, of_task = named(record.method["name"]), catalog.facts_of(record).paper
-    papers = [_PAPERS.get(model_type_of(record) or ""), adapter.paper if adapter else None, of_task]
+    papers = [_PAPERS.get(record.model_type or ""), adapter.paper if adapter else None, of_task]
     papers += [_PAPERS.get(metric.name) for metric in record.metrics]
     return [f"[{paper[0]}]({paper[1]})" for paper in papers if paper]

@@ -5,7 +5,6 @@ from collections import Counter
 from typing import Any
 
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.card.metadata import model_type_of
 from tl_hub.card.templates import literal, template
 from tl_hub.methods.adapters import named
 from tl_hub.record import RunRecord
@@ -124,7 +123,7 @@ def call_snippet(record: RunRecord) -> str | None:
     """
     shown = shown_row(record)
     call = catalog.facts_of(record).stock_calls.get(record.auto_class)
-    family = ARCHITECTURES.get(model_type_of(record) or "")
+    family = ARCHITECTURES.get(record.model_type or "")
     if shown is None or call is None or (call == "feature-model" and len(shown) > 1):
         return None
     if call == "sequence-to-sequence" and "prefix" not in record.settings:  # of another training loop
@@ -144,12 +143,12 @@ def call_snippet(record: RunRecord) -> str | None:
 
 
 def pipeline_snippet(record: RunRecord, repo: str | None, revision: str | None = None) -> str | None:
-    """Python that defines `answer`, of a row the record shows; None where the task has no pipeline or no such row."""
+    """Python that defines `ask` and, of a row the record shows, its `answer`; None without a pipeline or such a row."""
     shown = shown_row(record)
     if shown is None:
         return None
     arguments = [f"    {name}={_wrapped(text)},\n" for name, text in shown.items()]
-    code = f"import tl_hub\n\nanswer = tl_hub.pipeline({_place(repo, revision)})(\n{''.join(arguments)})\n"
+    code = f"import tl_hub\n\nask = tl_hub.pipeline({_place(repo, revision)})\nanswer = ask(\n{''.join(arguments)})\n"
     output = (record.verification or {}).get("pipeline_output")
     if output:
         code += f"# {literal(_rounded(output))}\n"

@@ -26,6 +26,23 @@ def note(record: RunRecord) -> str | None:
     return None
 
 
+def variant(record: RunRecord) -> str | None:
+    """Which repository hosted inference takes, and where the other variant of the same training is."""
+    merged, adapter = record.variants.get("merged"), record.variants.get("adapter")
+    if record.kind == "merged" and adapter:
+        return f"The adapter alone is in {_link(adapter)}."
+    if record.kind != "adapter":
+        return None
+    whole = f"{_link(merged)} is the same model with the adapter merged into its weights" if merged else None
+    if record.pipeline_tag == "text-generation":
+        return f"{whole}." if whole else None
+    return f"The Hub's hosted inference takes no adapters for this task, only whole models{f': {whole}' * bool(whole)}."
+
+
+def _link(repo: str) -> str:
+    return f"[{repo}](https://huggingface.co/{repo})"
+
+
 def _of_adapter(record: RunRecord) -> str | None:
     if record.auto_class not in _PRINTED:
         return 'The Hub has no code for this adapter under "Use this model"; the code below loads it.'

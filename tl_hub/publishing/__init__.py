@@ -3,14 +3,27 @@
 `publish` reads as the steps of a push; each has a room beside it. Needs neither torch nor transformers.
 """
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tl_hub import run_folder, samples, verification
 from tl_hub.errors import UserError, all_at_once
 from tl_hub.licenses import Terms, known_license
-from tl_hub.publishing import base, benchmarks, commits, contents, rights, round_trip, secrets, signing, target
-from tl_hub.publishing.client import Patience, timeouts
+from tl_hub.publishing import (
+    base,
+    benchmarks,
+    commits,
+    contents,
+    rights,
+    round_trip,
+    secrets,
+    signing,
+    target,
+    variants,
+)
+from tl_hub.publishing.client import Patience, still_done, timeouts
 from tl_hub.publishing.destination import Destination, Options
 from tl_hub.publishing.files import Files
 from tl_hub.publishing.report import Published
@@ -35,6 +48,7 @@ def publish(
     license_name: str | None = None,
     license_link: str | None = None,
     push_base: str | None = None,
+    push_adapter: str | None = None,
     sign: str | Path | None = None,
     dry_run: bool = False,
     load_back: bool = True,
@@ -57,6 +71,8 @@ def publish(
         license_name, license_link: of one that the Hub does not list, whose `license` is `other`; the link is the URL
             of its text, or a file, which is published as LICENSE.
         push_base: `owner/name` under which to publish a base that is only here; the result then names it.
+        push_adapter: `owner/name` under which to publish the adapter of a merged model, which `repo` then goes without.
+            Both name each other, and are put into one collection: without `collection`, one with the name of `repo`.
         sign: the private key to sign it with, an elliptic-curve one in PEM.
         dry_run: say what would be sent, and send nothing.
         load_back: load what was sent in a fresh process; without, only its bytes are compared.
@@ -72,7 +88,7 @@ def publish(
     options = Options(dry_run, load_back, patience, say, Path(sign) if sign else None)
     terms = Terms(license, license_name, license_link)
     terms.check()
-    return publish_to(destination, Path(folder), options, terms=terms, push_base=push_base)
+    return publish_to(destination, Path(folder), options, terms=terms, push_base=push_base, push_adapter=push_adapter)
 
 
 def publish_to(
@@ -82,11 +98,59 @@ def publish_to(
     *,
     terms: Terms = _INHERITED,
     push_base: str | None = None,
+    push_adapter: str | None = None,
 ) -> Published:
-    """What `publish` does, step by step."""
-    if push_base == destination.repo:
-        raise UserError(f"--push_base is {push_base} too; a base needs a repository of its own")
+    """What `publish` does."""
+    for name, repo in (("push_base", push_base), ("push_adapter", push_adapter)):
+        if repo and repo in (destination.repo, push_base if name == "push_adapter" else None):
+            raise UserError(f"--{name} is {repo} too; each needs a repository of its own")
     run = RunRecord.load(folder)
+    if push_adapter:
+        return _publish_both(destination, push_adapter, folder, run, options, terms, push_base)
+    return _publish_run(destination, folder, run, options, terms, push_base)
+
+
+def _publish_both(
+    destination: Destination,
+    push_adapter: str,
+    folder: Path,
+    run: RunRecord,
+    options: Options,
+    terms: Terms,
+    push_base: str | None,
+) -> Published:
+    """Publish the adapter of a merged run, then the merged model, then put both into a collection."""
+    variants.check(destination, run, folder)
+    run.variants = {"adapter": push_adapter, "merged": destination.repo}
+    alone = replace(destination, collection=None)
+    collection = variants.collection_of(destination)
+    hub = Repository(destination.repo, options.patience, options.say)
+    with timeouts():
+        rights.check_may_write(hub, destination.create_pr)
+        rights.check_collection(hub, destination.collection)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch, folder.resolve().name)
+        place.mkdir()
+        record = variants.adapter_run(folder, run, place)
+        options.say(f"the adapter, as {push_adapter}:")
+        adapter = _publish_run(replace(alone, repo=push_adapter), place, record, options, terms, push_base)
+    if not options.dry_run:
+        run.base = record.base  # perhaps published on the way
+    options.say(f"the merged model, as {destination.repo}:")
+    with still_done(f"the adapter is {adapter.url} at {adapter.revision}"):
+        merged = _publish_run(alone, folder, run, options, terms, None)
+    if options.dry_run:
+        options.say(f"both would be put into the collection {collection}")
+    else:
+        with still_done(f"{push_adapter} and {destination.repo} hold the run"), timeouts():
+            hub.collect(collection, destination.private, [destination.repo, push_adapter])
+    return replace(merged, adapter=adapter)
+
+
+def _publish_run(
+    destination: Destination, folder: Path, run: RunRecord, options: Options, terms: Terms, push_base: str | None
+) -> Published:
+    """Publish one repository, step by step."""
     base_folder = base.to_publish(folder, run) if push_base else None
     all_at_once(
         destination.check,
@@ -115,6 +179,7 @@ def publish_to(
             files |= renamed
             if options.load_back and not options.dry_run:
                 base.fetch(hub, run)
+        files |= contents.notebook(folder, run, destination)
         if options.sign:
             files |= signing.sign(files, options.sign)
         content, notes = contents.with_card(folder, run, files, destination)

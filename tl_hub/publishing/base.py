@@ -45,7 +45,8 @@ def only_here(run: RunRecord) -> str | None:
 
 def needed_from_hub(run: RunRecord) -> BaseModel | None:
     """The base that is needed to load a result, where that is on the Hub."""
-    needed = run.kind in ("adapter", "merged") or run.auto_class == "FeatureModel"
+    beside = run.kind == "merged" and not run.variants
+    needed = run.kind == "adapter" or beside or run.auto_class == "FeatureModel"
     return run.base if run.base and needed and run.base.source == "hub" else None
 
 
@@ -152,7 +153,7 @@ def send_checkpoint(
     """
     hub = Repository(destination.repo, options.patience, options.say)
     rights.check_may_write(hub, create_pr=False)
-    found = files.matching(place, run_folder.PUBLISHED)
+    found = files.own(place, run_folder.PUBLISHED)
     for name, file in found.items():
         secrets.check(name, file, place)
     title = destination.repo.split("/")[1]

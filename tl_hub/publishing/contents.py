@@ -27,13 +27,8 @@ def files_of(folder: Path, run: RunRecord, license: Path | None = None) -> Files
     Raises:
         UserError: no weights in safetensors, a link, code, a secret or a local path.
     """
-    found = files.matching(folder, run_folder.PUBLISHED)
-    for name in found:
-        for place in (folder / name, *(folder / above for above in Path(name).parents if above.name)):
-            if place.is_symlink():
-                raise UserError(f"{place} is a link; put the file itself there")
-    if run.kind == "merged" and run.base and run.base.source != "hub":
-        # The adapter names its base by a path. The merged model stands alone.
+    found = files.own(folder, run_folder.PUBLISHED)
+    if _stands_alone(run):
         found = {name: file for name, file in found.items() if not name.startswith(f"{run_folder.ADAPTER}/")}
     _check_weights(folder, run, found)
     if run.base and base.copy_of(run.base) and not run.license_name and run_folder.LICENSE not in found:
@@ -45,6 +40,11 @@ def files_of(folder: Path, run: RunRecord, license: Path | None = None) -> Files
         if name not in renamed:
             secrets.check(name, file, folder)
     return found
+
+
+def _stands_alone(run: RunRecord) -> bool:
+    """Whether a merged model is published without its adapter, which has a repository of its own or names a path."""
+    return run.kind == "merged" and bool(run.variants or (run.base and run.base.source != "hub"))
 
 
 def _check_weights(folder: Path, run: RunRecord, found: Files) -> None:
@@ -66,7 +66,7 @@ def _check_weights(folder: Path, run: RunRecord, found: Files) -> None:
 
 def from_record(run: RunRecord) -> Files:
     """The record, which is written anew."""
-    if run.kind == "merged" and run.base and run.base.source != "hub" and run.verification:
+    if _stands_alone(run) and run.verification:
         by = [loader for loader in run.verification.get("loaded_by", []) if loader != "peft"]  # it is not published
         run.verification = run.verification | {"loaded_by": by}
     return {run_folder.RECORD: run.text().encode()}
@@ -78,13 +78,24 @@ def left_out(folder: Path, found: Files) -> list[str]:
     return sorted(name for name in names if name not in {*found, run_folder.CARD})
 
 
+def notebook(folder: Path, run: RunRecord, destination: Destination) -> Files:
+    """The card's code, which loads what is published.
+
+    Raises:
+        UserError: it holds a secret or a local path.
+    """
+    content = card.notebook(run, destination.repo, destination.elsewhere).encode()
+    secrets.check(run_folder.NOTEBOOK, content, folder)
+    return {run_folder.NOTEBOOK: content}
+
+
 def with_card(folder: Path, run: RunRecord, found: Files, destination: Destination) -> tuple[Content, list[str]]:
     """All that is published, with a card that takes up the one in the folder, and what a person should look at.
 
     Raises:
         UserError: the card holds a secret or a local path.
     """
-    elsewhere = None if destination.revision == "main" else destination.revision
+    elsewhere = destination.elsewhere
     pictures = {Path(name).stem: name in found for name in run_folder.PICTURES}
     text, notes = card.render(run, destination.repo, elsewhere, **pictures), list[str]()
     if (folder / run_folder.CARD).is_file():

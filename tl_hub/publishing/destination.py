@@ -51,6 +51,11 @@ class Destination:
         assert run.push_to is not None
         return cls(run.push_to, not run.public, run.push_revision, run.create_pr, run.tag, run.collection)
 
+    @property
+    def elsewhere(self) -> str | None:
+        """The branch, where it is not the one that loaders take by themselves."""
+        return None if self.revision == "main" else self.revision
+
     def check(self, revision_flag: str = "revision") -> None:
         """
         Raises:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
 
+from tl_hub.errors import UserError
+
 File = bytes | Path
 Files = dict[str, File]
 
@@ -12,6 +14,20 @@ Files = dict[str, File]
 def matching(folder: Path, patterns: tuple[str, ...] | list[str]) -> Files:
     """The files of a folder that fit one of the patterns, in the patterns' order."""
     return {path.relative_to(folder).as_posix(): path for pattern in patterns for path in sorted(folder.glob(pattern))}
+
+
+def own(folder: Path, patterns: tuple[str, ...]) -> Files:
+    """The same, of which none may be a link: what it points to may be anything of this machine.
+
+    Raises:
+        UserError: a file, or a folder that it is in, is a link.
+    """
+    found = matching(folder, patterns)
+    for name in found:
+        for place in (folder / name, *(folder / above for above in Path(name).parents if above.name)):
+            if place.is_symlink():
+                raise UserError(f"{place} is a link; put the file itself there")
+    return found
 
 
 def content(file: File) -> bytes:

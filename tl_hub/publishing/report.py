@@ -21,6 +21,7 @@ class Published:
         pull_request: its number.
         verification: what loading the pushed revision gave; None where that was not asked for.
         base: the same of a base that was published on the way.
+        adapter: the same of the adapter of a merged model, in a repository of its own.
     """
 
     repo: str
@@ -34,6 +35,7 @@ class Published:
     pull_request: int | None = None
     verification: dict[str, Any] | None = None
     base: "Published | None" = None
+    adapter: "Published | None" = None
 
     def summary(self) -> str:
         """What to tell a person at the end of a push."""
@@ -46,7 +48,8 @@ class Published:
             checked = f"loaded back from there by {' and '.join(self.verification['loaded_by'])}"
             if "max_difference" not in self.verification:
                 checked += ", with nothing to compare its outputs with, as there is no probe in the folder"
-        return f"{place} at {self.revision}: {changed}; {checked}"
+        apart = f"; the adapter: {self.adapter.summary()}" if self.adapter else ""
+        return f"{place} at {self.revision}: {changed}; {checked}{apart}"
 
 
 def show(plan: Plan, left_out: list[str], say: Callable[[str], None]) -> None:

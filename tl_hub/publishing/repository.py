@@ -200,14 +200,15 @@ class Repository:
 
         self.ask(f"open pull request {number}", make)
 
-    def collect(self, collection: str, private: bool) -> None:
-        """Put it into the collection of this slug, or into the one of its owner with this title, made if need be."""
+    def collect(self, collection: str, private: bool, ids: Sequence[str]) -> None:
+        """Put models into the collection of this slug, or of its owner and this title, made if need be."""
 
         def make() -> None:
             slug = collection
             if "/" not in slug:
                 made = self.api.create_collection(collection, namespace=self.owner, private=private, exists_ok=True)
                 slug = made.slug
-            self.api.add_collection_item(slug, self.id, "model", exists_ok=True)
+            for id in ids:
+                self.api.add_collection_item(slug, id, "model", exists_ok=True)
 
-        self.ask(f"put it into the collection {collection}", make)
+        self.ask(f"put {' and '.join(ids)} into the collection {collection}", make)

@@ -29,10 +29,10 @@ def push_state(
         repo: `owner/name`, which exists and is private.
 
     Raises:
-        UserError: the repository is public, may not be written to, or a file holds a secret.
+        UserError: the repository is public, may not be written to, or a file is a link or holds a secret.
         RunStopped: the Hub cannot be reached.
     """
-    found = files.matching(Path(folder), run_folder.RESUMED)
+    found = files.own(Path(folder), run_folder.RESUMED)
     for name, file in found.items():
         secrets.check(name, file, Path(folder))
     with timeouts():

@@ -72,7 +72,7 @@ def name(hub: Repository, destination: Destination, commit: str | None, pull_req
         if destination.tag and commit:
             hub.tag(destination.tag, commit)
         if destination.collection:
-            hub.collect(destination.collection, destination.private)
+            hub.collect(destination.collection, destination.private, [hub.id])
 
 
 def preview(
