@@ -46,7 +46,17 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument("--version", action="version", version=f"tl_hub {tl_hub.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=cli.Parser)
-    for add in (_add_push, _add_card, _add_verify, _add_check, _add_show, _add_list, _add_cache, _add_completion):
+    for add in (
+        _add_push,
+        _add_card,
+        _add_space,
+        _add_verify,
+        _add_check,
+        _add_show,
+        _add_list,
+        _add_cache,
+        _add_completion,
+    ):
         add(commands)
     return parser
 
@@ -182,6 +192,42 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
         written.append(write_page(asked.folder))
     answer = {"card": str(written[0]), "page": str(written[-1]) if asked.html else None, "notes": notes}
     return answer, "\n".join([*notes, *(f"{path} was written" for path in written)])
+
+
+def _add_space(commands: "Commands") -> None:
+    parser = _command(
+        commands,
+        write_space,
+        "space",
+        "write a Gradio Space, a page on which anybody can try the model",
+        """\
+tl-hub space runs/qa_finetune my_space                    with the model in my_space/model
+tl-hub space alice/qa my_space                            which loads it from the Hub
+tl-hub space alice/qa my_space --push_to alice/qa-demo    private, unless --public""",
+    )
+    parser.add_argument("location", metavar="folder|owner/name", help="the model")
+    parser.add_argument("folder", help="where to write app.py, requirements.txt and README.md")
+    parser.add_argument("--push_to", metavar="owner/name", help="also publish it as this Space on the Hub")
+    parser.add_argument("--public", action="store_true", help="a new Space is visible to everybody")
+
+
+def write_space(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub import space
+
+    if asked.public and not asked.push_to:
+        raise UserError("--public needs --push_to")
+    found = space.of(asked.location)
+    space.write(found, Path(asked.folder))
+    written = f"{asked.folder} was written; try it: pip install gradio && python {Path(asked.folder) / space.APP}"
+    answer = {"folder": asked.folder, "files": sorted(space.all_files(found)), "published": None}
+    if not asked.push_to:
+        return answer, written
+    from tl_hub.publishing.destination import Destination, Options
+    from tl_hub.publishing.space import push
+
+    options = Options(say=_say_nothing if asked.json else print)
+    done = push(found, Destination(asked.push_to, not asked.public), options)
+    return answer | {"published": dataclasses.asdict(done)}, f"{written}\n{done.summary()}"
 
 
 def _add_verify(commands: "Commands") -> None:

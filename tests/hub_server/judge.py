@@ -81,6 +81,30 @@ _CARD = {
 }
 
 
+SDKS = ("gradio", "docker", "static", "streamlit")
+_COLORS = {"enum": ["red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"]}
+_SPACE = {  # hub-docs spaces-config-reference.md
+    "type": "object",
+    "required": ["sdk"],
+    "properties": {
+        "title": _TEXT,
+        "emoji": {"type": "string", "pattern": r"^[^\x00-\u2000]+\Z"},
+        "colorFrom": _COLORS,
+        "colorTo": _COLORS,
+        "sdk": {"enum": list(SDKS)},
+        "sdk_version": {"type": "string", "pattern": r"^\d+\.\d+(\.\d+)?\Z"},
+        "python_version": {"type": "string", "pattern": r"^3\.\d+(\.\d+)?\Z"},
+        "app_file": _TEXT,
+        "short_description": {"type": "string", "maxLength": 60},
+        "license": _one_or_more({"enum": _LICENSES}),
+        "models": {"type": "array", "items": _ID},
+        "datasets": {"type": "array", "items": _ID},
+        "tags": _TEXTS,
+        "pinned": {"type": "boolean"},
+    },
+}
+
+
 class _Loader(yaml.SafeLoader):
     """As the Hub's reader, of YAML 1.2: only true and false are truth values, and no key may come twice."""
 
@@ -114,13 +138,22 @@ def head_of(text: str) -> Any:
 
 
 def faults_of_card(text: str) -> list[str]:
-    """What the Hub refuses of a card, in words like its own."""
+    """What the Hub refuses of a model's card, in words like its own."""
+    return _faults(text, _CARD)
+
+
+def faults_of_space(text: str) -> list[str]:
+    """What it refuses of the README.md that configures a Space; one without metadata is none yet."""
+    return _faults(text, _SPACE) if text else []
+
+
+def _faults(text: str, form: dict[str, Any]) -> list[str]:
     try:
         head = head_of(text)
     except yaml.YAMLError as error:
         return [f"invalid YAML: {error}"]
     found = [
-        f'"{_place(fault.absolute_path)}" {fault.message}' for fault in Draft202012Validator(_CARD).iter_errors(head)
+        f'"{_place(fault.absolute_path)}" {fault.message}' for fault in Draft202012Validator(form).iter_errors(head)
     ]
     return found + [f'"{place}" must not be NaN' for place, value in _numbers(head) if value != value]
 
@@ -135,6 +168,13 @@ def _numbers(value: Any, place: str = "") -> Iterable[tuple[str, float]]:
     elif isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _numbers(item, f"{place}.{key}".lstrip("."))
+
+
+FAULTS: dict[str, Callable[[str], list[str]]] = {
+    "model": faults_of_card,
+    "dataset": lambda text: [],
+    "space": faults_of_space,
+}
 
 
 def faults_of_results(content: bytes, tasks: Callable[[str], set[str]]) -> list[str]:

@@ -330,6 +330,8 @@ def create(hub: HubServer, call: Call) -> Response:
     if not NAME.fullmatch(name):
         raise Refused(400, f"Invalid repository name {name!r}")
     kind, id = call.json.get("type") or "model", f"{owner}/{name}"
+    if kind == "space" and call.json.get("sdk") not in judge.SDKS:
+        raise Refused(400, f'"sdk" must be one of {", ".join(judge.SDKS)}')
     url = f"{hub.url}/{'' if kind == 'model' else kind + 's/'}{id}"
     if (kind, id) in hub.repos:
         raise Refused(409, "You already created this repo", url=url)
@@ -500,7 +502,7 @@ def resolve(hub: HubServer, call: Call) -> Response:
 
 
 def validate_yaml(hub: HubServer, call: Call) -> Response:
-    errors = judge.faults_of_card(call.json["content"])
+    errors = judge.FAULTS[call.json.get("repoType", "model")](call.json["content"])
     body = {"errors": [{"message": message} for message in errors], "warnings": []}
     return JSONResponse(body, 400 if errors else 200)
 
@@ -567,7 +569,7 @@ def commit(hub: HubServer, call: Call) -> Response:
             files = {name: file for name, file in files.items() if not name.startswith(path.rstrip("/") + "/")}
         else:
             raise Refused(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-    faults = judge.faults_of_card(files.get("README.md", File(b"")).content.decode()) if repo.kind == "model" else []
+    faults = judge.FAULTS[repo.kind](files.get("README.md", File(b"")).content.decode())
     for path, file in files.items():
         if path.startswith(".eval_results/"):
             faults += judge.faults_of_results(file.content, lambda dataset: _tasks(hub, dataset))
@@ -721,15 +723,15 @@ def add_item(hub: HubServer, call: Call) -> Response:
     return JSONResponse(found)
 
 
-_API = r"/api/(?P<kinds>models|datasets)/(?P<id>[^/]+/[^/]+)"
-_FILES = r"/(?P<kinds>datasets/)?(?P<id>[^/]+/[^/]+)"
+_API = r"/api/(?P<kinds>models|datasets|spaces)/(?P<id>[^/]+/[^/]+)"
+_FILES = r"/(?P<kinds>datasets/|spaces/)?(?P<id>[^/]+/[^/]+)"
 _REV = r"(?P<rev>[^/]+)"
 ROUTES: list[tuple[str, str, Callable[[HubServer, Call], Response]]] = [
     ("GET", "/api/whoami-v2", whoami),
     ("POST", "/api/repos/create", create),
     ("DELETE", "/api/repos/delete", delete),
     ("POST", "/api/validate-yaml", validate_yaml),
-    ("GET", "/api/(?P<kinds>models|datasets)", listing),
+    ("GET", "/api/(?P<kinds>models|datasets|spaces)", listing),
     ("GET", _API, info),
     ("GET", f"{_API}/revision/{_REV}", info),
     ("PUT", f"{_API}/settings", settings),

@@ -30,7 +30,11 @@ SENT = ".tl_hub.json"
 _UNDONE = "Undo a push that does not load as the model that was trained"
 _REFUSED = re.compile("Invalid metadata|LFS batch API returned errors")
 """How the client passes on the Hub's word on the card's metadata, and on an upload."""
-_LOADED = re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json")
+_LOADED = {
+    "model": re.compile(r"(adapter/)?[^/]+\.(safetensors|bin|pt|index\.json)|(adapter_|adapter/adapter_)?config\.json"),
+    "space": re.compile(r"app\.py|requirements\.txt|Dockerfile|index\.html"),
+}
+"""Files of each kind of repository by which one of another origin is known."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,12 @@ def send(hub: Repository, branch: str, content: Content) -> Plan:
         try:
             hub.client.set_timeout()
             done = hub.api.create_commit(
-                hub.id, operations, commit_message=now.title, revision=branch, parent_commit=now.parent
+                hub.id,
+                operations,
+                commit_message=now.title,
+                revision=branch,
+                parent_commit=now.parent,
+                repo_type=hub.kind,
             )
             return replace(now, head=done.oid)
         except (*FAILURES, *NO_ANSWER, RuntimeError) as error:
@@ -172,7 +181,7 @@ def parent_of(hub: Repository, plan: Plan) -> str | None:
     """The commit before the head, if the head is of a push of the same run."""
 
     def look() -> str | None:
-        found = hub.api.list_repo_commits(hub.id, revision=plan.head)
+        found = hub.api.list_repo_commits(hub.id, repo_type=hub.kind, revision=plan.head)
         return found[1].commit_id if len(found) > 1 and found[0].title == plan.title else None
 
     return hub.ask(f"look at {hub.id}", look)
@@ -197,13 +206,18 @@ def undo(hub: Repository, branch: str, head: str, parent: str) -> bool:
 
     def make() -> str | None:
         if hub.head(branch) != head:
-            commits = hub.api.list_repo_commits(hub.id, revision=branch)
+            commits = hub.api.list_repo_commits(hub.id, repo_type=hub.kind, revision=branch)
             later = itertools.takewhile(lambda commit: commit.commit_id != head, commits)
             # By an attempt whose answer was lost.
             return next((commit.commit_id for commit in later if commit.title == _UNDONE), None)
         try:
             made = hub.api.create_commit(
-                hub.id, operations, commit_message=_UNDONE, revision=branch, parent_commit=head
+                hub.id,
+                operations,
+                commit_message=_UNDONE,
+                revision=branch,
+                parent_commit=head,
+                repo_type=hub.kind,
             )
         except HfHubHTTPError as error:
             if error.response.status_code != 412:
@@ -240,10 +254,10 @@ def _sent_before(hub: Repository, there: dict[str, RepoFile], commit: str) -> se
     if SENT in there:
         with suppress(ValueError, LookupError, TypeError):  # by hand; then it names none
             before = set(json.loads(hub.read(there[SENT], commit))["files"])
-    others = sorted(name for name in set(there) - before if _LOADED.fullmatch(name))
+    others = sorted(name for name in set(there) - before if _LOADED[hub.kind].fullmatch(name))
     if others:
         raise UserError(
-            f"{hub.id} holds a model that was not published from a run folder ({', '.join(others[:3])}); "
+            f"{hub.id} holds a {hub.kind} that was not published from a run folder ({', '.join(others[:3])}); "
             "give another name, or delete these files there"
         )
     return before

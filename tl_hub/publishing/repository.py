@@ -1,4 +1,4 @@
-"""One model repository: what is in it, and what can be made there.
+"""One repository: what is in it, and what can be made there.
 
 huggingface_hub does not look whether a change whose answer was lost is there. Here every change looks first, so that
 one that was made is not made twice.
@@ -7,7 +7,7 @@ one that was made is not made twice.
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import constants, get_session, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
@@ -23,13 +23,15 @@ _OTHER = "{name} came as another file than the Hub lists; a proxy may answer in 
 
 
 class Repository:
-    """A repository by its name, whether it is there or not.
+    """A repository by its name, whether it is there or not; only a model's has pull requests, branches and tags here.
 
     Raises:
         UserError: not a name for a repository, or a token that cannot be sent.
     """
 
-    def __init__(self, id: str, patience: Patience, say: Callable[[str], None]):
+    def __init__(
+        self, id: str, patience: Patience, say: Callable[[str], None], kind: Literal["model", "space"] = "model"
+    ):
         try:
             validate_repo_id(id)
         except HFValidationError as error:
@@ -37,12 +39,13 @@ class Repository:
                 f"{id!r} is not a name for a repository; give owner/name, such as alice/my-model"
             ) from error
         check_token()
-        self.id, self.say = id, say
+        self.id, self.say, self.kind = id, say, kind
         self.owner = id.split("/")[0]
-        self.url = f"{constants.ENDPOINT}/{id}"
+        self.url = f"{constants.ENDPOINT}/{'spaces/' if kind == 'space' else ''}{id}"
         self.client = Client(id, patience, say)
         self.api, self.ask = self.client.api, self.client.ask
         self.public = False
+        self._info: Any = self.api.space_info if kind == "space" else self.api.model_info
 
     @cached_property
     def account(self) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class Repository:
 
         def look() -> bool:
             try:
-                self.public = not self.api.model_info(self.id).private
+                self.public = not self._info(self.id).private
             except GatedRepoError:
                 self.public = False
             except RepositoryNotFoundError:
@@ -71,17 +74,22 @@ class Repository:
     def create(self, private: bool) -> None:
         def make() -> None:
             try:
-                self.api.create_repo(self.id, private=private)
+                sdk = "gradio" if self.kind == "space" else None
+                self.api.create_repo(self.id, private=private, repo_type=self.kind, space_sdk=sdk)
             except HfHubHTTPError as error:
                 # Made by the call whose answer was lost, or by another push.
-                if error.response.status_code != 409 or not self.api.repo_exists(self.id):
+                if error.response.status_code != 409 or not self.api.repo_exists(self.id, repo_type=self.kind):
                     raise
 
         self.ask(f"make {self.id}", make)
 
     def refs(self, tags: bool = False) -> dict[str, str]:
         """Commits of the branches and pull requests, or of the tags, by name."""
-        found = self.ask(f"look at {self.id}", lambda: self.api.list_repo_refs(self.id, include_pull_requests=not tags))
+
+        def look() -> Any:
+            return self.api.list_repo_refs(self.id, repo_type=self.kind, include_pull_requests=not tags)
+
+        found = self.ask(f"look at {self.id}", look)
         if tags:
             return {ref.name: ref.target_commit for ref in found.tags}
         pulls = {ref.ref: ref.target_commit for ref in found.pull_requests or []}
@@ -102,10 +110,10 @@ class Repository:
         """The files of a commit with their sizes and hashes, by which all that is read is checked."""
 
         def look() -> dict[str, RepoFile]:
-            tree = self.api.list_repo_tree(self.id, revision=commit, recursive=True)
+            tree = self.api.list_repo_tree(self.id, revision=commit, recursive=True, repo_type=self.kind)
             found = {item.path: item for item in tree if isinstance(item, RepoFile)}
             # Nothing is a list, too: what stands in for the Hub must not make a card look as if it were not there.
-            named = {item.rfilename for item in self.api.model_info(self.id, revision=commit).siblings or []}
+            named = {item.rfilename for item in self._info(self.id, revision=commit).siblings or []}
             if not named <= set(found):
                 raise ConnectionError(f"the list of files lacks {min(named - set(found))}")
             return found
@@ -116,7 +124,8 @@ class Repository:
         """What a commit has of a small file."""
 
         def get() -> bytes:
-            answer = get_session().get(hf_hub_url(self.id, file.path, revision=commit), headers=build_hf_headers())
+            url = hf_hub_url(self.id, file.path, revision=commit, repo_type=self.kind)
+            answer = get_session().get(url, headers=build_hf_headers())
             hf_raise_for_status(answer)
             if not files.same(answer.content, file):
                 raise ConnectionError(_OTHER.format(name=file.path))
@@ -134,8 +143,16 @@ class Repository:
         def get() -> Path:
             listed = self.files(commit)
             wanted = list(filter_repo_objects(listed, allow_patterns=list(names)))
-            had = {name for name in wanted if try_to_load_from_cache(self.id, name, cache, revision=commit)}
-            folder = Path(snapshot_download(self.id, revision=commit, cache_dir=cache, allow_patterns=list(names)))
+            had = {
+                name
+                for name in wanted
+                if try_to_load_from_cache(self.id, name, cache, revision=commit, repo_type=self.kind)
+            }
+            folder = Path(
+                snapshot_download(
+                    self.id, revision=commit, cache_dir=cache, allow_patterns=list(names), repo_type=self.kind
+                )
+            )
             for name in wanted:
                 path = folder / name
                 if not path.is_file():

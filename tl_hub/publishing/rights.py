@@ -61,7 +61,10 @@ def check_may_write(hub: Repository, create_pr: bool) -> None:
     if not create_pr:
         _check_place(hub, token)
     if hub.exists() and not create_pr:
-        hub.ask(f"ask for the right to write to {hub.id}", lambda: hub.api.auth_check(hub.id, write=True))
+        hub.ask(
+            f"ask for the right to write to {hub.id}",
+            lambda: hub.api.auth_check(hub.id, repo_type=hub.kind, write=True),
+        )
 
 
 def check_token(repo: str) -> None:
