@@ -59,6 +59,7 @@ def folder(tmp_path) -> Path:
         ["--help"],
         ["--version"],
         ["push", "--help"],
+        ["compare", "--help"],
         ["list"],
         ["show", "mine"],
         ["show", "mine", "mine"],

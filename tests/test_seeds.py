@@ -161,4 +161,4 @@ def test_what_cannot_be_done_with_seeds_is_refused_before_anything_is_written(
 
 def test_only_the_result_is_published():
     words = "--epochs 1 --push_to me/it --push_base me/base --public --no-dry_run --tag=v1 --no-examples".split()
-    assert trials._without(words, Seeds.of_the_result) == ["--epochs", "1", "--no-examples"]
+    assert trials.without(words, Seeds.of_the_result) == ["--epochs", "1", "--no-examples"]

@@ -25,6 +25,8 @@ from tl_hub.other_names import OTHER_NAMES
 _GROUPS = ("run", "task", "method")
 Presets = Mapping[str, Mapping[str, Any]]
 _Method = TypeVar("_Method", bound=Method)
+if typing.TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["Parser"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +34,38 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the flags)")
+
+    def parse_args(self, *given: Any, **options: Any) -> Any:
+        """Of a command that passes flags on (`passes_on`), those that it does not know are in `others`."""
+        asked, others = self.parse_known_args(*given, **options)
+        if others and not getattr(asked, "passes_on", False):
+            self.error(f"unrecognized arguments: {' '.join(others)}")
+        asked.others = others
+        return asked
+
+
+def add_command(
+    commands: "Commands", call: Callable[[argparse.Namespace], tuple[Any, str]], name: str, help: str, examples: str
+) -> argparse.ArgumentParser:
+    """A command of a program, such as `tl-hub push`.
+
+    Args:
+        commands: what `add_subparsers` gave.
+        call: takes what was asked for, and gives the answer as plain values and as text.
+        help: a line of what it does, in lower case.
+        examples: command lines, one a line.
+    """
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.set_defaults(call=call)
+    return parser
 
 
 @overload

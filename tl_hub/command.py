@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,13 @@ import tl_hub
 from tl_hub import cli, run_folder, run_table
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
+from tl_hub.study.commands import add_compare
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[cli.Parser]
+    from tl_hub.cli import Commands
 
 
 def main() -> None:
@@ -54,26 +54,11 @@ def _parser() -> cli.Parser:
         _add_check,
         _add_show,
         _add_list,
+        add_compare,
         _add_cache,
         _add_completion,
     ):
         add(commands)
-    return parser
-
-
-def _command(
-    commands: "Commands", call: Callable[[argparse.Namespace], tuple[Any, str]], name: str, help: str, examples: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=help,
-        description=f"{help[0].upper()}{help[1:]}.",
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    parser.set_defaults(call=call)
     return parser
 
 
@@ -97,7 +82,7 @@ def _label_map(text: str) -> dict[str, str]:
 
 
 def _add_push(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         push_run,
         "push",
@@ -157,7 +142,7 @@ def _say_nothing(text: str) -> None:
 
 
 def _add_card(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         write_card,
         "card",
@@ -195,7 +180,7 @@ def write_card(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_space(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         write_space,
         "space",
@@ -231,7 +216,7 @@ def write_space(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_verify(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         verify_run,
         "verify",
@@ -310,7 +295,7 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_check(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         check_run,
         "check",
@@ -367,7 +352,7 @@ def _judge_folder(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_show(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         show_run,
         "show",
@@ -412,7 +397,7 @@ def show_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_list(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         list_runs,
         "list",
@@ -436,7 +421,7 @@ def _table(asked: argparse.Namespace, places: list[str]) -> tuple[Any, str]:
 
 
 def _add_completion(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         write_completion,
         "completion",
@@ -457,7 +442,7 @@ def write_completion(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_cache(commands: "Commands") -> None:
-    parser = _command(
+    parser = cli.add_command(
         commands,
         manage_cache,
         "cache",

@@ -6,7 +6,7 @@ from tl_hub.record import RunRecord
 UPPER_BOUND = "best choice of sentences"
 """The system among the baselines that knows the answers."""
 _OURS = "this model"
-_LOWER_IS_BETTER = ("rmse",)
+LOWER_IS_BETTER = ("loss", "perplexity", "rmse", "squared_error", "expected_calibration_error")
 
 
 def sentences(record: RunRecord) -> list[str]:
@@ -20,7 +20,7 @@ def sentences(record: RunRecord) -> list[str]:
         ours = of.get(_OURS)
         if ours is None:
             return []
-        sign = -1 if metric.name in _LOWER_IS_BETTER else 1
+        sign = -1 if metric.name in LOWER_IS_BETTER else 1
         low, high = (metric.low, metric.high) if title == "Baselines" else (None, None)
         better, alike = [], []
         for system, value in of.items():

@@ -257,6 +257,12 @@ class RunConfig:
         shown="one",
         recorded=False,
     )
+    predict_validation: bool = flag(
+        False,
+        "also keep the prediction for each validation row, in validation_predictions.jsonl, by which tl-hub compare "
+        "chooses",
+        recorded=False,
+    )
     verbose: bool = flag(False, "show the libraries' own messages", recorded=False)
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ from tl_hub import (
     seeds,
     settings_file,
     shown_rows,
+    training,
     trials,
     verification,
 )
@@ -68,16 +69,20 @@ def finish(experiment: Experiment, history: History, score: Score, before: Score
         RunStopped: the folder does not load back as the model that was trained, or it is a run of `run.seeds`, of which
             only the chosen one is shown and published.
     """
+    run, task, rows, model = experiment.run, experiment.task, experiment.rows, experiment.model
+    folder, chosen_by = Path(run.output_dir), None
+    if run.predict_validation and rows.final != "validation":
+        chosen_by = training.evaluate(experiment, history.decision, split="validation")
     if not experiment.accelerator.is_main_process:
         return
-    run, task, rows, model = experiment.run, experiment.task, experiment.rows, experiment.model
-    folder = Path(run.output_dir)
     save(folder, experiment)
     settings_file.write(folder, command_line() or "from Python", (run, task, experiment.method))
     write_probe(folder, model, _probe(experiment))
     measured = rows.splits[rows.final].rows
     task.report(score, measured, model, experiment.tokenizer, folder=folder, seed=run.seed, before=before)
     row_predictions.write(folder, score, len(measured))
+    if chosen_by:
+        row_predictions.write(folder, chosen_by, len(rows.splits["validation"].rows), run_folder.VALIDATION)
     record = record_of(experiment, history, score)
     if history.epochs:
         curves.draw(folder, record)

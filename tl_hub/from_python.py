@@ -5,16 +5,13 @@ import runpy
 import sys
 from dataclasses import dataclass, field
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
 
-import tl_hub
-from tl_hub import cli, run_folder, settings_file, several_runs
+from tl_hub import cli, recipe_files, run_folder, settings_file, several_runs
 from tl_hub.card.markdown import capitalized, interval_of, label_of, value_of
-from tl_hub.errors import UserError, did_you_mean
 from tl_hub.record import RunRecord
 
 
@@ -57,16 +54,12 @@ def train(recipe: str, **settings: Any) -> Run:
         UserError: there is no such recipe, or its command line would refuse the settings.
         RunStopped: the run was interrupted or came to no result, or was a `check`, whose message says what it found.
     """
-    recipes = {path.stem: path for path in _recipes()}
-    if recipe not in recipes:
-        there = ", ".join(recipes) or "none: install tl_hub anew"
-        near = did_you_mean(Path(recipe).stem, recipes)
-        raise UserError(f"there is no recipe {recipe!r}; there are {there}{near}")
+    path = recipe_files.path_of(recipe)
     words = settings_file.arguments({name: value for name, value in settings.items() if value is not None})
-    script = runpy.run_path(str(recipes[recipe]))
+    script = runpy.run_path(str(path))
     parts = (script["RUN"], script["TASK"], script["METHOD"])
     here, ours = sys.argv, not PartialState._shared_state
-    sys.argv = [str(recipes[recipe]), *words]
+    sys.argv = [str(path), *words]
     try:
         run, _, _ = cli.parse(*parts, presets=script.get("PRESETS"), doc=None)
         several_runs.call(script["main"])
@@ -76,13 +69,3 @@ def train(recipe: str, **settings: Any) -> Run:
             AcceleratorState._reset_state(reset_partial_state=True)
     folder = Path(run.output_dir)
     return Run(folder, RunRecord.load(folder))
-
-
-def _recipes() -> list[Path]:
-    """The recipes of the clone that the package is in, or those that were installed with it."""
-    root = Path(tl_hub.__file__).parent.parent
-    if (root / "pyproject.toml").is_file():
-        return sorted((root / "recipes").glob("*.py"))
-    # A folder `recipes` beside an installed package is another package's.
-    files = metadata.files("tl_hub") or []
-    return sorted(Path(file.locate()) for file in files if file.match("share/tl_hub/recipes/*.py"))

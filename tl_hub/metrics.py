@@ -309,6 +309,18 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani 1993, chapter 13; cluster version: Field and Welsh 2007.
     """
+    low, high = np.quantile(bootstrap_means(scores, groups, seed, resamples, sizes), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    scores: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    sizes: np.ndarray | None = None,
+) -> np.ndarray:
+    """The means that `bootstrap_interval` takes its quantiles of, shape (resamples,)."""
     if groups is None:
         groups = np.arange(len(scores))
     _, members = np.unique(groups, return_inverse=True)
@@ -318,8 +330,7 @@ def bootstrap_interval(
     for i in range(resamples):
         times = np.bincount(random.integers(len(sums), size=len(sums)), minlength=len(sums))
         means[i] = (times @ sums) / (times @ sizes)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    return means
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:

@@ -17,6 +17,8 @@ PROBE = "probe.safetensors"
 """A few inputs with what the trained model gave for them. Never published: they are rows of the user's data."""
 PREDICTIONS = "predictions.jsonl"
 """What the model made of each row it was measured on. Never published either."""
+VALIDATION = "validation_predictions.jsonl"
+"""The same of the validation rows, where `--predict_validation` asked for it."""
 SETTINGS = "settings.yaml"
 """Every setting of the run, for `--config`. It names files of the user's, and is never published."""
 
@@ -64,7 +66,22 @@ PICTURES = (CURVES, CONFUSION, LAYERS)
 
 PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES, LICENSE, NOTEBOOK)
 """Patterns of what a repository is made of, beside the card and `.eval_results/`, which are written anew."""
-WRITTEN = (RECORD, *MODEL, *TOKENIZER, *PICTURES, CARD, NOTEBOOK, PAGE, LOG, PROBE, PREDICTIONS, SETTINGS, SWEEP, SEEDS)
+WRITTEN = (
+    RECORD,
+    *MODEL,
+    *TOKENIZER,
+    *PICTURES,
+    CARD,
+    NOTEBOOK,
+    PAGE,
+    LOG,
+    PROBE,
+    PREDICTIONS,
+    VALIDATION,
+    SETTINGS,
+    SWEEP,
+    SEEDS,
+)
 """Patterns of all files that a run writes, but for its training state."""
 
 TRACKING = "tracking"

@@ -163,8 +163,8 @@ def run_all(main: Callable[[], None], kind: type[Trials]) -> None:
     try:
         run, task, method = parse(*here[1:])
         asked = sys.argv[1:]  # `--config` was replaced by what it says
-        words = _without(asked, (kind.flag, *kind.own, *_HERE))
-        common = _without(words, kind.of_the_result)
+        words = without(asked, (kind.flag, *kind.own, *_HERE))
+        common = without(words, kind.of_the_result)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(f"--{kind.flag} trains on one process; start it as python recipes/... or on one GPU")
         trials = kind.settings(run, task, method)
@@ -243,7 +243,7 @@ def flag_of(word: str) -> str:
     return word.partition("=")[0][2:].replace("-", "_") if word.startswith("--") else ""
 
 
-def _without(words: Sequence[str], names: Iterable[str]) -> list[str]:
+def without(words: Sequence[str], names: Iterable[str]) -> list[str]:
     """The words of a command line without some flags and their values."""
     kept, dropping, left_out = list[str](), False, {*names}
     for word in words:

@@ -1,0 +1,245 @@
+"""`tl-hub compare` against the same runs one by one, and against what their files say."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tl_hub
+from tests.test_sweep import same
+from tests.test_training import interrupt_after, interrupting  # noqa: F401
+from tl_hub import row_predictions, run_folder, samples
+from tl_hub.config import RunConfig
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.record import RunRecord
+from tl_hub.study import compare, entries, paired, pictures, runs
+
+
+@pytest.fixture
+def common(checkpoint_folders):
+    return (
+        "--model", str(checkpoint_folders("bert")), "--train_rows", "32", "--validation_rows", "24",
+        "--test_rows", "30", "--epochs", "1", "--batch_size", "8", "--learning_rate", "3e-3",
+        "--precision", "fp32", "--no_examples",
+    )  # fmt: skip
+
+
+def test_techniques_are_trained_once_and_beside_each_other(command, recipe_here, begun, tmp_path, common):
+    """Interrupted, the same command goes on; runs that ended are not repeated; figures are those of their files."""
+    place = tmp_path / "study"
+    interrupt_after(RunConfig(output_dir=str(place / "sentiment_finetune")), 2)
+    words = ("compare", "sentiment_features", "sentiment_finetune", *common, "--output_dir", place)
+    ended = command(*words)
+    assert ended.returncode == 130 and "the same command goes on" in ended.stderr, ended.stderr
+    ended = command(*words, "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert [(Path(words[0]).stem, "--resume" in words) for words in begun] == [
+        ("sentiment_features", False), ("sentiment_finetune", False), ("sentiment_finetune", True)
+    ]  # fmt: skip
+    answer = json.loads(ended.stdout)
+    assert answer == json.loads((place / "compare.json").read_text())
+    assert json.loads(command(*words, "--json").stdout) == answer and len(begun) == 3, "nothing was left to train"
+
+    assert recipe_here("sentiment_finetune", *common, "--output_dir", tmp_path / "alone").returncode == 0
+    assert same(place / "sentiment_finetune", tmp_path / "alone")
+    assert not (tmp_path / "alone" / run_folder.VALIDATION).exists()
+    assert "--epochs" not in RunRecord.load(place / "sentiment_features").command, "which it would refuse"
+
+    folders = {name: place / f"sentiment_{name}" for name in ("features", "finetune")}
+    for run in answer["runs"]:
+        record = RunRecord.load(folders[run["run"]])
+        assert (run["value"], run["low"]) == (record.metrics[0].value, record.metrics[0].low)
+        assert run["trainable_parameters"] == record.cost.trainable_parameters
+        sent = {path for name in run_folder.PUBLISHED for path in folders[run["run"]].glob(name)}
+        assert run["published_bytes"] == sum(path.stat().st_size for path in sent)
+    for split, name in (("validation", run_folder.VALIDATION), ("test", run_folder.PREDICTIONS)):
+        rows = {label: row_predictions.read(folder, name) for label, folder in folders.items()}
+        assert len(rows["features"]) == {"validation": 24, "test": 30}[split]
+        scores = {label: np.array([row["accuracy"] for row in lines]) for label, lines in rows.items()}
+        if split == "validation":
+            assert answer["best"] == max(folders, key=lambda label: scores[label].mean())
+            texts = [row["text"] for row in samples.load("sentiment")["validation"][:24]]
+            given = [answer["label"] for answer in tl_hub.pipeline(folders["finetune"])(text=texts)]
+            assert [row["predicted"] for row in rows["finetune"]] == given
+        ((label, found),) = answer["differences"][split].items()
+        assert {label, answer["best"]} == {*folders}
+        assert found["value"] == pytest.approx(scores[label].mean() - scores[answer["best"]].mean())
+    text = command(*words).stdout
+    assert max(map(len, text.partition("In ")[0].splitlines())) <= 80 and answer["advice"]["sentence"][:40] in text
+    assert (place / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+    refused = command(*words, "--seed", "7")
+    assert refused.returncode == 2 and "was made with other flags" in refused.stderr
+    begun.clear()
+    assert command(*words, "--overwrite", "--seed", "7").returncode == 0 and len(begun) == 2
+    assert RunRecord.load(place / "sentiment_finetune").settings["seed"] == 7
+
+
+def write_run(folder, test, validation=None, seconds=1.0, sha256="a" * 64, **facts):
+    """A run folder as far as a comparison reads it. `test`: what each row scored."""
+    folder.mkdir(parents=True)
+    for name, scores in ((run_folder.PREDICTIONS, test), (run_folder.VALIDATION, validation)):
+        if scores is not None:
+            (folder / name).write_text("".join(json.dumps({"accuracy": float(score)}) + "\n" for score in scores))
+    metric = {"name": "accuracy", "value": float(np.mean(test)), "split": "test", "rows": len(test), "unit": "%"}
+    splits = {"test": {"rows": len(test), "sha256": sha256}, "validation": {"rows": 9, "sha256": "b" * 64}}
+    record = {
+        "name": folder.name, "kind": "adapter", "pipeline_tag": "text-classification", "auto_class": "A",
+        "method": {"name": "LoRA"}, "data": {"id": "d", "source": "local", "splits": splits}, "metrics": [metric],
+        "cost": {"training_seconds": seconds, "trainable_parameters": 10}, "license": "mit",
+    }  # fmt: skip
+    RunRecord.from_facts(record | facts).save(folder)
+    return folder
+
+
+def test_the_advice_is_the_cheapest_of_which_no_difference_to_the_best_is_shown(tmp_path):
+    """By the validation rows; the rows that are reported take no part, and may say otherwise."""
+    right = np.arange(100)
+    best, near, far = (100.0 * (right < count) for count in (90, 88, 60))
+    write_run(tmp_path / "slow", best, best, 100.0)
+    write_run(tmp_path / "middle", far, near, 10.0)
+    write_run(tmp_path / "quick", best, far, 1.0)
+
+    def answer(*names, cost="seconds"):
+        return compare.compared([compare.read(name, tmp_path / name) for name in names], cost)
+
+    found = answer("quick", "middle", "slow")
+    assert (found["best"], found["advice"]["run"], found["chosen_by"]) == ("slow", "middle", "validation")
+    verdicts = {
+        split: {run: each["verdict"] for run, each in these.items()} for split, these in found["differences"].items()
+    }
+    assert verdicts["validation"] == {"quick": "worse", "middle": "no difference shown"}
+    assert verdicts["test"] == {"quick": "no difference shown", "middle": "worse"}
+    assert "On the test rows it is shown to be worse" in found["advice"]["sentence"]
+    assert f"up to {-paired.compare(near, best).low:.1f} points worse" in found["advice"]["sentence"]
+    found = answer("quick", "slow")
+    assert (
+        found["advice"]["run"] == "slow" and "it is the best on the 100 validation rows." in found["advice"]["sentence"]
+    )
+
+    (tmp_path / "middle" / run_folder.VALIDATION).unlink()
+    found = answer("quick", "middle", "slow")
+    assert (found["chosen_by"], found["advice"]["run"]) == ("test", "quick")
+    assert any("a little too good" in note for note in found["notes"])
+    pictures.draw_costs(tmp_path / "it.png", found, {"quick": 1.0, "middle": None, "slow": 2.0}, "seconds")
+    assert (tmp_path / "it.png").stat().st_size > 5000
+
+
+def test_errors_of_numbers_are_tested_by_their_squares(tmp_path):
+    random = np.random.default_rng(0)
+    truth = random.normal(size=50)
+    for name, noise in (("good", 0.1), ("bad", 1.0)):
+        predicted = truth + random.normal(0, noise, 50)
+        rmse = float(np.sqrt(((predicted - truth) ** 2).mean()))
+        metric = {"name": "rmse", "value": rmse, "split": "test", "rows": 50}
+        write_run(tmp_path / name, [0.0] * 50, metrics=[metric])
+        lines = [{"expected": t, "predicted": p} for t, p in zip(truth, predicted, strict=True)]
+        (tmp_path / name / run_folder.PREDICTIONS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = compare.compared([compare.read(name, tmp_path / name) for name in ("bad", "good")], "seconds")
+    assert (found["best"], found["tested_by"], found["higher_is_better"]) == ("good", "squared_error", False)
+    assert found["differences"]["test"]["bad"]["verdict"] == "worse"
+    assert found["differences"]["test"]["bad"]["value"] > 0.5
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_a_line(command, tmp_path):
+    one = write_run(tmp_path / "one", [100.0, 0.0])
+    other = write_run(tmp_path / "other", [100.0, 0.0], sha256="c" * 64)
+    metric = {"name": "f1", "value": 1.0, "split": "test", "rows": 2}
+    third = write_run(tmp_path / "third", [100.0, 0.0], metrics=[metric])
+    bare = write_run(tmp_path / "bare", [100.0, 0.0])
+    (bare / run_folder.PREDICTIONS).unlink()
+    for words, says in [
+        ((one, other), "one and other were measured on different test rows, by the SHA-256 in run.json"),
+        ((one, third), "they have accuracy of the test rows and F1 of the test rows"),
+        ((one, bare), "keeps no predictions.jsonl"),
+        ((one,), "one technique; give two or more"),
+        ((one, one), "is asked for twice"),
+        ((one, bare, "--epochs", "3"), "runs are compared as they are"),
+        ((one, bare, "--check"), "--check is for recipes"),
+        (("sentiment", "mine.csv"), "there is no recipe 'mine.csv'"),
+        (("sentiment", "--epoch", "3"), "unknown flag or value --epoch; did you mean --epochs?"),
+        (("sentiment", "--rank", "many"), "argument --rank: invalid int value"),
+        (("sentiment_features", "sentiment_features layer=mix", "--epochs", "3"), "--epochs has no effect with"),
+        (("sentiment", "--push_to", "me/it"), "--push_to is not for a study"),
+        (("sentiment_adapter rank", "sentiment_adapter"), "'rank' is not a setting; give such as rank=8"),
+        (("sentiment_adapter method=lore", "sentiment_adapter"), "invalid choice: 'lore'"),
+        (("sentiment", "--train_rows", "0"), "--train_rows is 0"),
+        (("sentiment", "--model", "nowhere/at_all"), "nowhere/at_all"),
+        (("sentiment", "--output_dir", tmp_path), "holds something else than a study"),
+    ]:
+        ended = command("compare", *words, *([] if tmp_path in words else ["--output_dir", tmp_path / "study"]))
+        assert ended.returncode in (1, 2) and says in ended.stderr and ended.stderr.count("\n") == 1, ended.stderr
+        assert not (tmp_path / "study").exists()
+
+
+def test_a_flag_goes_to_the_recipes_that_it_has_an_effect_with():
+    found = entries.of(
+        ["sentiment", "sentiment_adapter method=ia3 learning_rate=0.01"],
+        "--epochs 5 --rank 4 --layer 2 --no_examples --test_rows 9".split(),
+    )
+    assert [entry.label for entry in found] == [
+        "features",
+        "adapter",
+        "finetune",
+        "adapter method=ia3 learning_rate=0.01",
+    ]
+    assert [" ".join(entry.words) for entry in found] == [
+        "--layer 2 --no_examples --test_rows 9",
+        "--epochs 5 --rank 4 --no_examples --test_rows 9",
+        "--epochs 5 --no_examples --test_rows 9",
+        "--epochs 5 --no_examples --test_rows 9 --method ia3 --learning_rate 0.01",
+    ]
+    assert found[3].name == "sentiment_adapter,method=ia3,learning_rate=0.01"
+
+
+def test_check_says_what_is_left_and_what_the_recipes_estimate(command, monkeypatch, tmp_path):
+    asked = []
+
+    def answer(words):
+        asked.append([Path(words[3]).stem, *words[4:]])
+        return json.dumps({"seconds": 100.0 * len(asked), "memory_bytes": 2**30})
+
+    monkeypatch.setattr(runs, "answer_of_a_process", answer)
+    words = ("compare", "sentiment_features", "sentiment_finetune", "--check", "--output_dir", tmp_path / "study")
+    answer_ = json.loads(command(*words, "--json").stdout)
+    assert answer_["seconds"] == 300 and [words[0] for words in asked] == ["sentiment_features", "sentiment_finetune"]
+    text = command(*words).stdout
+    assert "sentiment_finetune  at most about 7 minutes, 1.0 GiB" in text and "2 of 2 runs are left" in text
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_a_recipes_own_check_is_asked(checkpoint_folders, tmp_path):
+    (job,) = [runs.Job(entry.name, entry) for entry in entries.of(["sentiment_features"], [
+        "--model", str(checkpoint_folders("bert")), "--train_rows", "16"
+    ])]  # fmt: skip
+    study = runs.Study(tmp_path / "study", False)
+    assert study.checked(job)["seconds"] > 0
+    wrong = runs.Job("x", entries.of(["sentiment_features"], ["--train_file", "none.csv"])[0])
+    with pytest.raises(UserError, match=r"^none.csv: no such file$"):
+        study.checked(wrong)
+
+
+@pytest.mark.slow
+def test_an_interrupt_waits_for_the_run_to_save_its_state(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "time.sleep(0.6)\n"
+        "pathlib.Path(sys.argv[1]).write_text('saved')\n"
+    )
+    assert runs.in_a_process([str(script), str(tmp_path / "state")], sys.stdout) == 130
+    assert (tmp_path / "state").read_text() == "saved"
+    script.write_text("import sys; print('out'); sys.exit(3)")
+    with open(tmp_path / "out", "w") as out:
+        assert runs.in_a_process([str(script)], out) == 3
+    assert (tmp_path / "out").read_text() == "out\n"
+    with pytest.raises(RunStopped, match="^broken$"):
+        runs.answer_of_a_process(["-c", "import sys; print('broken', file=sys.stderr); sys.exit(1)"])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and os.getpid()

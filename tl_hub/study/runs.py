@@ -1,0 +1,160 @@
+"""The runs of a study: each an ordinary run of a recipe, in a process of its own and a folder that is kept.
+
+A process of its own, as the memory that a run takes at most is told by its process.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from tl_hub import launch, run_folder
+from tl_hub.errors import RunStopped, UserError
+from tl_hub.record import RunRecord
+from tl_hub.study.entries import Entry, settings_of
+
+NOTES = "study.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a study needs.
+
+    Attributes:
+        name: of its folder, within that of the study.
+        entry: its technique.
+        words: what its command line has beside the words of the entry and what says where it is.
+    """
+
+    name: str
+    entry: Entry
+    words: tuple[str, ...] = ()
+
+
+class Study:
+    """The folder of a study: what each of its runs was asked for, and the runs.
+
+    Attributes:
+        path: the folder.
+        commands: words of each run that was begun, by name.
+    """
+
+    def __init__(self, path: Path, overwrite: bool):
+        """
+        Raises:
+            UserError: the folder holds something else.
+        """
+        self.path, self.notes = path, path / NOTES
+        self.commands: dict[str, list[str]] = {}
+        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not self.notes.is_file()):
+            raise UserError(f"--output_dir {path} holds something else than a study; give another folder")
+        if self.notes.is_file():
+            self.commands = json.loads(self.notes.read_text(encoding="utf-8"))["commands"]
+            if overwrite:
+                for name in self.commands:
+                    for folder in (path / name, Path(f"{path / name}.sweep"), Path(f"{path / name}.seeds")):
+                        shutil.rmtree(folder, ignore_errors=True)
+                self.commands = {}
+
+    def finished(self, job: Job) -> bool:
+        """Whether a run came to its end, load-back included."""
+        folder = self.path / job.name
+        return (folder / run_folder.RECORD).is_file() and RunRecord.load(folder).verification is not None
+
+    def left(self, jobs: Sequence[Job], script_of: dict[Path, dict[str, Any]]) -> list[Job]:
+        """The runs that are not finished, all of which may begin.
+
+        Args:
+            script_of: what each recipe's file holds.
+
+        Raises:
+            UserError: a run of this name was asked for with other flags, or a recipe would refuse to begin.
+        """
+        for job in jobs:
+            before = self.commands.get(job.name)
+            if before is not None and before != [*job.entry.words, *job.words]:
+                raise UserError(
+                    f"{self.path / job.name} was made with other flags ({' '.join(before)}); give the same as before, "
+                    "another --output_dir, or --overwrite"
+                )
+        left = [job for job in jobs if not self.finished(job)]
+        for job in left:
+            assert job.entry.recipe is not None
+            run, _, method = settings_of(job.entry, script_of[job.entry.recipe], *job.words, *self._place(job))
+            launch.check(run, method)
+        return left
+
+    def train(self, job: Job, quiet: bool) -> None:
+        """Begin a run, or go on with it, to its end.
+
+        Args:
+            quiet: what it says goes where errors go.
+
+        Raises:
+            RunStopped: it was interrupted, or came to no result.
+        """
+        self.commands[job.name] = [*job.entry.words, *job.words]
+        self.path.mkdir(parents=True, exist_ok=True)
+        new = self.notes.with_suffix(".new")
+        new.write_text(json.dumps({"commands": self.commands}, indent=1), encoding="utf-8")
+        new.replace(self.notes)
+        words = [*job.entry.words, *job.words, *self._place(job), "--predict_validation"]
+        code = in_a_process([str(job.entry.recipe), *words], sys.stderr if quiet else sys.stdout)
+        if code == 130:
+            raise RunStopped(f"{job.name} was interrupted; the same command goes on", 130)
+        if code or not self.finished(job):
+            raise RunStopped(f"{job.name} came to no result, for the reason above; the same command goes on", code or 1)
+
+    def checked(self, job: Job) -> dict[str, Any]:
+        """What the recipe's own `--check` finds: `seconds` and `memory_bytes`, among others.
+
+        Raises:
+            UserError: it refuses the rows, the model or the flags.
+        """
+        words = [*job.entry.words, *job.words, *self._place(job)]
+        return json.loads(
+            answer_of_a_process(["-m", "tl_hub.command", "check", str(job.entry.recipe), *words, "--json"])
+        )
+
+    def _place(self, job: Job) -> list[str]:
+        """The flags that say where a run is, and whether it goes on; what cannot be gone on with is removed."""
+        folder = self.path / job.name
+        states = [folder / name / run_folder.HISTORY for name in (run_folder.STATE, run_folder.NEW_STATE)]
+        states += [Path(f"{folder}.sweep") / run_folder.SWEEP, Path(f"{folder}.seeds") / run_folder.SEEDS]
+        resumed = any(state.is_file() for state in states)
+        if folder.is_dir() and not resumed and job.name in self.commands:
+            shutil.rmtree(folder)  # it was killed before there was a state
+        return ["--output_dir", str(folder), *["--resume"] * resumed]
+
+
+def in_a_process(words: Sequence[str], out: TextIO) -> int:
+    """The exit code of a Python script. An interrupt reaches it too, and it is waited for, as it saves its state."""
+    with subprocess.Popen([sys.executable, *words], stdout=out) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def answer_of_a_process(words: Sequence[str]) -> str:
+    """What a Python command prints.
+
+    Raises:
+        UserError, RunStopped: it ends with an error, which is its last line.
+    """
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        if done.returncode == 2:
+            raise UserError(said.removeprefix("error: "))
+        raise RunStopped(said, done.returncode)
+    return done.stdout
