@@ -138,6 +138,9 @@ class RunConfig:
     activation_checkpointing: bool = flag(
         False, "compute activations again in the backward pass: less memory, a third more time, the same result"
     )
+    recompute_frozen: bool = flag(
+        False, "let frozen lower layers read each row in every epoch, not once with what they give kept on the disk"
+    )
     seed: int = flag(0, "seed for initialisation, row order and dropout", measured_with=True)
     examples: bool = flag(
         True,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from tl_hub import overview
+from tl_hub import frozen_layers, overview
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.errors import Checked, RunStopped, UserError
@@ -44,11 +44,14 @@ def of_training(
         "steps": steps,
         "seconds": steps * experiment.run.accumulation * seconds,
         "memory_bytes": peak_memory() + 8 * trained,
+        "cache_bytes": frozen_layers.cache_bytes(experiment),
     }
+    kept = f", and what frozen layers give {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache"
     return Checked(
         f"checked, nothing trained: {counted(experiment.rows)}; {trained:,} parameters ({model_type}) would be trained "
         f"in {steps:,} step{'s' * (steps != 1)}: at most about {about(facts['seconds'])} of training (estimated from "
-        f"the longest batch), plus evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB",
+        f"the longest batch), plus evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB"
+        f"{kept if facts['cache_bytes'] else ''}",
         facts,
     )
 

@@ -21,7 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tqdm import tqdm
 
-from tl_hub import adamw, cpu, estimate, overview, progress, rate_finder, run_folder, trackers
+from tl_hub import adamw, cpu, estimate, frozen_layers, overview, progress, rate_finder, run_folder, trackers
 from tl_hub.batches import GlobalBatches, Reader, micro_batches
 from tl_hub.data import fingerprint
 from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, out_of_memory
@@ -76,6 +76,7 @@ def train(experiment: Experiment, push: Callable[[Experiment, History], None] | 
     keeper = Keeper(run, model, optimizer, accelerator, len(batches))
     estimate.check_space(run, model)
     history = _history(experiment, keeper, steps)
+    frozen = frozen_layers.of_run(experiment) if steps > len(batches) else None  # once pays for later epochs
     with (
         _Interrupts() as interrupts,
         _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process) as log,
@@ -83,7 +84,7 @@ def train(experiment: Experiment, push: Callable[[Experiment, History], None] | 
         progress.bar(steps, "training", "step", initial=history.step, shown=accelerator.is_main_process) as bar,
         _computing(model, accelerator),
     ):
-        loop = _Loop(experiment, objective, optimizer, batches, keeper, history, log, bar, interrupts, steps)
+        loop = _Loop(experiment, objective, optimizer, batches, keeper, history, log, bar, interrupts, steps, frozen)
         while not loop.is_done():
             loop.train_epoch()
             loop.keep_epoch(evaluate(experiment, split="validation"), push)
@@ -143,6 +144,7 @@ class _Loop:
 
     Attributes:
         steps: optimizer steps of the whole run.
+        frozen: what stands in for the lowest layers, where they are frozen.
         saved_at: when the state was saved last, or training began.
     """
 
@@ -156,6 +158,7 @@ class _Loop:
     bar: tqdm
     interrupts: "_Interrupts"
     steps: int
+    frozen: frozen_layers.FrozenLayers | None
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -232,7 +235,10 @@ class _Loop:
         total = accelerator.reduce(torch.stack(weights).sum())
         mean = torch.zeros((), device=accelerator.device)
         for place, (batch, weight) in enumerate(zip(read, weights, strict=True), start=1):
-            with nullcontext() if place == len(read) else accelerator.no_sync(self.objective):
+            with (
+                nullcontext() if place == len(read) else accelerator.no_sync(self.objective),
+                self.frozen.of(batch) if self.frozen else nullcontext(),
+            ):
                 loss = self.objective(**self.task.inputs(batch)).loss
                 # Gradients are averaged over processes, and are to be summed.
                 accelerator.backward(loss * (accelerator.num_processes * weight / total))
@@ -362,6 +368,7 @@ def _settled(experiment: Experiment) -> dict[str, Any]:
         "seed": run.seed,
         "precision": run.precision,
         "average": run.average,
+        "recompute_frozen": run.recompute_frozen,
     }
     for part in (experiment.task, experiment.method):
         of_rows = {field.name for field in fields(part) if field.metadata.get("reads")} if part else set()

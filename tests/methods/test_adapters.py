@@ -47,6 +47,8 @@ ANYWHERE: dict[str, Adapter] = {
     "houlsby": Bottleneck(width=4),
     "pfeiffer": Bottleneck(width=4, placement="pfeiffer"),
     "vera": Vera(rank=4),
+    "lora-top": Lora(rank=2, top_layers=1),
+    "ia3-top": Ia3(top_layers=1),
 }
 SOMEWHERE = {
     "prompt": [
@@ -78,7 +80,7 @@ TASK_TYPES = {
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
 }
-TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer")
+TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer", "lora-top", "ia3-top")
 LOAD = """
 import json, sys
 from pathlib import Path

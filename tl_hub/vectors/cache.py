@@ -38,6 +38,8 @@ _HASHED: WeakKeyDictionary[torch.nn.Module, tuple[list[Any], bytes]] = WeakKeyDi
 """Hashes of the weights of models: three splits, one hash."""
 _UNREAD = {"architectures", "dtype", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path"}
 """Entries of a configuration that do not change what the layers compute."""
+_TOKENS = ("input_ids", "token_type_ids", "prompt", "target")
+"""Columns of encoded rows with what a model reads."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,21 @@ def in_use(path: str | Path, collate: Collator) -> Collator:
     return touching
 
 
-def kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable[[np.memmap], None]) -> Vectors:
-    """The vectors of an entry that has what is asked for, which `read` makes where there is none yet."""
+def kept(
+    key: str,
+    shape: tuple[int, ...],
+    facts: dict[str, Any],
+    read: Callable[[np.memmap], None],
+    instead: str = "name one --layer and --pooling",
+) -> Vectors:
+    """The vectors of an entry that has what is asked for, which `read` makes where there is none yet.
+
+    Args:
+        instead: what a user can do who has no room for them.
+
+    Raises:
+        UserError: there is no room, or the cache cannot be written to.
+    """
     state = PartialState()
     layers, poolings = facts["layers"], facts["poolings"]
     kinds = xxhash.xxh3_64_hexdigest(json.dumps([layers, poolings]).encode())
@@ -178,7 +193,7 @@ def kept(key: str, shape: tuple[int, ...], facts: dict[str, Any], read: Callable
                 shared = [(held.key, list(held.layers), list(held.poolings), None)]
                 break
         else:
-            shared = [(f"{key}-{kinds}", layers, poolings, str(_reserved(f"{key}-{kinds}", shape)))]
+            shared = [(f"{key}-{kinds}", layers, poolings, str(_reserved(f"{key}-{kinds}", shape, instead)))]
     broadcast_object_list(shared)
     name, layers, poolings, reserved = shared[0]
     folder = cache_folder() / name
@@ -215,7 +230,7 @@ def key_of(
     facts = [VERSION, config, bf16, torch.__version__, transformers.__version__]
     digest = xxhash.xxh3_128(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(_weights_hash(model, sorted(parameters)))
-    names = [name for name in ("input_ids", "token_type_ids") if name in encoded.column_names]
+    names = [name for name in _TOKENS if name in encoded.column_names]
     for table in encoded.select_columns([*names, "length"]).with_format("arrow").iter(1000):
         digest.update(table["length"].to_numpy().astype(np.int64).tobytes())
         for name in names:
@@ -235,7 +250,7 @@ def _weights_hash(model: Model, parameters: list[tuple[str, torch.nn.Parameter]]
     return _HASHED[model][1]
 
 
-def _reserved(name: str, shape: tuple[int, ...]) -> Path:
+def _reserved(name: str, shape: tuple[int, ...], instead: str) -> Path:
     """A new folder in the cache with a file for the vectors, of full size.
 
     Raises:
@@ -248,7 +263,7 @@ def _reserved(name: str, shape: tuple[int, ...]) -> Path:
         new.rmdir()
         raise UserError(
             f"the vectors need {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free in {new.parent}; "
-            "name one --layer and --pooling, give fewer rows, or set TL_HUB_CACHE to a folder on another disk"
+            f"{instead}, give fewer rows, or set TL_HUB_CACHE to a folder on another disk"
         )
     np.lib.format.open_memmap(new / _VECTORS, mode="w+", dtype=np.float16, shape=shape)
     return new

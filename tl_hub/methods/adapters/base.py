@@ -5,11 +5,12 @@ Neither this module nor one of an adapter needs torch, transformers or peft to b
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tl_hub.architectures import ARCHITECTURES, Architecture
+from tl_hub.architectures import ARCHITECTURES, Architecture, layer_groups
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, TrainedMethod
@@ -51,6 +52,7 @@ class Adapter(TrainedMethod):
         mergeable: it can become part of the weights, without a layer of its own.
         transformers_loads: `from_pretrained` of transformers loads it as it was trained, not PEFT alone.
         snippet_import: what a script must import so that PEFT knows it, besides PEFT.
+        layered: it is added to layers, of which `top_layers` can choose.
         decayed: weight decay applies to its matrices.
         published: settings of others for models larger than the embedded ones, the first that fits first.
         methods: all kinds by `method`, from which the command line chooses.
@@ -65,6 +67,7 @@ class Adapter(TrainedMethod):
     mergeable: ClassVar[bool] = False
     transformers_loads: ClassVar[bool] = True
     snippet_import: ClassVar[str | None] = None
+    layered: ClassVar[bool] = True
     decayed: ClassVar[bool] = True
     published: ClassVar[tuple[Row, ...]] = ()
     methods: ClassVar[Mapping[str, type["Adapter"]]] = {}
@@ -72,6 +75,7 @@ class Adapter(TrainedMethod):
 
     method: str = field(default="", init=False)
     rate_factor: float = rate_factor(1.0)
+    top_layers: int | None = flag(None, "adapt the top N layers only", shown="all layers")
     merge: bool = flag(False, "also write the whole model, with the adapter merged into its weights")
 
     def __post_init__(self) -> None:
@@ -93,9 +97,8 @@ class Adapter(TrainedMethod):
         """Its settings that are flags, by name: first its own, then those that all adapters have."""
         common = {setting.name for setting in dataclasses.fields(Adapter)}
         settings = sorted(dataclasses.fields(cls), key=lambda setting: setting.name in common)
-        return {
-            setting.name: setting for setting in settings if setting.init and (cls.mergeable or setting.name != "merge")
-        }
+        unknown = {name for name, known in (("merge", cls.mergeable), ("top_layers", cls.layered)) if not known}
+        return {setting.name: setting for setting in settings if setting.init and setting.name not in unknown}
 
     @property
     def kind(self) -> Kind:
@@ -143,6 +146,8 @@ class Adapter(TrainedMethod):
             others = [name for name, kind in self.methods.items() if kind.fits(model, architecture)]
             raise UserError(f"--method {self.method} is not for {type(model).__name__}; use {', '.join(others)}")
         config: Any = self.peft_config(model, architecture)  # not all kinds have modules_to_save
+        if self.top_layers:
+            _keep_to(config, self._top_of(model, architecture))
         new = {name.rpartition(".")[0] for name in base.fresh}
         new = {_WHOLE if name.startswith(f"{_WHOLE}.") else name for name in new}
         config.modules_to_save = sorted(new) or None
@@ -152,6 +157,31 @@ class Adapter(TrainedMethod):
             if parameter.requires_grad and ".modules_to_save." not in name:
                 parameter.rate, parameter.decayed = self.rate_factor, self.decayed
         return wrapped
+
+    def _top_of(self, model: Model, architecture: Architecture) -> list[str]:
+        """Names of the layers that are adapted, such as encoder.layer.3.
+
+        Raises:
+            UserError: the model has fewer.
+        """
+        groups = layer_groups(model)[1:]
+        assert self.top_layers is not None
+        if self.top_layers > len(groups):
+            raise UserError(f"--top_layers is {self.top_layers}; the model has {len(groups)} layers")
+        found = (re.search(architecture.layers, names[0]) for names in groups[-self.top_layers :])
+        return [layer.group() for layer in found if layer]
+
+
+def _keep_to(config: Any, layers: list[str]) -> None:
+    """Make PEFT's configuration adapt what it names in these layers alone.
+
+    Not by its own `layers_to_transform`, which only some methods have, and which takes the decoder for the encoder.
+    """
+    within = rf"(?=(.*\.)?({'|'.join(map(re.escape, layers))})\.)"
+    targets = config.target_modules
+    config.target_modules = within + (targets if isinstance(targets, str) else any_of(*map(re.escape, targets)))
+    if getattr(config, "target_parameters", None):
+        config.target_parameters = [f"{layer}.{name}" for layer in layers for name in config.target_parameters]
 
 
 def task_type_of(model: Model) -> str | None:

@@ -18,6 +18,7 @@ class VirtualTokens(Adapter):
     """Something trained stands before the input, for the classes of models that a family's entry names."""
 
     transformers_loads: ClassVar[bool] = False  # it refuses them
+    layered: ClassVar[bool] = False
 
     virtual_tokens: int = flag(20, "length of what stands before the input")
 
