@@ -173,6 +173,9 @@ def test_pipeline_verify_and_feature_model_say_it_in_a_line(tmp_path: Path, monk
     found = said()
     assert [len(lines) for lines in found] == [1, 1, 1] and len({line for (line,) in found}) == 1
     assert found[0][0].startswith(f"the tokenizer reads 1 of {len(record.token_ids)} texts otherwise")
+    (folder / "run.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"as in training is not known: .*run\.json: line 1 is not JSON"):
+        assert tl_hub.FeatureModel.from_pretrained(folder).settings, "a head needs no record"
 
 
 def test_records_without_token_ids_are_read_as_before() -> None:

@@ -164,6 +164,8 @@ MUTATED: list[tuple[str, Any]] = [
     ("widget entries", _head(widget=[{"text": "a", "output": [{"label": "b"}]}])),
     ("widget entries", _head(widget=[{"text": "a", "output": {"answer": "b"}}])),
     ("thumbnail", _head(thumbnail=["a.png"])),
+    ("co2_eq_emissions", _head(co2_eq_emissions={"emissions": "5 g"})),
+    ("co2_eq_emissions", _head(co2_eq_emissions=-1)),
     ("model-index", _head(**{"model-index": {"name": "a"}})),
     ("model-index", _head(**{"model-index": [{"results": []}]})),
     ("model-index", lambda head, files: head["model-index"][0]["results"][0].pop("task")),

@@ -22,6 +22,7 @@ from tests.hub_server import WRITE, HubServer
 from tl_hub import RunFolder, RunFolderCallback, verification, verify
 from tl_hub.errors import UserError
 from tl_hub.loops.model import probe_inputs
+from tl_hub.publishing import contents
 from tl_hub.record import DataFacts, Metric, RunRecord, SplitFacts
 
 # Loaded back in this process, but for the adapter of `best` and what is pushed, for which fresh ones are started.
@@ -168,7 +169,7 @@ def test_nothing_published_holds_a_token_a_path_a_pickle_or_an_optimizer(best):
         assert TOKEN.encode() not in content and str(folder.parent).encode() not in content
         # Only the adapter's own configuration says where a local base is, as nothing else could find it.
         assert str(base).encode() not in content or file.name == "adapter_config.json"
-        assert file.suffix in (".safetensors", ".json", ".jsonl", ".md", ".png")
+        assert file.suffix in (".safetensors", ".json", ".jsonl", ".md", ".png", ".ipynb")
     assert {file.name for file in folder.iterdir()} >= {"README.md", "run.json", "curves.png", "probe.safetensors"}
 
 
@@ -267,6 +268,13 @@ def test_what_a_loop_of_ones_own_states_is_measured_anew(tmp_path, checkpoint_fo
         figure = Metric(name=name, value=share, split="test", rows=18)
         record = RunFolder(tmp_path / name, data=DATA, license=license).write(model, tokenizer, batch, [figure])
         assert (record.license, record.base.license) == (license or "apache-2.0", "apache-2.0")
+    (tmp_path / "terms.txt").write_text("Be kind.")
+    own = {"license": "other", "license_name": "kind-1.0", "license_link": tmp_path / "terms.txt"}
+    record = RunFolder(tmp_path / "own", data=DATA, **own).write(model, tokenizer, batch, [figure])
+    assert (record.license_name, record.license_link) == ("kind-1.0", "LICENSE")
+    assert (tmp_path / "own" / "LICENSE").read_text() == "Be kind." and contents.judged(tmp_path / "own") == []
+    with pytest.raises(UserError, match="--license other says nothing alone"):
+        RunFolder(tmp_path / "bare", data=DATA, license="other")
     (found,) = verify(tmp_path / "accuracy", **rows)["metrics"]
     assert found["holds"] and found["found"] == pytest.approx(share)
     with pytest.raises(UserError, match=r"\(auc\) none is measured here"):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.hub_server import judge
 from tl_hub import card
-from tl_hub.card import widget
+from tl_hub.card import rules, widget
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord, validate
 
@@ -53,6 +54,9 @@ def test_an_output_has_the_form_of_the_page(task: str) -> None:
     validate(run.facts(), task)
     (entry,) = head_of(card.render(run))["widget"]
     text = {"text": "Where?", "context": "To the Black Sea."} if "question" in row else row
+    files = {"adapter_config.json": b'{"base_model_name_or_path": null}'}
+    assert not [fault for fault in rules.judge(card.render(run), files, files.__getitem__) if "widget" in fault.rule]
+    assert judge.faults_of_card(card.render(run)) == []
     assert entry == text | {"group": "Measured rows"} | ({"output": shown} if shown else {})
 
 

@@ -164,6 +164,18 @@ class RunConfig:
     language: str | None = flag(
         None, "language of the texts as an ISO 639 code; several separated by commas, such as en,ko"
     )
+    carbon_intensity: float | None = flag(
+        None,
+        "grams of CO2 equivalent that a kilowatt-hour of your grid causes, for an estimate on the card",
+        shown="energy only",
+        recorded=False,
+    )
+    location: str | None = flag(
+        None,
+        "where the machine stands, such as South Korea, for that estimate",
+        recorded=False,
+        needs="carbon_intensity",
+    )
     report_to: str | None = flag(
         None,
         "also send the figures of log.jsonl to tensorboard, trackio, wandb or mlflow; several separated by commas",
@@ -315,6 +327,10 @@ class RunConfig:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be a number greater than 0")
         if self.average is not None and not 0 < self.average < math.inf:
             raise UserError(f"--average is {self.average}; it is a number of epochs greater than 0, such as 2")
+        if self.carbon_intensity is not None and not 0 < self.carbon_intensity < math.inf:
+            raise UserError(
+                f"--carbon_intensity is {self.carbon_intensity:g}; it is grams a kilowatt-hour, such as 430"
+            )
         if not 0 <= self.warmup < 1:
             raise UserError(f"--warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
         if not 0 <= self.weight_decay < math.inf:

@@ -24,6 +24,7 @@ from tl_hub import (
     card,
     curves,
     data,
+    effort,
     last_screen,
     row_predictions,
     run_folder,
@@ -49,7 +50,7 @@ from tl_hub.probe import write_probe
 from tl_hub.publishing import Destination, Options, Patience, publish_to
 from tl_hub.publishing.state import drop_state, push_state
 from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts, in_history
-from tl_hub.tasks.base import Score, Task
+from tl_hub.tasks.base import Score, Task, column
 from tl_hub.training_state import History
 from tl_hub.vectors.model import FeatureModel
 
@@ -260,6 +261,8 @@ def _data_facts(rows: Data, task: Task, passed_over: list[str]) -> DataFacts:
 
 def _cost(experiment: Experiment, history: History) -> Cost:
     accelerator, parameters = experiment.accelerator, list(experiment.model.parameters())
+    operations, operations_by = _operations(experiment, history)
+    energy_kwh, energy_by = effort.energy(history.seconds, accelerator.device, accelerator.num_processes)
     return Cost(
         training_seconds=round(history.seconds, 1),
         # What an interrupted run took before it went on is not known.
@@ -268,9 +271,31 @@ def _cost(experiment: Experiment, history: History) -> Cost:
         peak_memory_bytes=peak_memory(),
         trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         total_parameters=sum(p.numel() for p in parameters),
+        operations=operations,
+        operations_by=operations_by,
+        energy_kwh=energy_kwh,
+        energy_by=energy_by,
+        carbon_intensity=experiment.run.carbon_intensity,
+        location=experiment.run.location,
         device=device_name(accelerator.device, accelerator.num_processes),
         precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
     )
+
+
+def _operations(experiment: Experiment, history: History) -> tuple[float | None, str | None]:
+    """Those of training; None where vectors were kept, which leaves little to compute."""
+    encoded, task = experiment.rows.splits["train"].encoded, experiment.task
+    assert experiment.method is not None
+    if experiment.method.kind == "feature-extraction" or encoded is None or not len(encoded):
+        return None, None
+    tokens, written = float(np.mean(column(encoded, "length"))), 0.0
+    if (
+        "labels" in encoded.column_names
+        and task.class_for(experiment.model.config.model_type) == "AutoModelForSeq2SeqLM"
+    ):
+        written = float(np.mean([len(labels) for labels in encoded["labels"]]))
+        tokens -= written  # the length is that of both
+    return effort.operations(experiment.model, history.rows * tokens, history.rows * written)
 
 
 def by_length(rows: Dataset, task: Task, score: Score) -> dict[str, list[dict[str, Any]]]:

@@ -117,7 +117,16 @@ def in_history(metric: str) -> str:
 
 @dataclass(kw_only=True)
 class Cost:
-    """Seconds, bytes and parameters. `training_seconds` leaves evaluations out, `total_seconds` is wall-clock."""
+    """Seconds, bytes, parameters, and estimates of what training took.
+
+    Attributes:
+        training_seconds: without evaluations.
+        total_seconds: wall-clock.
+        operations: of floating-point numbers; `operations_by` says how they were found.
+        energy_kwh: of training; `energy_by` says how it was found.
+        carbon_intensity: grams of CO2 equivalent a kilowatt-hour, as the user gave it.
+        location: of the machine, likewise.
+    """
 
     training_seconds: float | None = None
     total_seconds: float | None = None
@@ -125,8 +134,21 @@ class Cost:
     peak_memory_bytes: int | None = None
     trainable_parameters: int | None = None
     total_parameters: int | None = None
+    operations: float | None = None
+    operations_by: str | None = None
+    energy_kwh: float | None = None
+    energy_by: str | None = None
+    carbon_intensity: float | None = None
+    location: str | None = None
     device: str | None = None
     precision: str | None = None
+
+    @property
+    def emissions(self) -> float | None:
+        """Grams of CO2 equivalent; None where nobody gave the intensity of the grid, which has no honest default."""
+        if self.energy_kwh is None or self.carbon_intensity is None:
+            return None
+        return self.energy_kwh * self.carbon_intensity
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,6 @@
 """What of a run folder is published."""
 
-from tests.publishing.runs import weights, write_run
+from tests.publishing.runs import adapter_run, weights, write_run
 
 
 def test_a_folder_whose_loaders_would_be_misled_is_not_published(push, tmp_path):
@@ -17,3 +17,13 @@ def test_a_link_is_not_followed(push, tmp_path):
     (tmp_path / "elsewhere").write_text("private")
     (folder / "vocab.txt").symlink_to(tmp_path / "elsewhere")
     assert "vocab.txt is a link" in push(folder, "alice/link")["error"]
+
+
+def test_no_link_in_a_base_is_followed(hub, push, tmp_path):
+    base = write_run(tmp_path / "base")
+    (base / "run.json").unlink()  # a checkpoint and no run folder
+    (tmp_path / "elsewhere").write_text("private")
+    (base / "vocab.txt").symlink_to(tmp_path / "elsewhere")
+    folder = adapter_run(tmp_path / "run", base, "local")
+    answer = push(folder, "alice/linked", push_base="alice/linked-base", license="apache-2.0")
+    assert "vocab.txt is a link" in answer["error"] and ("model", "alice/linked-base") not in hub.repos

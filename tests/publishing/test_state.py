@@ -27,6 +27,10 @@ def test_a_training_state_is_not_sent_to_a_repository_that_all_can_see(hub, push
     said = run_script(tmp_path / "ask.py", "push_state", str(folder), "alice/opened")
     assert "alice/opened is public, and a training state is not for everybody" in said.stdout, said.stderr
     assert repo.ref("training-state") is None
+    (folder / "vocab.txt").symlink_to("/etc/hostname")
+    said = run_script(tmp_path / "ask.py", "push_state", str(folder), "alice/opened")
+    assert "vocab.txt is a link; put the file itself there" in said.stdout, said.stderr
+    (folder / "vocab.txt").unlink()
     repo.private = True
     said = run_script(tmp_path / "ask.py", "push_state", str(folder), "alice/opened")
     assert said.stdout == "" and "checkpoint/history.json" in texts(repo, "training-state"), said.stderr

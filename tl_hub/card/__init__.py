@@ -103,6 +103,7 @@ def render(
         stopped_early=bool(record.settings.get("patience") and len(record.history) < record.settings["epochs"]),
         decision=sections.settings_table(record.decision),
         cost=sections.cost(record),
+        estimates=sections.estimates(record.cost),
         snippet=snippet(record, repo, revision) + (call_snippet(record) or ""),
         # An adapter names its base: where that is not on the Hub, the adapter is not published.
         adapter_snippet=adapter_snippet(record, repo, revision)

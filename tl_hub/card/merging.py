@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tl_hub.card import widget
+from tl_hub.card.metadata import ESTIMATED
 from tl_hub.errors import UserError
 
 
@@ -111,6 +112,11 @@ def _merged_metadata(ours: dict[str, Any], theirs: dict[str, Any], where: str, n
         head["widget"] = [*shown, *(each for each in widget.of_a_person(theirs["widget"]) if each not in shown)]
         if not head["widget"]:
             del head["widget"]  # of rows that are not to be shown any more
+    measured = theirs.get("co2_eq_emissions")
+    if isinstance(measured, dict) and str(measured.get("source")).startswith(ESTIMATED):
+        head = {name: value for name, value in head.items() if name != "co2_eq_emissions" or name in ours}
+    elif measured is not None:
+        head["co2_eq_emissions"] = measured  # a person's own figure is worth more than an estimate
     tags = theirs.get("tags") or []
     tags = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
     return head | {"tags": list(dict.fromkeys([*ours.get("tags", []), *tags]))}

@@ -1,7 +1,7 @@
 """The YAML head of a card, and the Hub's newer form of results."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tl_hub.card import widget
 from tl_hub.card.markdown import capitalized, interval_of, label_of, rounded, without_folders
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 RESULTS = ".eval_results"
+ESTIMATED = "estimated by tl_hub"
+"""How the source of emissions begins that a push wrote, and no person."""
 
 
 def results_file(record: RunRecord, task_id: str, source: str) -> dict[str, str]:
@@ -89,11 +91,27 @@ def metadata(record: RunRecord) -> "ModelCardData":
         base_model_relation=_relation(record) if base_on_hub else None,
         datasets=[data.id] if data_on_hub else None,
         metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
+        co2_eq_emissions=_emissions(record),
         widget=widget.entries(record),
         tags=["tl-hub", *task.tags, method_tag(record), *filter(None, [record.model_type])],
         model_name=" ".join(record.name.split()),
         eval_results=results or None,
     )
+
+
+def _emissions(record: RunRecord) -> dict[str, Any] | None:
+    """The Hub's `co2_eq_emissions`, in grams; None where nobody gave the intensity of the grid."""
+    cost = record.cost
+    if cost.emissions is None:
+        return None
+    facts = {
+        "emissions": float(f"{cost.emissions:.2g}"),
+        "source": f"{ESTIMATED}: {cost.energy_by or 'energy'}; at {cost.carbon_intensity:g} g of CO2eq a kWh",
+        "training_type": "pre-training" if record.kind == "pretrained" else "fine-tuning",
+        "geographical_location": cost.location,
+        "hardware_used": cost.device,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _relation(record: RunRecord) -> str:

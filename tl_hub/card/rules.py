@@ -182,6 +182,13 @@ def _widget(it: Published) -> Iterator[str]:
             yield f"widget[{i}].output is not a list of label and score, an answer with its score, a text or a url"
 
 
+def _emissions(it: Published) -> Iterator[str]:
+    given = it.head.get("co2_eq_emissions")
+    grams = given.get("emissions") if isinstance(given, dict) else given
+    if given is not None and not (isinstance(grams, int | float) and math.isfinite(grams) and grams >= 0):
+        yield f"{grams!r} is not a number of grams"
+
+
 def _is_output(output: Any) -> bool:
     if isinstance(output, list):
         return all(
@@ -317,6 +324,7 @@ def _entry_fault(entry: dict[str, Any], benchmarks: Mapping[str, Collection[str]
 
 
 _SPEC, _LICENSES, _RESULTS = "hub-docs modelcard.md", "hub-docs repositories-licenses.md", "hub-docs eval-results.md"
+_CO2 = "hub-docs model-cards-co2.md"
 _WIDGETS = "huggingface.js widget-example.ts"
 _CARDS, _SNIPPETS = "hub-docs model-cards.md", "huggingface.js model-libraries-snippets.ts"
 METADATA = Rule("metadata", "YAML 1.2, a mapping, in which no key comes twice", _SPEC, True, lambda it: iter(()))
@@ -337,6 +345,7 @@ RULES = (
     Rule("widget", "a list", "hub-docs models-widgets.md", True, _is("widget", list, "a list")),
     Rule("widget entries", "an input each, and an output of its form", _WIDGETS, False, _widget),
     Rule("thumbnail", "a text", _CARDS, True, _is("thumbnail", str, "a text")),
+    Rule("co2_eq_emissions", "grams, alone or as emissions", _CO2, False, _emissions),
     Rule("model-index", "name, task.type, dataset.type, dataset.name, metrics", _SPEC, True, _model_index),
     Rule("dataset.type", "an id of the Hub's form, such as `unknown`", "mteb#1111", True, _dataset_type),
     Rule("dataset.config", "config, split and revision are texts", _SPEC, True, _dataset_parts),

@@ -19,7 +19,7 @@ from tl_hub.card.markdown import (
     without_folders,
 )
 from tl_hub.methods.adapters import named
-from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord, SeedsMetric
+from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SeedsMetric
 from tl_hub.tasks import catalog
 
 _PAPERS = {
@@ -168,12 +168,28 @@ def cost(record: RunRecord) -> str:
         ["Peak memory", "" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB"],
         ["Parameters", "" if total is None or trained is not None else f"{total:,}"],
         ["Parameters trained", "" if trained is None else f"{trained:,}"],
+        ["Floating-point operations, estimated", "" if cost.operations is None else f"{cost.operations:.2g}"],
+        ["Energy, estimated", "" if cost.energy_kwh is None else f"{cost.energy_kwh:.2g} kWh"],
+        ["CO2 equivalent, estimated", _emissions(cost)],
         ["Device", text_as_is(cost.device or "")],
         ["Precision", text_as_is(cost.precision or "")],
     ]
     if trained is not None and total:
         rows[5][1] += f" of {total:,} ({100 * trained / total:.3g} %)"
     return table(["Cost", "Figure"], [row for row in rows if row[1]])
+
+
+def _emissions(cost: Cost) -> str:
+    if cost.emissions is None:
+        return ""
+    place = f" ({text_as_is(cost.location)})" if cost.location else ""
+    return f"{cost.emissions:.2g} g at {cost.carbon_intensity:g} g/kWh{place}"
+
+
+def estimates(cost: Cost) -> list[str]:
+    """How the estimated figures were found, in a sentence each."""
+    by = {"Operations": cost.operations_by, "Energy": cost.energy_by}
+    return [f"{name}: {text_as_is(how)}." for name, how in by.items() if how]
 
 
 def papers(record: RunRecord) -> list[str]:

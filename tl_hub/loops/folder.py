@@ -18,7 +18,7 @@ from tl_hub.base_model import Base
 from tl_hub.errors import UserError
 from tl_hub.estimate import peak_memory
 from tl_hub.finish import LIBRARIES, base_facts, device_name
-from tl_hub.licenses import license_of
+from tl_hub.licenses import Terms, license_of
 from tl_hub.loops.model import adapter_method, base_of, configured, embeds_sentences, inner, probe_inputs, task_of
 from tl_hub.model_types import Tokenizer
 from tl_hub.probe import write_probe
@@ -34,6 +34,8 @@ class RunFolder:
         data: what was trained and measured on. Splits it does not have are counted by `RunFolderCallback`.
         pipeline_tag: the Hub's name of the task, for models whose class does not tell.
         license: of the result, as the Hub names it; the base model's if not given.
+        license_name, license_link: of one that the Hub does not list, whose `license` is `other`; the link is the URL
+            of its text, or a file, which is published as LICENSE.
         language: ISO 639 codes of the texts.
         settings: of the run, by name, such as the greatest length of an input. They are published.
         base_revision: branch, tag or commit that was given to `from_pretrained`, which does not keep it.
@@ -49,6 +51,8 @@ class RunFolder:
     language: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     base_revision: str | None = None
+    license_name: str | None = None
+    license_link: str | Path | None = None
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -57,10 +61,14 @@ class RunFolder:
         for name, value in self.settings.items():
             if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("hf_")):
                 raise UserError(f"settings[{name!r}] is a local path or a token, and settings are published; omit it")
-        license_of(self.license, None)
+        self._terms.check()
         # All that a model will add, but of any kind.
         known = self._record("fine-tuned", "AutoModel", self.pipeline_tag or "fill-mask", {"name": "fine-tuning"})
         validate(known.facts(), "RunFolder")
+
+    @property
+    def _terms(self) -> Terms:
+        return Terms(self.license, self.license_name, None if self.license_link is None else str(self.license_link))
 
     def check(self, model: torch.nn.Module, tokenizer: Tokenizer) -> None:
         """What `write` will need of a model and its tokenizer; to be called before training.
@@ -138,7 +146,7 @@ class RunFolder:
         record.token_ids = canary.token_ids(tokenizer)
         validate(record.facts(), "RunFolder.write")
 
-        _save(folder, model, tokenizer, base)
+        _save(folder, model, tokenizer, base, self._terms.file)
         _write_probe(folder, model, inputs)
         if log:
             lines = [{name: value for name, value in step.items() if math.isfinite(value)} for step in log]
@@ -180,6 +188,8 @@ class RunFolder:
             settings=self.settings,
             language=self.language,
             license=self.license,
+            license_name=self.license_name,
+            license_link=self._terms.published_link,
         )
 
 
@@ -195,8 +205,8 @@ def _counted(model: torch.nn.Module, cost: Cost) -> Cost:
     )
 
 
-def _save(folder: Path, model: Any, tokenizer: Tokenizer, base: Base | None) -> None:
-    """Weights, configuration and tokenizer, as stock libraries load them."""
+def _save(folder: Path, model: Any, tokenizer: Tokenizer, base: Base | None, license: Path | None) -> None:
+    """Weights, configuration and tokenizer, as stock libraries load them; and the text of a license."""
     if isinstance(model, PeftModel) and base and base.source == "hub":
         model.peft_config["default"].revision = base.revision  # or PEFT would load what main has by then
     if embeds_sentences(model):
@@ -205,7 +215,9 @@ def _save(folder: Path, model: Any, tokenizer: Tokenizer, base: Base | None) -> 
         model.save_pretrained(folder)
         (folder / run_folder.CARD).unlink(missing_ok=True)  # PEFT's, which says nothing
     tokenizer.save_pretrained(folder)
-    if base and base.source == "embedded":
+    if license:
+        (folder / run_folder.LICENSE).write_bytes(license.read_bytes())
+    elif base and base.source == "embedded":
         (folder / run_folder.LICENSE).write_text(samples.LICENSE_TEXT)
 
 

@@ -121,6 +121,10 @@ class RunFolderCallback(TrainerCallback):
             cost=Cost(
                 training_seconds=None if seconds is None else round(seconds - self.evaluating, 1),
                 total_seconds=None if seconds is None else round(seconds, 1),
+                operations=state.total_flos or None,
+                operations_by="the Trainer's own count (transformers, floating_point_ops)"
+                if state.total_flos
+                else None,
                 device=device_name(args.device, args.world_size),
                 precision="bf16" if args.bf16 else "fp16" if args.fp16 else _PRECISIONS.get(known["model"].dtype),
             ),
