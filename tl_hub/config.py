@@ -328,9 +328,7 @@ class RunConfig:
         if self.average is not None and not 0 < self.average < math.inf:
             raise UserError(f"--average is {self.average}; it is a number of epochs greater than 0, such as 2")
         if self.carbon_intensity is not None and not 0 < self.carbon_intensity < math.inf:
-            raise UserError(
-                f"--carbon_intensity is {self.carbon_intensity:g}; it is grams a kilowatt-hour, such as 430"
-            )
+            raise UserError(f"--carbon_intensity is {self.carbon_intensity}; it is grams a kilowatt-hour, such as 430")
         if not 0 <= self.warmup < 1:
             raise UserError(f"--warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
         if not 0 <= self.weight_decay < math.inf:
