@@ -283,10 +283,11 @@ def _cost(experiment: Experiment, history: History) -> Cost:
 
 
 def _operations(experiment: Experiment, history: History) -> tuple[float | None, str | None]:
-    """Those of training; None where vectors were kept, which leaves little to compute."""
-    encoded, task = experiment.rows.splits["train"].encoded, experiment.task
-    assert experiment.method is not None
-    if experiment.method.kind == "feature-extraction" or encoded is None or not len(encoded):
+    """Those of training; None where frozen layers were read once, which leaves less to compute than is estimated."""
+    encoded, task, method = experiment.rows.splits["train"].encoded, experiment.task, experiment.method
+    assert method is not None
+    read_once = method.kind == "feature-extraction" or getattr(method, "top_layers", None)
+    if read_once or encoded is None or not len(encoded):
         return None, None
     tokens, written = float(np.mean(column(encoded, "length"))), 0.0
     if (
