@@ -9,12 +9,16 @@ import torch
 from datasets import Dataset
 
 from tests.test_training import go, interrupt_after, interrupting, log, weights  # noqa: F401 (a fixture)
-from tl_hub import frozen_layers, training
+from tl_hub import frozen_layers, launch, training
+from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
+from tl_hub.data import Data
 from tl_hub.errors import Checked, RunStopped, UserError
+from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import METHODS, Bottleneck, Lora, Prefix, Vera
 from tl_hub.methods.base import TrainedMethod
 from tl_hub.methods.fine_tune import FineTune
+from tl_hub.methods.head_only import HeadOnly
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.language_modeling import MaskedLanguageModeling
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -150,6 +154,15 @@ def test_nothing_is_kept_where_rows_or_lower_layers_change(
     run = replace(run, model=str(without_dropout(family)), train_rows=8, **{"max_steps": 3, **settings})
     go(run, method, task=task)
     assert cache.cache_entries() == []
+
+
+def test_a_head_alone_has_vectors_of_its_own(run: RunConfig, checkpoints: Any) -> None:
+    model, _ = checkpoints("bert", "AutoModelForQuestionAnswering")
+    base = Base("a", "local", model_type="bert", fresh=("qa_outputs.weight", "qa_outputs.bias"))
+    wrapped = HeadOnly().wrap(model, base)
+    rows = Data({}, "a", "local")
+    experiment = Experiment(run, QuestionAnswering(), HeadOnly(), base, rows, wrapped, None, launch.start(run))
+    assert frozen_layers.count(experiment) == 0
 
 
 def test_what_is_kept_takes_as_much_of_the_disk_as_the_check_says(run: RunConfig) -> None:

@@ -27,7 +27,8 @@ def count(experiment: Experiment) -> int:
     """How many of the lowest layers give the same for a row in every epoch.
 
     None do if the embeddings are trained, if rows are masked anew each time, or if layers hand on more than their
-    output, as those with relative positions do.
+    output, as those with relative positions do. Nor are there any below a head alone, which `methods.head_only` gives
+    the vectors of the top layer.
     """
     model = _inner(experiment.model)
     wrapped = experiment.model
@@ -36,7 +37,7 @@ def count(experiment: Experiment) -> int:
     if experiment.run.recompute_frozen or prompted or experiment.task.random_batches or not alone:
         return 0
     trained = [any(model.get_parameter(name).requires_grad for name in names) for names in layer_groups(model)]
-    return max(0, trained.index(True) - 1) if any(trained) else len(trained) - 1
+    return max(0, trained.index(True) - 1) if any(trained) else 0
 
 
 def cache_bytes(experiment: Experiment) -> int:
