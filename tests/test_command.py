@@ -60,6 +60,7 @@ def folder(tmp_path) -> Path:
         ["--version"],
         ["push", "--help"],
         ["compare", "--help"],
+        ["curve", "--help"],
         ["list"],
         ["show", "mine"],
         ["show", "mine", "mine"],

@@ -14,7 +14,7 @@ import tl_hub
 from tl_hub import cli, run_folder, run_table
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
-from tl_hub.study.commands import add_compare
+from tl_hub.study.commands import add_compare, add_curve
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -55,6 +55,7 @@ def _parser() -> cli.Parser:
         _add_show,
         _add_list,
         add_compare,
+        add_curve,
         _add_cache,
         _add_completion,
     ):

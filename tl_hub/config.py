@@ -113,6 +113,12 @@ class RunConfig:
     )
     validation_rows: int | None = flag(None, "use only the first N validation rows", shown="all", measured_with=True)
     test_rows: int | None = flag(None, "use only the first N test rows", shown="all", measured_with=True)
+    train_draw: int | None = flag(
+        None,
+        "draw the --train_rows at random by this number, the classes in proportion",
+        shown="the first N",
+        measured_with=True,
+    )
     epochs: int = flag(3, "passes over the training rows", group="training")
     max_steps: int | None = flag(None, "stop after N optimizer steps at the latest", shown="no limit")
     patience: int | None = flag(
@@ -333,6 +339,8 @@ class RunConfig:
             raise UserError(f"--warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"--weight_decay is {self.weight_decay}; it must be a number from 0")
+        if self.train_draw is not None and not 0 <= self.train_draw < 2**32:
+            raise UserError(f"--train_draw is {self.train_draw}; it must be a number from 0 to {2**32 - 1}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"--seed is {self.seed}; it must be a number from 0 to {2**32 - 1}")
 

@@ -24,7 +24,7 @@ from datasets.table import InMemoryTable
 from tl_hub import hub, samples, shown_rows
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
-from tl_hub.held_out import hold_out
+from tl_hub.held_out import hold_out, in_proportion
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.tokenizer import unknown_share
 
@@ -84,7 +84,8 @@ class TaskSettings(Protocol):
 def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tuple[Data, Task]":
     """Read the rows a run asks for and check every one before any training.
 
-    Without validation rows a part of the training rows is held out, as `held_out.hold_out` says. Rows beyond
+    With `train_draw` the training rows are put into a random order first. Without validation rows a part of the
+    training rows is held out, as `held_out.hold_out` says. Rows beyond
     `train_rows`, `validation_rows` and `test_rows` are left out after the check, and after rows of one text have been
     put together where the task measures them so.
 
@@ -118,6 +119,9 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
         data.notes.append(f"The answers of the {name} split are hidden, so it was left out.")
     if training and "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
+    if run.train_draw is not None and "train" in data.splits:
+        rows = data.splits["train"].rows
+        data.splits["train"].rows = rows.select(in_proportion(rows, run.train_draw))
     if "validation" not in data.splits and (training or "test" not in data.splits):
         rows = data.splits["train"].rows
         if len(rows) < 10:

@@ -23,20 +23,31 @@ def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
         rows = rows.select(range(limit + size))
     else:
         size = max(1, len(rows) // 10)
-    kind = rows.features.get("label")
-    labels = rows["label"][:] if kind in (Value("string"), List(Value("string"))) else [[]] * len(rows)
-    classes = [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]
+    classes = _classes(rows)
     left = Counter(label for row in classes for label in row)
-    order = np.random.default_rng(0).permutation(len(rows))
-    counts, seen, place = Counter(classes), Counter[tuple[str, ...]](), np.zeros(len(rows))
-    for i in order.tolist():
-        place[i] = (seen[classes[i]] + 0.5) / counts[classes[i]]
-        seen[classes[i]] += 1
     held: set[int] = set()
-    for i in order[np.argsort(place[order], kind="stable")].tolist():
+    for i in in_proportion(rows, 0).tolist():
         if len(held) < size and all(left[label] > 1 for label in classes[i]):
             held.add(i)
             left.subtract(classes[i])
     if not held:
         raise UserError("each class has one row only, so that none can be held out; give --validation_file")
     return rows.select([i for i in range(len(rows)) if i not in held]), rows.select(sorted(held))
+
+
+def in_proportion(rows: Dataset, seed: int) -> np.ndarray:
+    """Numbers of checked rows in a random order whose every beginning holds the classes in proportion, (rows,)."""
+    classes = _classes(rows)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    counts, seen, place = Counter(classes), Counter[tuple[str, ...]](), np.zeros(len(rows))
+    for i in order.tolist():
+        place[i] = (seen[classes[i]] + 0.5) / counts[classes[i]]
+        seen[classes[i]] += 1
+    return order[np.argsort(place[order], kind="stable")]
+
+
+def _classes(rows: Dataset) -> list[tuple[str, ...]]:
+    """The class of each row, or its labels; the same for all where they are no classes."""
+    kind = rows.features.get("label")
+    labels = rows["label"][:] if kind in (Value("string"), List(Value("string"))) else [[]] * len(rows)
+    return [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]

@@ -17,16 +17,24 @@ def write(folder: Path, score: Score, rows: int, name: str = run_folder.PREDICTI
     measured, do not count); samples of a language model have no number. A metric that a row lacks (NaN) is null. Rows
     that share a paragraph have the same `group`.
     """
+    lines = figures_of(score, rows)
+    with open(folder / name, "w", encoding="utf-8") as file:
+        for shown, figures in zip(score.predictions, lines, strict=True):
+            place = {key: figures[key] for key in ("row", "group") if key in figures}
+            file.write(json.dumps({**place, **shown, **figures}, ensure_ascii=False) + "\n")
+
+
+def figures_of(score: Score, rows: int) -> list[dict[str, Any]]:
+    """What the lines that `write` writes have beside texts."""
     every = len(score.predictions) == rows
     means = {name: values for name, values in score.metrics.items() if every and values.shape == (rows,)}
     groups = score.groups if every else None
     numbers = None if groups is None else np.unique(groups, return_inverse=True)[1].tolist()
-    with open(folder / name, "w", encoding="utf-8") as file:
-        for i, shown in enumerate(score.predictions):
-            figures = {name: None if np.isnan(values[i]) else float(values[i]) for name, values in means.items()}
-            place = {"row": i} if every else {}
-            group = {"group": numbers[i]} if numbers else {}
-            file.write(json.dumps({**place, **group, **shown, **figures}, ensure_ascii=False) + "\n")
+    lines = []
+    for i in range(len(score.predictions)):
+        figures = {name: None if np.isnan(values[i]) else float(values[i]) for name, values in means.items()}
+        lines.append(({"row": i} if every else {}) | ({"group": numbers[i]} if numbers else {}) | figures)
+    return lines
 
 
 def read(folder: Path, name: str = run_folder.PREDICTIONS) -> list[dict[str, Any]]:

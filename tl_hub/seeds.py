@@ -98,11 +98,17 @@ def over_seeds(folders: Sequence[Path], records: Sequence[RunRecord]) -> list[Se
     for first in records[0].metrics:
         every = [metric for record in records for metric in record.metrics if metric.name == first.name]
         if len(every) == len(records):
-            found.append(_over_seeds(every, kept))
+            found.append(of_metric(every, kept))
     return found
 
 
-def _over_seeds(metrics: Sequence[Metric], kept: Sequence[Sequence[Mapping[str, Any]]]) -> SeedsMetric:
+def of_metric(metrics: Sequence[Metric], kept: Sequence[Sequence[Mapping[str, Any]]]) -> SeedsMetric:
+    """One metric over several runs.
+
+    Args:
+        metrics: the figure of each run.
+        kept: lines of the predictions of each run, as far as they have the metric and the row's group.
+    """
     first, figures = metrics[0], np.array([metric.value for metric in metrics])
     percent = first.unit == "%"
     same = len({*map(len, kept)}) == 1  # of language models the lines are samples

@@ -294,6 +294,11 @@ class FeatureExtraction(FittedMethod):
             score.tables[f"{_TABLE}: {chosen.metric} in cross-validation (chosen: {read})"] = chosen.sweep
         return score
 
+    def judged(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen) -> Score:
+        """Score the rows that the reported numbers come from, by a decision that is made on the validation rows."""
+        decision = self._score(experiment, vectors, chosen, "validation", None).decision
+        return self._score(experiment, vectors, chosen, experiment.rows.final, decision)
+
     def assemble(
         self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: VectorTask, base: Base, run: RunConfig
     ) -> Any:
@@ -335,7 +340,7 @@ class FeatureExtraction(FittedMethod):
         sentences = isinstance(task, ExtractiveSummarization)
         row = column(split.encoded, "row")
         drawn = drawn_rows(row, _HEAD_ROWS, sentences or self.head == "mlp", seed)
-        vectors, row = _taken(vectors, row, drawn)
+        vectors, row = taken(vectors, row, drawn)
         targets = task.targets(split.rows if len(drawn) == len(split.rows) else split.rows.select(drawn))
         layers, poolings = self.candidates(extract.encoder_of(model), len(targets))
         parts = min(self.cv, len(drawn))
@@ -345,7 +350,7 @@ class FeatureExtraction(FittedMethod):
         balanced = getattr(task, "class_weights", "none") == "balanced"
         some = drawn_rows(row, _SWEEP_ROWS, sentences, seed)
         few = np.flatnonzero(np.isin(row, some)) if sentences else some
-        sample = _Sample(task, *_taken(vectors, row, some), targets[few], folds[few])
+        sample = _Sample(task, *taken(vectors, row, some), targets[few], folds[few])
         best, sweep = _compare(sample, layers, poolings, self.layer == "mix", balanced and not task.multi_label)
         mix = sample.mix(*best) if self.layer == "mix" else None
         strengths = STRENGTHS if self.strength is None else (self.strength,)
@@ -447,7 +452,7 @@ def _texts(split: Split, task: VectorTask) -> int:
     return len(split.encoded or []) if isinstance(task, ExtractiveSummarization) else len(split.rows)
 
 
-def _taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
+def taken(vectors: Vectors, row: np.ndarray, drawn: np.ndarray) -> tuple[Vectors, np.ndarray]:
     """The vectors of the rows `drawn`, and the row of each, counted from 0 without a gap."""
     places = np.flatnonzero(np.isin(row, drawn))
     return vectors.at(places), np.searchsorted(drawn, row[places])

@@ -1,6 +1,7 @@
-"""`tl-hub compare`. What it needs is imported when it is called."""
+"""`tl-hub compare` and `tl-hub curve`. What it needs is imported when it is called."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from tl_hub.study import COSTS
 
 if TYPE_CHECKING:
     from tl_hub.cli import Commands
+    from tl_hub.study.curve import Line
+    from tl_hub.study.entries import Entry
     from tl_hub.study.runs import Job, Study
 
 
@@ -26,18 +29,17 @@ tl-hub compare sentiment_features "sentiment_adapter method=ia3" --model tiny:ro
 tl-hub compare sentiment --train_file mine.csv --check    what would be run, and about how long
 tl-hub compare runs/first runs/second                     without training""",
     )
-    parser.add_argument(
-        "techniques",
-        nargs="+",
-        metavar="TASK|RECIPE|'RECIPE setting=value'|RUN",
-        help="a task (all of its recipes), a recipe, one with settings of its own, or the folder of a run; then flags "
-        "for all recipes",
-    )
-    _add_common(parser, "runs/compare")
+    _add_common(parser, "runs/compare", " or the folder of a run")
     parser.add_argument("--cost", choices=COSTS, default="seconds", help="what is to be cheap [seconds]")
 
 
-def _add_common(parser: argparse.ArgumentParser, folder: str) -> None:
+def _add_common(parser: argparse.ArgumentParser, folder: str, also: str = "") -> None:
+    parser.add_argument(
+        "techniques",
+        nargs="+",
+        metavar="TECHNIQUE",
+        help=f"a task (all of its recipes), a recipe, 'RECIPE setting=value'{also}; then flags for all recipes",
+    )
     parser.add_argument("--output_dir", help=f"folder of the runs and of the result [{folder}]")
     parser.add_argument("--check", action="store_true", help="say what would be run and about how long; train nothing")
     parser.add_argument("--overwrite", action="store_true", help="train all runs anew")
@@ -58,10 +60,8 @@ def compare(asked: argparse.Namespace) -> tuple[Any, str]:
         study = Study(place, asked.overwrite)
         left = study.left(jobs, entries.scripts_of(found))
         if asked.check:
-            return checked(study, jobs, left)
-        for number, job in enumerate(left, start=1):
-            _say(f"\n{job.entry.label}: run {number} of {len(left)}", asked.json)
-            study.train(job, asked.json)
+            return _checked(study, jobs, left, left)
+        _train(study, left, asked.json)
     elif asked.check:
         raise UserError("--check is for recipes; runs are compared at once")
     runs = [comparing.read(entry.label, place / entry.name if entry.recipe else Path(entry.name)) for entry in found]
@@ -75,31 +75,145 @@ def compare(asked: argparse.Namespace) -> tuple[Any, str]:
     return answer, text
 
 
-def checked(study: "Study", jobs: "Sequence[Job]", left: "Sequence[Job]") -> tuple[Any, str]:
-    """What the runs of a study that are left would take, each by its recipe's own `--check`."""
+def add_curve(commands: "Commands") -> None:
+    parser = cli.add_command(
+        commands,
+        curve,
+        "curve",
+        "show quality by the number of training rows, and what twice as many would bring",
+        """\
+tl-hub curve sentiment --train_file mine.csv --quick      frozen vectors alone, in about a minute
+tl-hub curve sentiment --train_file mine.csv --check      what would be run, and about how long
+tl-hub curve sentiment --train_file mine.csv --sizes 32,128,512,all --draws 5""",
+    )
+    _add_common(parser, "runs/curve")
+    parser.add_argument("--sizes", help="numbers of training rows, such as 8,64,all [8,16,32 and so on up to all]")
+    parser.add_argument(
+        "--draws", type=int, default=3, help="draws of the training rows for each size, each a seed [3]"
+    )
+    parser.add_argument("--quick", action="store_true", help="heads on frozen vectors only, without runs of recipes")
+
+
+def curve(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub.study import curve as curves
+    from tl_hub.study import entries, pictures
+    from tl_hub.study.runs import Study
+
+    if asked.draws < 2:
+        raise UserError(f"--draws is {asked.draws}; it must be at least 2, as the spread between them is shown")
+    found = entries.of(asked.techniques, asked.others)
+    for entry in found:
+        if not entry.recipe:
+            raise UserError(f"{entry.name} is a run; a curve is made of a recipe's runs on fewer rows")
+    place = Path(asked.output_dir or "runs/curve")
+    if asked.quick:
+        name, lines = "quick", _quick_lines(asked, found)
+    else:
+        jobs = _jobs(asked, found)
+        every = [job for these in jobs.values() for job in these]
+        name, study = "curve", Study(place, asked.overwrite)
+        left = study.left(every, entries.scripts_of(found))
+        if asked.check:
+            return _checked(study, every, left, [job for job in left if job.rows == max(rows for _, rows in jobs)])
+        _train(study, left, asked.json)
+        lines = [
+            curves.of_runs(
+                entry.label,
+                {
+                    rows: [place / job.name for job in these]
+                    for (name, rows), these in jobs.items()
+                    if name == entry.name
+                },
+            )
+            for entry in found
+        ]
+    answer = curves.drawn(lines)
+    curves.write(place, answer, f"{name}.json")
+    pictures.draw_curves(place / f"{name}.png", answer)
+    runs = "" if asked.quick else "the runs, "
+    return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png"
+
+
+def _quick_lines(asked: argparse.Namespace, found: "Sequence[Entry]") -> "list[Line]":
+    """
+    Raises:
+        UserError: none of the techniques is a head on frozen vectors, or a check is asked for.
+    """
+    from tl_hub.methods.feature_extraction import FeatureExtraction
+    from tl_hub.study import entries, quick
+
+    if asked.check:
+        raise UserError("--check is for training; --quick takes about a minute")
+    scripts = entries.scripts_of(found)
+    parts = [(entry, entries.settings_of(entry, scripts[entry.recipe])) for entry in found if entry.recipe]
+    fitting = [(entry, each) for entry, each in parts if isinstance(each[2], FeatureExtraction)]
+    if not fitting:
+        raise UserError(f"--quick fits heads on frozen vectors, which {found[0].label} does not; omit it")
+    return [quick.line_of(entry.label, each, asked.sizes, asked.draws) for entry, each in fitting]
+
+
+def _jobs(asked: argparse.Namespace, found: "Sequence[Entry]") -> "dict[tuple[str, int], list[Job]]":
+    """The runs of a curve, by technique and number of training rows, small ones first.
+
+    Raises:
+        UserError: the rows cannot be read, or the sizes do not fit them.
+    """
+    from tl_hub import data
+    from tl_hub.study import curve as curves
+    from tl_hub.study import entries
+    from tl_hub.study.runs import Job
+
+    run, task, _ = entries.settings_of(found[0], next(iter(entries.scripts_of(found[:1]).values())))
+    rows, _ = data.load(run, task)
+    if rows.held_out and rows.final == "validation":
+        raise UserError(
+            f"{rows.source} has training rows only; a curve needs rows that stay the same, so give --test_file"
+        )
+    jobs = {}
+    for size in curves.sizes(asked.sizes, len(rows.splits["train"].rows)):
+        for entry in found:
+            jobs[entry.name, size] = [
+                Job(
+                    f"{entry.name}/rows={size},draw={draw}",
+                    entry,
+                    ("--train_rows", str(size), "--train_draw", str(draw), "--seed", str(run.seed + draw)),
+                    size,
+                )
+                for draw in range(1, asked.draws + 1)
+            ]
+    return jobs
+
+
+def _train(study: "Study", left: "Sequence[Job]", quiet: bool) -> None:
+    for number, job in enumerate(left, start=1):
+        print(f"\n{job.name}: run {number} of {len(left)}", file=sys.stderr if quiet else sys.stdout, flush=True)
+        study.train(job, quiet)
+
+
+def _checked(study: "Study", jobs: "Sequence[Job]", left: "Sequence[Job]", asked: "Sequence[Job]") -> tuple[Any, str]:
+    """What the runs of a study that are left would take: by the `--check` of the recipes, once for each technique.
+
+    Args:
+        asked: runs of which the recipe is asked; one of fewer rows takes as much less.
+    """
     from tl_hub.estimate import about
 
-    facts = {job.name: study.checked(job) for job in left}
-    width = max(len(job.name) for job in jobs)
-    lines = [
-        f"{job.name:{width}}  "
-        + (
-            f"at most about {about(facts[job.name]['seconds'])}, {facts[job.name]['memory_bytes'] / 2**30:.1f} GiB"
-            if job in left
-            else "finished"
-        )
-        for job in jobs
-    ]
-    total = sum(found["seconds"] for found in facts.values())
+    facts = {}
+    for job in asked:
+        if job.entry.name not in facts:
+            facts[job.entry.name] = study.checked(job) | {"rows": job.rows}
+    lines, total, width = [], 0.0, max(len(job.entry.name) for job in jobs)
+    for name in dict.fromkeys(job.entry.name for job in jobs):
+        these = [job for job in left if job.entry.name == name]
+        if these:
+            found = facts[name]
+            seconds = sum(found["seconds"] * (job.rows / found["rows"] if found["rows"] else 1) for job in these)
+            total += seconds
+            runs = f"{len(these)} run{'s' * (len(these) > 1)} left"
+            said = f"{runs}, at most about {about(seconds)}, {found['memory_bytes'] / 2**30:.1f} GiB"
+        lines.append(f"{name:{width}}  {said if these else 'finished'}")
     lines.append(
         f"checked, nothing trained: {len(left)} of {len(jobs)} runs are left, at most about {about(total)} of training "
-        "(each estimated from its longest batch), plus evaluations and the start of each run"
+        "(by the longest batch), plus evaluations and the start of each run"
     )
-    return {"runs": facts, "finished": [job.name for job in jobs if job not in left], "seconds": total}, "\n".join(
-        lines
-    )
-
-
-def _say(text: str, quiet: bool) -> None:
-    if not quiet:
-        print(text, flush=True)
+    return {"runs": facts, "left": [job.name for job in left], "seconds": total}, "\n".join(lines)

@@ -39,16 +39,48 @@ def draw_costs(path: Path, answer: Mapping[str, Any], costs: Mapping[str, float 
             error = [[max(0.0, value - low)], [max(0.0, high - value)]]
             style = {"fmt": mark, "capsize": 4, "color": COLOURS[run["kind"]], "label": run["run"]}
             axes.errorbar([costs[run["run"]]], [value], error, **style)
-        unit = "" if answer["unit"] is None else " (share)" if answer["unit"] == "share" else ", %"
         ends = [run[name] for run in runs for name in ("value", "low", "high") if run[name] is not None]
         axes.set(
             xscale="log",
             xlabel=axis,
-            ylabel=f"{label_of(answer['metric'])} of the {answer['split']} rows{unit}",
+            ylabel=f"{label_of(answer['metric'])} of the {answer['split']} rows{_unit(answer)}",
             ylim=picture.limits(ends, answer["unit"]),
         )
         _plain_numbers(axes.xaxis)
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
+
+
+def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
+    """Quality by the number of training rows: a line a technique, with a band for the 95 % interval.
+
+    Args:
+        answer: what `curve.drawn` gave.
+    """
+    with picture.drawn(path, 7, 4) as figure:
+        axes = figure.subplots()
+        seen: dict[str, int] = {}
+        ends: list[float] = []
+        for curve in answer["curves"]:
+            number = seen[curve["kind"]] = seen.get(curve["kind"], -1) + 1
+            rows = [point["train_rows"] for point in curve["points"]]
+            values, lows, highs = ([point[name] for point in curve["points"]] for name in ("value", "low", "high"))
+            style = {"color": COLOURS[curve["kind"]], "linestyle": ("-", "--", ":", "-.")[number % 4]}
+            axes.plot(rows, values, marker=_MARKS[number % len(_MARKS)], label=curve["technique"], **style)
+            if None not in lows and None not in highs:
+                axes.fill_between(rows, lows, highs, color=COLOURS[curve["kind"]], alpha=0.15, linewidth=0)
+            ends += [end for end in (*values, *lows, *highs) if end is not None]
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(
+            xlabel="training rows",
+            ylabel=f"{label_of(answer['metric'])} of the {answer['split']} rows{_unit(answer)}",
+            ylim=picture.limits(ends, answer["unit"]),
+        )
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+
+
+def _unit(answer: Mapping[str, Any]) -> str:
+    return {"%": ", %", "share": " (share)"}.get(answer["unit"] or "", "")
 
 
 def _plain_numbers(axis: Any) -> None:

@@ -29,11 +29,13 @@ class Job:
         name: of its folder, within that of the study.
         entry: its technique.
         words: what its command line has beside the words of the entry and what says where it is.
+        rows: that it is trained on, where a study counts them.
     """
 
     name: str
     entry: Entry
     words: tuple[str, ...] = ()
+    rows: int = 0
 
 
 class Study:
