@@ -30,8 +30,9 @@ def test_a_baseline_that_is_better_or_within_the_interval_is_named():
         {"system": "pairs", "accuracy": 0.0, "macro F1": 50.5},
     ]
     better, alike = comparison.sentences(with_baselines(ACCURACY, table))
-    assert better == "Words (58.67) has a better macro F1 than this model on the same rows."
-    assert "pairs (50.5)" in alike and "within this model's 95 % interval" in alike and "words" not in alike
+    assert better == "A baseline has a better macro F1 on the same rows: words, 58.67."
+    assert alike.startswith("This model's 95 % interval holds the macro F1 of a baseline")
+    assert alike.endswith(": pairs, 50.5.")
     record = with_baselines(ACCURACY, table)
     assert better in card.render(record) and better not in card.render(with_baselines(ACCURACY, table[:2]))
     assert comparison.sentences(with_baselines(ACCURACY, table[:2])) == []
@@ -41,7 +42,7 @@ def test_an_error_is_better_when_it_is_lower_and_what_knows_the_answers_is_no_ba
     rmse = Metric(name="rmse", value=0.5, low=0.45, high=0.55, split="test", rows=9)
     table = [{"system": "this model", "rmse": 0.5}, {"system": "ridge", "rmse": 0.4}, {"system": "mean", "rmse": 0.9}]
     (said,) = comparison.sentences(with_baselines(rmse, table))
-    assert said.startswith("Ridge (0.4) has a better RMSE")
+    assert said == "A baseline has a better RMSE on the same rows: ridge, 0.4."
     rouge = Metric(name="rougeL", value=20.0, low=18.0, high=22.0, split="test", rows=900, unit="%")
     table = [{"system": s, "rougeL": v} for s, v in (("this model", 20.5), ("best choice of sentences", 40.0))]
     assert comparison.sentences(with_baselines(rouge, table)) == []
@@ -51,7 +52,7 @@ def test_of_baselines_on_a_part_of_the_rows_the_interval_says_nothing():
     rouge = Metric(name="rougeL", value=20.0, low=18.0, high=22.0, split="test", rows=900, unit="%")
     table = [{"system": s, "rougeL": v} for s, v in (("this model", 17.0), ("lead", 16.9), ("whole", 17.1))]
     (said,) = comparison.sentences(with_baselines(rouge, table, "Baselines, on 500 rows"))
-    assert said.startswith("Whole (17.1)")
+    assert said.endswith(": whole, 17.1.")
     undefined = [OURS, {"system": "mean", "macro F1": "undefined"}]
     assert comparison.sentences(with_baselines(ACCURACY, undefined)) == []
 

@@ -1,6 +1,6 @@
 """What the baselines of a run say of its result, in sentences for its card and the screen. Needs no torch."""
 
-from tl_hub.card.markdown import capitalized, figure, label_of
+from tl_hub.card.markdown import figure, label_of
 from tl_hub.record import RunRecord
 
 UPPER_BOUND = "best choice of sentences"
@@ -27,17 +27,18 @@ def sentences(record: RunRecord) -> list[str]:
             if value is None or system in (_OURS, UPPER_BOUND):
                 continue
             if low is not None and high is not None and low <= value <= high:
-                alike.append(f"{system} ({figure(value)})")
+                alike.append(f"{system}, {figure(value)}")
             elif sign * value > sign * ours:
-                better.append(f"{system} ({figure(value)})")
+                better.append(f"{system}, {figure(value)}")
         name, said = label_of(metric.name), list[str]()
         if better:
-            have = "has" if len(better) == 1 else "have"
-            said.append(f"{capitalized(' and '.join(better))} {have} a better {name} than this model on the same rows.")
+            who = "A baseline has" if len(better) == 1 else "Baselines have"
+            said.append(f"{who} a better {name} on the same rows: {'; '.join(better)}.")
         if alike:
+            who = "a baseline" if len(alike) == 1 else "baselines"
             said.append(
-                f"The {name} of {' and '.join(alike)} lies within this model's 95 % interval, so these rows do not "
-                "show which is better."
+                f"This model's 95 % interval holds the {name} of {who}, so these rows do not show which is better: "
+                f"{'; '.join(alike)}."
             )
         return said
     return []
