@@ -8,10 +8,14 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+_NAMES = ("key", "secret", "token", "passw", "passphrase")
 # Words of which a text must hold one, in lower case, for a look at the form that follows to be worth its time.
 _OWN = {
     (
@@ -49,7 +53,7 @@ _OWN = {
     ),
     ("_authtoken",): r"_authToken=[\w+/=-]{10,}",
     ("curl",): r"\bcurl\b[^\n]{0,200}? (?:-u|--user)[ =]?[\"']?[\w.@-]{1,80}:[^\s\"'$<{]{4,}",
-    ("key", "secret", "token", "passw"): (
+    _NAMES: (
         r"(?i:(?:api|access|secret|private|auth|wandb)_?key|secret|token|password)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
         r"(?:[0-9a-f]{40}|[A-Za-z0-9/+]{40})(?![\w/+])"
         # The rest want a digit, which words of a language have not.
@@ -100,6 +104,11 @@ _KINDS = {
         re.ASCII,
     ),
 }
+_SHORT = 20_000  # characters of a text that is not worth more than a plain look
+_BEFORE, _BEHIND = 100, 1_000
+"""Characters from which, and up to which, a form that begins near a name is looked for; none is as long."""
+_GENERIC = "generic-api-key"
+"""The one rule of gitleaks whose words are in every text of code."""
 _RULES = Path(__file__).parent / "secret_rules.json"
 
 
@@ -114,17 +123,50 @@ def kind_of(row: dict[str, Any]) -> str | None:
 def secret_in(text: str) -> str | None:
     """What looks like a secret in a text; None if nothing does."""
     text = text.replace('\\"', '"').replace("\\n", "\n")  # as it was before it stood in JSON
-    lowered = text.lower()
+    holds = _holder(text.lower().encode(errors="surrogatepass"))
     for words, form in _OWN.items():
-        if any(word in lowered for word in words) and (own := _form(form).search(text)):
+        if any(map(holds, words)) and (own := next(_finds(text, form, words if words is _NAMES else ()), None)):
             return own[0]
     for rule in _rules()["rules"]:
-        if any(word in lowered for word in rule["keywords"]):
-            for found in _form(rule["form"]).finditer(text):
+        if any(map(holds, rule["keywords"])):
+            names = rule["keywords"] if rule["id"] == _GENERIC else ()
+            for found in _finds(text, rule["form"], names):
                 secret = found[rule.get("secretGroup") or (1 if found.re.groups else 0)] or found[0]
                 if not _allowed(rule, found[0], secret):
                     return secret
     return None
+
+
+def _holder(lowered: bytes) -> Callable[[str], bool]:
+    """Whether a text holds a word. A long one is looked through once for threes of letters, which most words lack."""
+    if len(lowered) < _SHORT:
+        return lambda word: word.encode() in lowered
+    letters = np.frombuffer(lowered, np.uint8).astype(np.uint32)
+    there = np.zeros(1 << 24, dtype=bool)
+    there[letters[:-2] << 16 | letters[1:-1] << 8 | letters[2:]] = True
+
+    def holds(word: str) -> bool:
+        sought = word.encode()
+        threes = (int.from_bytes(sought[i : i + 3]) for i in range(len(sought) - 2))
+        return all(there[three] for three in threes) and sought in lowered
+
+    return holds
+
+
+def _finds(text: str, form: str, names: Sequence[str]) -> Iterator[re.Match[str]]:
+    """What fits a form in a text; where every fit holds one of `names`, only what is near them is read."""
+    if not names or len(text) < _SHORT:
+        yield from _form(form).finditer(text)
+        return
+    spans: list[list[int]] = []
+    for name in _form(f"(?i:{'|'.join(names)})").finditer(text):
+        start, end = max(0, name.start() - _BEFORE), name.end() + _BEHIND
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    for start, end in spans:
+        yield from _form(form).finditer(text, start, end)
 
 
 def _allowed(rule: dict[str, Any], match: str, secret: str) -> bool:

@@ -111,6 +111,18 @@ def test_secrets_are_found_wherever_they_stand():
     assert len(drawn) >= 74 and len(lost) <= 0.05 * len(drawn), lost
 
 
+def test_in_a_long_text_the_same_is_found_as_by_reading_all_of_it():
+    """Far from the beginning, at its end, between letters that take two when small, and beside other words."""
+    prose, code = "The museum is near the river, said İpek. ", "tokens = keys[secret_index] or api.auth\n"
+    for form, secret in secret_forms.forms().items():
+        for words, put in ((prose, "settings"), (code, "card, bare")):
+            text = secret_forms.CHANNELS[put](secret)
+            long = f"{words * 600}\n{text}\n{words * (put == 'settings')}"
+            assert len(long) > 20_000
+            assert (sensitive.secret_in(long) is None) == (sensitive.secret_in(text) is None), (form, put)
+    assert sensitive.secret_in(prose * 600) is None and sensitive.secret_in(code * 600) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
