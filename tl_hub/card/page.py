@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from tl_hub import run_folder
@@ -14,18 +15,29 @@ def write_page(folder: str | Path) -> Path:
 
     Text of the card that looks like HTML is shown as it stands: rows of data are among it.
     """
-    from markdown_it import MarkdownIt
-
     folder = Path(folder)
     text = (folder / run_folder.CARD).read_text(encoding="utf-8-sig")
     text = re.sub(r"\A---\n.*?\n---\n|^<!--.*?-->$", "", text, flags=re.DOTALL | re.MULTILINE)
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    for name in run_folder.PICTURES:
-        if (folder / name).is_file():
-            picture = base64.b64encode((folder / name).read_bytes()).decode()
-            body = body.replace(f'src="{name}"', f'src="data:image/png;base64,{picture}"')
-    title = re.search(r"<h1>(.*?)</h1>", body)
+    pictures = {name: folder / name for name in run_folder.PICTURES}
     path = folder / run_folder.PAGE
-    shown = html.unescape(re.sub(r"<.*?>", "", title[1])) if title else folder.resolve().name
-    path.write_text(template("page.html").render(title=shown, body=body), encoding="utf-8")
+    path.write_text(page_of(text, folder.resolve().name, pictures), encoding="utf-8")
     return path
+
+
+def page_of(text: str, name: str, pictures: Mapping[str, Path]) -> str:
+    """Markdown as one page, which shows what looks like HTML as it stands.
+
+    Args:
+        name: title, if the text has no heading.
+        pictures: what the text calls each -> its file, where there is one.
+    """
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for source, file in pictures.items():
+        if file.is_file():
+            picture = base64.b64encode(file.read_bytes()).decode()
+            body = body.replace(f'src="{source}"', f'src="data:image/png;base64,{picture}"')
+    title = re.search(r"<h1>(.*?)</h1>", body)
+    shown = html.unescape(re.sub(r"<.*?>", "", title[1])) if title else name
+    return template("page.html").render(title=shown, body=body)

@@ -48,7 +48,7 @@ def _add_common(parser: argparse.ArgumentParser, folder: str, also: str = "") ->
 
 def compare(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub.study import compare as comparing
-    from tl_hub.study import entries, pictures
+    from tl_hub.study import entries, pictures, report
     from tl_hub.study.runs import Job, Study
 
     found = entries.of(asked.techniques, asked.others)
@@ -71,7 +71,8 @@ def compare(asked: argparse.Namespace) -> tuple[Any, str]:
         comparing.write(place, answer)
         costs = {run.label: run.cost(asked.cost) for run in runs}
         pictures.draw_costs(place / "compare.png", answer, costs, COSTS[asked.cost])
-        text += f"\n\nIn {place}: the runs, compare.json, compare.png"
+        report.write_comparison(place, answer)
+        text += f"\n\nIn {place}: the runs, compare.json, compare.png, compare.html"
     return answer, text
 
 
@@ -96,7 +97,7 @@ tl-hub curve sentiment --train_file mine.csv --sizes 32,128,512,all --draws 5"""
 
 def curve(asked: argparse.Namespace) -> tuple[Any, str]:
     from tl_hub.study import curve as curves
-    from tl_hub.study import entries, pictures
+    from tl_hub.study import entries, pictures, report
     from tl_hub.study.runs import Study
 
     if asked.draws < 2:
@@ -130,8 +131,9 @@ def curve(asked: argparse.Namespace) -> tuple[Any, str]:
     answer = curves.drawn(lines)
     curves.write(place, answer, f"{name}.json")
     pictures.draw_curves(place / f"{name}.png", answer)
+    report.write_curve(place, answer, name)
     runs = "" if asked.quick else "the runs, "
-    return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png"
+    return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png, {name}.html"
 
 
 def _quick_lines(asked: argparse.Namespace, found: "Sequence[Entry]") -> "list[Line]":

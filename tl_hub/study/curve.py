@@ -175,22 +175,26 @@ def text_of(answer: Mapping[str, Any]) -> str:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)]
     lines += [""] * bool(answer["crossings"])
-    for crossing in answer["crossings"]:
-        shown = "" if crossing["shown"] else ", which is not shown: the intervals overlap before or after"
-        lines.append(
-            f"{crossing['technique']} passes {crossing['passes']} at about {crossing['train_rows']:,} rows{shown}."
-        )
+    lines += map(crossing_text, answer["crossings"])
     lines.append("")
-    for name, found in answer["outlook"].items():
-        if found.get("gain") is None:
-            lines.append(f"{name}: too little data to tell what more rows would bring ({found['why']}).")
-        else:
-            points = "points" if answer["unit"] == "%" else label_of(answer["metric"])
-            lines.append(
-                f"{name}: {found['rows']:,} rows would bring {found['gain']:+.1f} {points} ({found['low']:.1f} to "
-                f"{found['high']:.1f}); fitted without the last size, the law was {abs(found['missed']):.1f} off there."
-            )
+    lines += [outlook_text(name, found, answer) for name, found in answer["outlook"].items()]
     return "\n".join(part for line in lines for part in (textwrap.wrap(line, WIDTH) if len(line) > WIDTH else [line]))
+
+
+def crossing_text(crossing: Mapping[str, Any]) -> str:
+    shown = "" if crossing["shown"] else ", which is not shown: the intervals overlap before or after"
+    return f"{crossing['technique']} passes {crossing['passes']} at about {crossing['train_rows']:,} rows{shown}."
+
+
+def outlook_text(name: str, found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """What twice the rows would bring to a technique, of an `answer`, in a sentence."""
+    if found.get("gain") is None:
+        return f"{name}: too little data to tell what more rows would bring ({found['why']})."
+    points = "points" if answer["unit"] == "%" else label_of(answer["metric"])
+    return (
+        f"{name}: {found['rows']:,} rows would bring {found['gain']:+.1f} {points} ({found['low']:.1f} to "
+        f"{found['high']:.1f}); fitted without the last size, the law was {abs(found['missed']):.1f} off there."
+    )
 
 
 def _blocks(names: Iterable[str]) -> list[list[str]]:

@@ -1,0 +1,95 @@
+"""A study as one page for a browser, its picture included. It loads nothing from elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tl_hub.card.markdown import capitalized, duration, figure, label_of, table, text_as_is
+from tl_hub.card.page import page_of
+from tl_hub.study.curve import crossing_text, outlook_text
+
+
+def write_comparison(folder: Path, answer: Mapping[str, Any]) -> None:
+    """Write compare.html, of what `compare.compared` gave; compare.png is there if it has a place in it."""
+    metric = label_of(answer["metric"])
+    parts = [f"# {len(answer['runs'])} techniques on the same rows"]
+    if answer["advice"]:
+        parts.append(f"**{text_as_is(answer['advice']['sentence'])}**")
+    parts += [
+        f"{capitalized(metric)} of {answer['rows']:,} {answer['split']} rows, with its 95 % interval:",
+        table(
+            ["technique", metric, "95 % interval", "training", "peak memory", "published", "trained parameters"],
+            [
+                [
+                    text_as_is(run["run"]),
+                    figure(round(run["value"], 2)),
+                    _interval(run),
+                    duration(run["training_seconds"]),
+                    f"{run['peak_memory_bytes'] / 2**20:,.0f} MiB" if run["peak_memory_bytes"] else "",
+                    f"{run['published_bytes'] / 1e6:,.1f} MB",
+                    f"{run['trainable_parameters']:,}" if run["trainable_parameters"] else "",
+                ]
+                for run in answer["runs"]
+            ],
+        ),
+        f"![{capitalized(metric)} against cost](compare.png)",
+    ]
+    for split, these in answer["differences"].items():
+        chosen_by = f"the best of the {answer['chosen_by']} rows"
+        parts += [
+            f"## Row by row on the {split} rows",
+            f"Differences from {text_as_is(answer['best'])}, {chosen_by}:",
+            table(
+                ["technique", "difference", "95 % interval", "p", "verdict", "test"],
+                [
+                    [
+                        text_as_is(label),
+                        f"{found['value']:+.2f}",
+                        _interval(found),
+                        f"{found['p']:.2g}",
+                        found["verdict"],
+                        found["test"],
+                    ]
+                    for label, found in these.items()
+                ],
+            ),
+        ]
+    _write(folder, "compare", [*parts, *map(text_as_is, answer["notes"])])
+
+
+def write_curve(folder: Path, answer: Mapping[str, Any], name: str) -> None:
+    """Write curve.html or quick.html, of what `curve.drawn` gave."""
+    metric = label_of(answer["metric"])
+    every = sorted({point["train_rows"] for curve in answer["curves"] for point in curve["points"]})
+    points = [{point["train_rows"]: point for point in curve["points"]} for curve in answer["curves"]]
+    rows = [
+        [
+            f"{size:,}",
+            *(
+                f"{figure(round(each[size]['value'], 2))} ({_interval(each[size])})" if size in each else ""
+                for each in points
+            ),
+        ]
+        for size in every
+    ]
+    parts = [
+        f"# {capitalized(metric)} by the number of training rows",
+        f"{capitalized(metric)} of {answer['rows']:,} {answer['split']} rows: mean over {answer['draws']} draws of the "
+        "training rows, with its 95 % interval over draws and rows.",
+        *(text_as_is(outlook_text(label, found, answer)) for label, found in answer["outlook"].items()),
+        *(text_as_is(crossing_text(crossing)) for crossing in answer["crossings"]),
+        f"![{capitalized(metric)} by the number of training rows]({name}.png)",
+        table(["training rows", *(text_as_is(curve["technique"]) for curve in answer["curves"])], rows),
+    ]
+    _write(folder, name, parts)
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    if found["low"] is None or found["high"] is None:
+        return ""
+    return f"{figure(round(found['low'], 2))} to {figure(round(found['high'], 2))}"
+
+
+def _write(folder: Path, name: str, parts: list[str]) -> None:
+    page = page_of("\n\n".join(parts), name, {f"{name}.png": folder / f"{name}.png"})
+    (folder / f"{name}.html").write_text(page, encoding="utf-8")
