@@ -128,9 +128,16 @@ def test_what_no_space_can_load_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="so there is no page for it"):
         space.of(run)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "mine.txt").write_text("a")
-    with pytest.raises(UserError, match="holds files but no app.py"):
-        space.write(space.of(write_run(tmp_path / "fit")), tmp_path / "other")
+    fit = space.of(write_run(tmp_path / "fit"))
+    for name in ("mine.txt", "app.py"):
+        (tmp_path / "other" / name).write_text("a")
+        with pytest.raises(UserError, match="holds something else than a Space of tl_hub"):
+            space.write(fit, tmp_path / "other")
+        assert (tmp_path / "other" / name).read_text() == "a"
+    space.write(fit, tmp_path / "space")
+    (tmp_path / "space" / "model" / "adapter_config.json").write_text("{}")
+    space.write(fit, tmp_path / "space")
+    assert not (tmp_path / "space" / "model" / "adapter_config.json").exists(), "of another model"
 
 
 def test_a_faulty_configuration_is_refused_by_the_server() -> None:

@@ -81,12 +81,18 @@ def write(space: Space, folder: Path) -> None:
     Raises:
         UserError: the folder holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / APP).is_file():
-        raise UserError(f"{folder} holds files but no {APP}; give an empty folder, or one that is not there yet")
+    page = folder / APP
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not _is_ours(page)):
+        raise UserError(f"{folder} holds something else than a Space of tl_hub; give a folder that is not there yet")
+    run_folder.clear(folder / MODEL)  # of another model that was there
     for name, content in all_files(space).items():
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _is_ours(page: Path) -> bool:
+    return page.is_file() and b"tl_hub.pipeline(" in page.read_bytes()
 
 
 def all_files(space: Space) -> Files:
