@@ -23,7 +23,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.forks import UNDER_THE_STACK, Forks
+from tests.forks import STACK, UNDER_THE_STACK, Forks
+from tests.hub_server import WRITE, HubServer
+from tests.publishing.runs import environment
 from tl_hub import samples, verification
 from tl_hub.on_use import accelerate, datasets, torch, transformers  # the process that only starts workers uses none
 
@@ -34,9 +36,13 @@ hypothesis.settings.load_profile("tl_hub")
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+IMPORTED = [0]
+"""Modules that there were when garbage was last collected from all that there is."""
 
 # Fixtures of tests that train a model, start a process or push.
-SLOW_FIXTURES = {"load_back_here", "script_here", "recipe", "forks", "run_script", "push", "hub", "server"}
+SLOW_FIXTURES = {
+    "load_back_here", "script_here", "recipe", "forks", "forks_of_any_hub", "run_script", "push", "hub", "server",
+}  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,9 +60,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     # A name for what `map` makes, if it wrote a file. The hash of T5's tokenizer, which is in it, takes a second.
-    datasets.fingerprint.update_fingerprint = lambda *_: datasets.fingerprint.generate_random_fingerprint()
-    gc.freeze()  # what is imported stays: each run collects garbage twice, which would take half a second for all of it
+    for module in (datasets.fingerprint, datasets.arrow_dataset):
+        module.update_fingerprint = lambda *_: datasets.fingerprint.generate_random_fingerprint()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def imported_for_good() -> None:
+    """Leave what is imported to itself: a run collects garbage many times, each half a second if it looks there too."""
+    if len(sys.modules) > IMPORTED[0] + 50:
+        gc.collect()
+        gc.freeze()
+        IMPORTED[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +215,30 @@ def recipe() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Run a script or a recipe in a process of its own, for which torch is imported already; each names its Hub."""
+    """Run a script or a recipe in a process of its own, for which all is imported already. The Hub is out of reach."""
+    forks = Forks(tmp_path_factory.mktemp("forks"), STACK)
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def run_script(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """As `forks`, with `hub` for the Hub."""
+    folder = tmp_path_factory.mktemp("forks")
+    forks = Forks(folder, STACK, **environment(hub.url, WRITE, folder / "home"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def forks_of_any_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """As `forks`, where each names its Hub, and imports the client, transformers, peft and tl_hub itself."""
     forks = Forks(tmp_path_factory.mktemp("forks"), UNDER_THE_STACK)
     yield forks
     forks.close()

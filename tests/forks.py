@@ -7,6 +7,7 @@ with any exit code, and be killed.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,14 +19,16 @@ ROOT = Path(__file__).parent.parent
 
 STACK = [
     "accelerate", "datasets", "peft", "torch", "transformers", "transformers.models.bert.modeling_bert",
-    "tl_hub.evaluation", "tl_hub.load_back",
+    "scipy.stats", "scipy.optimize", "sklearn.linear_model", "sklearn.metrics", "sklearn.neural_network",
+    "tl_hub.data", "tl_hub.evaluation", "tl_hub.finish", "tl_hub.load_back", "tl_hub.training",
 ]  # fmt: skip
 """All that recipes import; huggingface_hub is among it, so that all forks have the Hub of their server."""
 UNDER_THE_STACK = [
     "torch", "torch._dynamo", "torch.distributed.tensor", "scipy.stats", "scipy.optimize", "sklearn.linear_model",
     "sklearn.metrics", "sklearn.neural_network", "pandas", "pyarrow",
 ]  # fmt: skip
-"""What takes longest of it, without huggingface_hub, which reads its environment when it is imported."""
+"""What takes longest of it, without huggingface_hub, which reads its environment when it is imported: each fork imports
+the rest, which takes two seconds, and has a Hub of its own."""
 
 SERVER = """
 import gc
@@ -51,7 +54,7 @@ def check_here(folder, offline=True, *, snippets=True, repo=None, revision=None,
 
 def work():
     global check, verification
-    for number, name in enumerate([os.devnull, asked["out"], asked["err"]]):
+    for number, name in enumerate([os.devnull, asked["name"] + ".out", asked["name"] + ".err"]):
         os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)
     os.environ.update(asked["environment"])
     if asked["here"] != "none":
@@ -61,8 +64,20 @@ def work():
     sys.path[0] = os.path.dirname(asked["script"])
     runpy.run_path(asked["script"], run_name="__main__")
 
+def note(what, number):
+    with open(asked["name"] + ".new", "w") as file:
+        file.write(str(number))
+    os.rename(file.name, asked["name"] + "." + what)
+
 for line in sys.stdin:
     asked = json.loads(line)
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass  # what has ended is no zombie
+    except ChildProcessError:
+        pass
+    if os.fork():
+        continue
     child = os.fork()
     if child == 0:
         code = 1
@@ -76,9 +91,36 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    note("pid", child)
+    note("code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os._exit(0)
 """
+
+
+class Fork:
+    """A script in a fork, which goes on while other things are done."""
+
+    def __init__(self, server: subprocess.Popen[str], path: Path, words: list[str]):
+        self.server, self.path, self.words = server, path, words
+        self.pid = self._number("pid")
+
+    def has_ended(self) -> bool:
+        return self.path.with_suffix(".code").exists()
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """What it gave, once it has ended."""
+        code = self._number("code")
+        said = (self.path.with_suffix(f".{name}").read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(self.words, code, *said)
+
+    def _number(self, what: str) -> int:
+        file = self.path.with_suffix(f".{what}")
+        given_up = time.monotonic() + 600
+        while not file.exists():
+            assert self.server.poll() is None, self.path.with_name("server.txt").read_text()
+            assert time.monotonic() < given_up, f"{self.words} go on and on"
+            time.sleep(0.01)
+        return int(file.read_text())
 
 
 class Forks:
@@ -93,7 +135,6 @@ class Forks:
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             stderr=self.errors.open("w"),
             text=True,
         )
@@ -104,6 +145,8 @@ class Forks:
         *arguments: object,
         here: Literal["none", "folders", "all"] = "folders",
         kill_when: Callable[[], bool] | None = None,
+        sent: signal.Signals = signal.SIGKILL,
+        processes: int = 1,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """What a script, or a recipe by its name, gives in a fork.
@@ -111,23 +154,43 @@ class Forks:
         Args:
             here: what is loaded back in the fork itself, instead of in a fresh process, which imports torch anew: run
                 folders, or what was pushed too.
-            kill_when: says when the fork is killed.
+            kill_when: says when the fork is `sent` a signal.
+            processes: as many forks are the processes of one run, as a launcher starts them.
         """
+        if processes > 1:
+            environment |= _run_of(processes)
+        ranks = [{"RANK": str(i), "LOCAL_RANK": str(i)} if processes > 1 else {} for i in range(processes)]
+        started = [self.start(script, *arguments, here=here, **environment, **rank) for rank in ranks]
+        if kill_when:
+            while not (ended := started[0].has_ended()) and not kill_when():
+                time.sleep(0.02)
+            if not ended:
+                os.kill(started[0].pid, sent)
+        ended_all = [fork.end() for fork in started]
+        return subprocess.CompletedProcess(
+            started[0].words,
+            next((done.returncode for done in ended_all if done.returncode), 0),
+            "".join(done.stdout for done in ended_all),
+            "".join(done.stderr for done in ended_all),
+        )
+
+    def start(
+        self,
+        script: Path | str,
+        *arguments: object,
+        here: Literal["none", "folders", "all"] = "folders",
+        **environment: str,
+    ) -> Fork:
+        """The same, of which one need not wait for the end."""
         assert self.server.stdin
         self.count += 1
-        out, err = (self.folder / f"{self.count}.{name}" for name in ("out", "err"))
+        name = self.folder / str(self.count)
         path = str(ROOT / "recipes" / f"{script}.py") if isinstance(script, str) else str(script)
-        asked = {"script": path, "arguments": [*map(str, arguments)], "here": here, "environment": environment}
-        self.server.stdin.write(json.dumps({**asked, "out": str(out), "err": str(err)}) + "\n")
+        words = [path, *map(str, arguments)]
+        asked = {"script": path, "arguments": words[1:], "here": here, "environment": environment, "name": str(name)}
+        self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
-        child = self._answer()
-        if kill_when:
-            while (alive := Path(f"/proc/{child}").exists()) and not kill_when():
-                time.sleep(0.02)
-            if alive:
-                os.kill(child, signal.SIGKILL)
-        code = self._answer()
-        return subprocess.CompletedProcess([path, *map(str, arguments)], code, out.read_text(), err.read_text())
+        return Fork(self.server, name, words)
 
     def code(self, text: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         """The same of a script of this text."""
@@ -135,12 +198,15 @@ class Forks:
         path.write_text(text)
         return self(path, *arguments, **options)
 
-    def _answer(self) -> int:
-        assert self.server.stdout
-        line = self.server.stdout.readline()
-        assert line, self.errors.read_text()
-        return int(line)
-
     def close(self) -> None:
         self.server.kill()
         self.server.communicate()
+
+
+def _run_of(processes: int) -> dict[str, str]:
+    """The environment by which so many processes on this machine find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    count = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return {**count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}

@@ -16,7 +16,6 @@ import torch
 import transformers
 
 import tl_hub
-from tests.hub_server import WRITE, HubServer
 from tests.hub_server.server import File, Repo
 from tl_hub import command as command_module
 from tl_hub import evaluation, verification
@@ -207,31 +206,28 @@ def test_rows_that_are_shown_can_be_taken_out_later(command, folder):
 
 
 @pytest.mark.usefixtures("load_back_here")
-def test_card_push_and_verify_a_real_model(command, forks, folder, checkpoints, tmp_path):
+def test_card_push_and_verify_a_real_model(command, hub, run_script, folder, checkpoints, tmp_path):
     """Pushed and verified in processes of their own, as the Hub's client reads once where the Hub is."""
     model, tokenizer = checkpoints("bert", "AutoModelForSequenceClassification")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
-    assert command("card", folder, "--repo", "alice/mine").returncode == 0
-    assert 'from_pretrained("alice/mine")' in (folder / "README.md").read_text()
+    assert command("card", folder, "--repo", "alice/mine-by-command").returncode == 0
+    assert 'from_pretrained("alice/mine-by-command")' in (folder / "README.md").read_text()
     path = ROOT / "tl_hub" / "command.py"
-    with HubServer() as hub:
-        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-        own |= {"HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
-        pushed = forks(path, "push", folder, "alice/mine", "--tag", "v1", "--public", "--json", **own)
-        answer = json.loads(pushed.stdout)
-        assert answer["verification"]["max_difference"] == 0
-        assert hub.model("alice/mine").refs["refs/tags/v1"] == answer["revision"]
-        assert not hub.model("alice/mine").private
-        checked = forks(path, "verify", "alice/mine", "--revision", "v1", "--json", here="none", **own)
-        assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
-        of_no_run = Repo("bob/of-no-run", "model", private=False)
-        of_no_run.commit("refs/heads/main", {"config.json": File(b"{}")}, "by hand", "", "bob")
-        hub.repos["model", of_no_run.id] = of_no_run
-        for place, says in ((of_no_run.id, "was not published from a run folder"), (tmp_path, "holds no run.json")):
-            refused = forks(path, "verify", place, here="none", **own)
-            assert refused.returncode == 2 and says in refused.stderr and refused.stderr.count("\n") == 1, refused
+    pushed = run_script(path, "push", folder, "alice/mine-by-command", "--tag", "v1", "--public", "--json")
+    answer = json.loads(pushed.stdout)
+    assert answer["verification"]["max_difference"] == 0
+    assert hub.model("alice/mine-by-command").refs["refs/tags/v1"] == answer["revision"]
+    assert not hub.model("alice/mine-by-command").private
+    checked = run_script(path, "verify", "alice/mine-by-command", "--revision", "v1", "--json", here="none")
+    assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
+    of_no_run = Repo("bob/of-no-run", "model", private=False)
+    of_no_run.commit("refs/heads/main", {"config.json": File(b"{}")}, "by hand", "", "bob")
+    hub.repos["model", of_no_run.id] = of_no_run
+    for place, says in ((of_no_run.id, "was not published from a run folder"), (tmp_path, "holds no run.json")):
+        refused = run_script(path, "verify", place, here="none")
+        assert refused.returncode == 2 and says in refused.stderr and refused.stderr.count("\n") == 1, refused
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)
     broken = command("verify", folder)

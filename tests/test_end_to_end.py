@@ -175,10 +175,10 @@ def test_more_cells_end_in_what_a_fresh_process_loads(checkpoint_folders, checkp
         assert ("pipeline_output" in report) == bool(shown), "a card shows an answer"
 
 
-def test_what_cannot_be_loaded_is_said_in_a_line(forks, tmp_path):
+def test_what_cannot_be_loaded_is_said_in_a_line(run_script):
     """And pickles are not loaded, nor even downloaded."""
     code = """
-import json, pathlib, sys
+import json, os, pathlib, sys
 import tl_hub
 from tl_hub.errors import UserError
 from huggingface_hub import HfApi
@@ -193,7 +193,7 @@ for repo, revision in json.loads(sys.argv[2]):
         tl_hub.pipeline(repo, revision=revision)
     except UserError as error:
         said.append(str(error))
-print(json.dumps([said, [path.name for path in pathlib.Path(sys.argv[3]).rglob("*.bin")]]))
+print(json.dumps([said, [path.name for path in pathlib.Path(os.environ["HF_HOME"]).rglob("*.bin")]]))
 """
     run = {"name": "x", "kind": "fine-tuned", "pipeline_tag": "text-classification", "license": "mit"}
     run |= {"auto_class": "AutoModelForSequenceClassification", "method": {"name": "fine-tuning"}}
@@ -201,19 +201,16 @@ print(json.dumps([said, [path.name for path in pathlib.Path(sys.argv[3]).rglob("
     adapter = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "alice/gone", "r": 2})
     repos = {
         "alice/pickle": {"run.json": json.dumps(run), "config.json": "{}", "pytorch_model.bin": "pickle"},
-        "alice/other": {"config.json": "{}"},
-        "alice/adapter": {
+        "alice/of-no-run": {"config.json": "{}"},
+        "alice/baseless": {
             "run.json": json.dumps(run | {"kind": "adapter"}),
             "adapter_config.json": adapter,
             "adapter_model.safetensors": "",
         },
     }
-    asked = [("alice/none", None), ("alice/pickle", "v9"), ("alice/pickle", None), ("alice/other", None)]
-    asked += [("alice/adapter", None)]
-    with HubServer() as hub:
-        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
-        done = forks.code(code, json.dumps(repos), json.dumps(asked), tmp_path / "home", here="none", **own)
+    asked = [("alice/none", None), ("alice/pickle", "v9"), ("alice/pickle", None), ("alice/of-no-run", None)]
+    asked += [("alice/baseless", None)]
+    done = run_script.code(code, json.dumps(repos), json.dumps(asked), here="none")
     assert done.returncode == 0, done.stderr
     said, pickles = json.loads(done.stdout.splitlines()[-1])
     expected = [

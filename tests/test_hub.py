@@ -17,7 +17,7 @@ import yaml
 from huggingface_hub import constants
 from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 
-from tests.forks import Forks
+from tests.forks import STACK, Forks
 from tests.hub_server import File, HubServer, Repo
 from tl_hub import hub, samples
 from tl_hub.errors import UserError
@@ -68,17 +68,18 @@ def ask(forks: Forks, *questions: list[Any], **environment: str) -> list[tuple[A
     return [tuple(json.loads(line)) for line in process.stdout.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Forks whose Hub refuses each connection."""
+    folder = tmp_path_factory.mktemp("nowhere")
+    forks = Forks(folder, STACK, HF_ENDPOINT=NOWHERE, HF_HUB_OFFLINE="0", NO_PROXY="*", HF_HOME=str(folder / "home"))
+    yield forks
+    forks.close()
+
+
 @pytest.mark.parametrize("choice", [("--model", "some/id"), ("--preset", "squad")])
-def test_a_recipe_without_a_hub_says_how_to_work_offline(forks, tmp_path, choice):
-    process = forks(
-        "qa_adapter",
-        *choice,
-        "--output_dir",
-        str(tmp_path / "run"),
-        HF_ENDPOINT=NOWHERE,
-        HF_HUB_OFFLINE="0",
-        HF_HOME=str(tmp_path / "home"),
-    )
+def test_a_recipe_without_a_hub_says_how_to_work_offline(nowhere, tmp_path, choice):
+    process = nowhere("qa_adapter", *choice, "--output_dir", tmp_path / "run")
     assert process.returncode == 2
     assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
     assert "the Hub cannot be reached; offline: " in process.stderr
@@ -87,13 +88,14 @@ def test_a_recipe_without_a_hub_says_how_to_work_offline(forks, tmp_path, choice
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unreachable_hub_is_noticed_in_seconds(forks, tmp_path):
+def test_an_unreachable_hub_is_noticed_in_seconds(nowhere, forks_of_any_hub, tmp_path):
     """Refused at once, or silent: huggingface_hub alone would wait without an end for an answer."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(5)
-        for endpoint in (NOWHERE, f"http://127.0.0.1:{silent.getsockname()[1]}"):
-            ((message, seconds),) = ask(forks, ["model", "some/id"], HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+        away = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HOME": str(tmp_path)}
+        for forks, place in ((nowhere, {}), (forks_of_any_hub, away)):
+            ((message, seconds),) = ask(forks, ["model", "some/id"], **place)
             assert "the Hub cannot be reached" in message
             assert seconds < 60
         silent.setblocking(False)
@@ -139,7 +141,7 @@ def test_an_ill_formed_id_is_refused_without_a_question_to_the_hub(name):
     assert f"--model {name}:" in str(raised.value)
 
 
-def test_a_hub_that_says_no_is_not_one_out_of_reach_and_gated_files_are_asked_for_before(forks, tmp_path):
+def test_a_hub_that_says_no_is_not_one_out_of_reach_and_gated_files_are_asked_for_before(forks_of_any_hub, tmp_path):
     with HubServer() as server:
         for name in ("open", "gated", "blocked", "proxied"):
             repo = server.repos["model", f"alice/{name}"] = Repo(f"alice/{name}", "model", False, name == "gated")
@@ -148,7 +150,7 @@ def test_a_hub_that_says_no_is_not_one_out_of_reach_and_gated_files_are_asked_fo
         server.fail("GET /api/models/alice/proxied", 200, html=True)
         names = [["model", f"alice/{name}"] for name in ("open", "gated", "blocked", "proxied")]
         place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-        (facts, _), (gated, _), (blocked, _), (proxied, _) = ask(forks, *names, **place)
+        (facts, _), (gated, _), (blocked, _), (proxied, _) = ask(forks_of_any_hub, *names, **place)
         assert facts["revision"] == server.model("alice/open").at("main").id
         assert gated.startswith("--model alice/gated: access must be asked for on its Hub page")
         assert blocked.startswith("--model alice/blocked: the Hub refuses to show it (") and "hf auth login" in blocked
@@ -187,9 +189,12 @@ api.upload_folder(repo_id="alice/qa", repo_type="dataset", folder_path=rows, all
 class Server:
     """The reference Hub, with a model whose main branch has moved on since its tag v1, and a few rows."""
 
-    def __init__(self, url: str, home: Path, forks: Forks):
-        self.url, self.forks = url, forks
-        self.environment = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "NO_PROXY": "*"}
+    def __init__(self, url: str, folder: Path):
+        self.url = url
+        self.environment = {
+            "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"), "NO_PROXY": "*",
+        }  # fmt: skip
+        self.forks = Forks(folder / "forks", STACK, **self.environment)
 
     def get(self, path: str) -> Any:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -197,13 +202,11 @@ class Server:
             return json.load(answer)
 
     def ask(self, *questions: list[Any], **environment: str) -> list[Any]:
-        return [answer for answer, _ in ask(self.forks, *questions, **{**self.environment, **environment})]
+        return [answer for answer, _ in ask(self.forks, *questions, **environment)]
 
 
 @pytest.fixture(scope="module")
-def server(
-    checkpoint_folders: Callable[[str], Path], forks: Forks, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(checkpoint_folders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not REFERENCE.is_file():
         pytest.skip(f"the reference Hub {REFERENCE} is not on this machine")
     for module in ("starlette", "uvicorn", "lz4"):
@@ -225,11 +228,13 @@ def server(
                 break
             time.sleep(0.05)
         assert process.poll() is None and address.exists(), (folder / "log").read_text()
-        server = Server(address.read_text(), folder / "home", forks)
-        alice = server.environment | {"HF_TOKEN": "hf_alice_write", "HF_HOME": str(folder / "alice")}
-        upload = forks.code(UPLOAD, checkpoint_folders("bert"), rows, here="none", **alice)
-        assert upload.returncode == 0, upload.stderr
-        yield server
+        server = Server(address.read_text(), folder)
+        try:
+            upload = server.forks.code(UPLOAD, checkpoint_folders("bert"), rows, HF_TOKEN="hf_alice_write")
+            assert upload.returncode == 0, upload.stderr
+            yield server
+        finally:
+            server.forks.close()
     finally:
         process.terminate()
         process.wait(timeout=600)
@@ -248,7 +253,7 @@ def commits(server: Server) -> dict[str, str]:
 def trained_by_id(server: Server, folder: Path, *flags: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """run.json and the card's metadata of two steps on the Hub's model and rows."""
     given = ["--model", "alice/tiny-bert", "--dataset", "alice/qa", "--max_steps", "2", "--batch_size", "4"]
-    process = server.forks("qa_adapter", *given, "--output_dir", folder, *flags, **options, **server.environment)
+    process = server.forks("qa_adapter", *given, "--output_dir", folder, *flags, **options)
     assert process.returncode == 0, process.stderr
     return json.loads((folder / "run.json").read_text()), yaml.safe_load(
         (folder / "README.md").read_text().split("---")[1]
@@ -276,7 +281,7 @@ def test_a_run_on_a_tag_stays_on_it_when_main_has_moved_on(server, commits, tmp_
 
 def test_what_the_hub_does_not_have_is_one_line(server, tmp_path):
     given = ["--model", "alice/nope", "--output_dir", tmp_path / "run"]
-    process = server.forks("qa_adapter", *given, **server.environment)
+    process = server.forks("qa_adapter", *given)
     assert process.returncode == 2 and not (tmp_path / "run").exists()
     assert process.stderr.startswith("error: --model alice/nope: no such folder here, and no such model on the Hub")
     assert process.stderr.count("\n") == 1
@@ -328,17 +333,16 @@ def test_a_token_with_a_letter_that_cannot_be_sent_is_one_line(server):
         assert "has a letter that tokens do not have" in message and "\n" not in message
 
 
-def test_with_the_hub_out_of_reach_a_cached_model_loads_at_once(server, forks, tmp_path):
+def test_with_the_hub_out_of_reach_a_cached_model_loads_at_once(server, forks_of_any_hub):
     """Its files were asked for one by one, with minutes of retries."""
-    home = {"HF_HOME": str(tmp_path)}
-    server.ask(["load", "alice/tiny-bert"], **home)
+    server.ask(["load", "alice/tiny-bert"])
     with socket.socket() as closing:
         closing.bind(("127.0.0.1", 0))
         closing.listen(100)
         reset = threading.Thread(target=hang_up, args=(closing, asked := []))
         reset.start()
-        away = server.environment | home | {"HF_ENDPOINT": f"http://127.0.0.1:{closing.getsockname()[1]}"}
-        ((loaded, _),) = ask(forks, ["load", "alice/tiny-bert"], **away)
+        away = server.environment | {"HF_ENDPOINT": f"http://127.0.0.1:{closing.getsockname()[1]}"}
+        ((loaded, _),) = ask(forks_of_any_hub, ["load", "alice/tiny-bert"], **away)
         closing.shutdown(socket.SHUT_RDWR)
     reset.join()
     assert loaded == "BertForQuestionAnswering" and len(asked) <= 2, asked
@@ -353,18 +357,18 @@ def hang_up(listening: socket.socket, asked: list[object]) -> None:
             connection.close()
 
 
-def test_what_a_run_has_used_is_there_without_the_hub(server, commits, tmp_path):
+def test_what_a_run_has_used_is_there_without_the_hub(server, forks_of_any_hub, commits, tmp_path):
     """A second run on a train, or on a machine without a network, starts from the cache and cites the same commits."""
-    home = {"HF_HOME": str(tmp_path)}
-    model, rows = server.ask(["model", "alice/tiny-bert"], ["rows", "alice/qa"], **home)
-    assert server.ask(["model", "alice/tiny-bert"], ["rows", "alice/qa"], HF_HUB_OFFLINE="1", **home) == [model, rows]
+
+    def asked(*questions: list[Any], **environment: str) -> list[Any]:
+        place = server.environment | {"HF_HOME": str(tmp_path)} | environment
+        return [answer for answer, _ in ask(forks_of_any_hub, *questions, **place)]
+
+    used = ["model", "alice/tiny-bert"], ["rows", "alice/qa"]
+    model, rows = asked(*used)
+    assert asked(*used, HF_HUB_OFFLINE="1") == [model, rows]
     assert (model["revision"], rows["revision"]) == (commits["model"], commits["rows"])
-    again, facts, tag = server.ask(
-        ["model", "alice/tiny-bert"],
-        ["dataset", "alice/qa"],
-        ["model", "alice/tiny-bert", "v1"],
-        **home,
-        HF_ENDPOINT=NOWHERE,
-    )
+    others = ["dataset", "alice/qa"], ["model", "alice/tiny-bert", "v1"]
+    again, facts, tag = asked(used[0], *others, HF_ENDPOINT=NOWHERE)
     assert (again["revision"], facts["revision"]) == (commits["model"], commits["rows"])
     assert "the Hub cannot be reached" in tag, "another revision than the one that is cached"

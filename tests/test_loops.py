@@ -307,7 +307,7 @@ print(json.dumps(SentenceTransformer(repo, device="cpu").encode(texts).tolist())
 
 
 def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_hub(
-    tmp_path, checkpoint_folders, forks
+    tmp_path, checkpoint_folders, run_script
 ):
     library = pytest.importorskip("sentence_transformers", reason="needs it: pip install -e '.[test]'")
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
@@ -342,10 +342,7 @@ def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_
     loss = torch.nn.functional.mse_loss(cosines, torch.tensor([1.0, 1.0, 0.0])).item()
     assert {metric.name: metric for metric in record.metrics}["loss"].value == pytest.approx(loss, rel=1e-4)
     texts = ["Where does the Danube end?", "Tigers eat deer."]
-    with HubServer() as hub:
-        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
-        done = forks.code(SENTENCES, folder, "alice/sentences", *texts, here="none", **own)
+    done = run_script.code(SENTENCES, folder, "alice/sentences", *texts, here="none")
     assert done.returncode == 0, done.stderr
     assert np.allclose(json.loads(done.stdout.splitlines()[-1]), model.encode(texts), atol=1e-5)
 

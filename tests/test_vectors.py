@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -362,7 +363,7 @@ def test_a_disk_without_room_is_told_before_the_work(encoders, monkeypatch):
         extracted(encoder, tokenizer, encoded)
 
 
-def test_two_processes_share_the_work(encoders, checkpoint_folders, cache, tmp_path):
+def test_two_processes_share_the_work(encoders, checkpoint_folders, forks, cache, tmp_path):
     encoder, tokenizer, encoded = encoders("bert")
     alone = extracted(encoder, tokenizer, encoded, layers=(2,), tokens=16).values
     shutil.rmtree(cache)
@@ -383,16 +384,16 @@ encoder.register_forward_hook(lambda module, args, output: seen.append(len(outpu
 extract.extract(encoder, encoded, task.collator(tokenizer, False), (2,), extract.POOLINGS, 16, False)
 Path(__file__).with_name("read_" + str(state.process_index)).write_text(str(sum(seen)))
 """)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(program)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert process.returncode == 0, process.stderr
+    done = forks(program, processes=2, TL_HUB_CACHE=str(cache.parent))
+    assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"read_{rank}").read_text() for rank in (0, 1)] == ["2", "1"]
     (entry,) = vector_cache.cache_entries()
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)
 
 
-def test_processes_that_write_one_entry_at_once_and_one_that_is_killed(encoders, checkpoint_folders, cache, tmp_path):
+def test_processes_that_write_one_entry_at_once_and_one_that_is_killed(
+    encoders, checkpoint_folders, forks, cache, tmp_path
+):
     """Both read all before either publishes. What the killed one had written is no entry, and is pruned in time."""
     encoder, tokenizer, encoded = encoders("bert")
     alone = extracted(encoder, tokenizer, encoded, layers=(2,)).values
@@ -421,23 +422,16 @@ found = extract.extract(extract.encoder_of(model), encoded, waits, (2,), extract
 Path(__file__).with_name(own + ".done").write_text(str(len(reads)))
 """)
 
-    def start(*words):
-        process = subprocess.Popen([sys.executable, program, *words], stderr=subprocess.PIPE, text=True)
-        processes.append(process)
-        return process
-
-    processes: list[subprocess.Popen] = []
+    # One that came when the others had published would find their entry, and write nothing.
+    words = [("killed", "never"), ("one", "other", "killed"), ("other", "one", "killed")]
+    killed, *both = (forks.start(program, *each, TL_HUB_CACHE=str(cache.parent)) for each in words)
     try:
-        # One that came when the others had published would find their entry, and write nothing.
-        killed, *both = start("killed", "never"), start("one", "other", "killed"), start("other", "one", "killed")
-        for process in both:
-            assert process.wait(timeout=600) == 0, process.stderr.read()
-        killed.kill()
-        killed.wait()
+        for fork in both:
+            done = fork.end()
+            assert done.returncode == 0, done.stderr
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        os.kill(killed.pid, signal.SIGKILL)
+    assert killed.end().returncode == -signal.SIGKILL
     assert {(tmp_path / f"{name}.done").read_text() for name in ("one", "other")} == {"3"}, "each read all three"
     (entry,) = vector_cache.cache_entries()
     np.testing.assert_allclose(np.load(cache / entry.key / "vectors.npy"), alone, atol=1e-3)

@@ -331,7 +331,7 @@ def test_lora_updates_the_attention_of_xlnet_which_has_no_linear_layers(load):
         "import tl_hub; from importlib.util import find_spec; assert find_spec('peft'); from peft import PeftModel",
     ],
 )
-def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, forks, tmp_path, imports):
+def test_peft_loads_bottlenecks_where_the_package_is_imported(load, bases, forks_of_any_hub, tmp_path, imports):
     model, base = load("bert", CLASSIFICATION)
     wrapped = Bottleneck(width=4).wrap(model, base)
     with torch.no_grad():
@@ -347,7 +347,8 @@ base = BertForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3)
 inputs = load_file(sys.argv[2] + "/inputs")
 print(PeftModel.from_pretrained(base, sys.argv[2]).eval()(**inputs).logits.flatten().tolist())
 """
-    done = forks.code(code, bases("bert", CLASSIFICATION), tmp_path, here="none")
+    # Neither peft nor tl_hub is imported there yet.
+    done = forks_of_any_hub.code(code, bases("bert", CLASSIFICATION), tmp_path, here="none")
     assert done.returncode == 0, done.stderr[-2000:]
     expected = logits_of(wrapped, inputs)["logits"].flatten().tolist()
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)
@@ -621,7 +622,10 @@ TASK = QuestionAnswering(max_length=128, doc_stride=32)
     ],
     ids=lambda value: getattr(value, "method", value),
 )
-def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(tmp_path, checkpoint_folders, family, method):
+def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(request, tmp_path, checkpoint_folders, family, method):
+    """A fresh process loads back what needs an import of its own, and what is merged."""
+    if method.method == "prefix":
+        request.getfixturevalue("load_back_here")
     path = tmp_path / "run"
     run = RunConfig(
         output_dir=str(path), model=str(checkpoint_folders(family)), train_rows=16, validation_rows=8, epochs=1,

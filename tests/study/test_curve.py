@@ -1,6 +1,5 @@
 """`tl-hub curve` against laws that are known, the same runs one by one, and the rows that are drawn."""
 
-import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -71,8 +70,8 @@ def test_drawn_rows_are_in_proportion_and_few_are_among_many():
     assert few == many[:16] and len({*few} & {*other}) < 8 and {*many} <= {*every["text"][:]}
     assert few != every["text"][:16] and drawn(16, 1)["text"][:] == few
     shares = {label: count / len(every) for label, count in Counter(every["label"][:]).items()}
-    for rows, number in itertools.product((17, 40), (3, 4, 5)):
-        counts = Counter(drawn(rows, number)["label"][:])
+    for rows in (8, 17, 40):
+        counts = Counter(drawn(rows, 3)["label"][:])
         assert all(abs(counts[label] - rows * share) <= 1 for label, share in shares.items())
     with pytest.raises(UserError, match="--train_draw is -1; it must be a number from 0"):
         RunConfig(train_draw=-1)

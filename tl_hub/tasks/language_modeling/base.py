@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import datasets, torch
-from tl_hub.tasks.base import Score, Task, column, labelled, select_columns
+from tl_hub.tasks.base import Score, Task, column, labelled, padded, select_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -176,6 +176,23 @@ def drawn(
             torch.manual_seed(seed)
             rows += draw(group)
     return rows
+
+
+def batch_of(
+    inputs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor], padding: int, encoded: list[dict[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """What a model trains on, with the `index` of the rows that it was made of.
+
+    Args:
+        inputs, labels: token ids of each row, (length,); labels of -100 are no targets.
+        padding: id of the token that fills up the inputs.
+    """
+    return {
+        "input_ids": padded(inputs, padding),
+        "attention_mask": padded([torch.ones_like(row) for row in inputs], 0),
+        "labels": padded(labels, -100),
+        **index_of(encoded),
+    }
 
 
 def index_of(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -10,13 +10,13 @@ import numpy as np
 from tl_hub.architectures import Objective, longest_input
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
-from tl_hub.tasks.base import Collator, labelled, padded
+from tl_hub.tasks.base import Collator, labelled
 from tl_hub.tasks.language_modeling.base import (
     SHOWN_ROWS,
     SHOWN_WORDS,
     LanguageModeling,
+    batch_of,
     blocks,
-    index_of,
     joined,
     token_losses,
 )
@@ -46,13 +46,8 @@ class CausalLanguageModeling(LanguageModeling):
     def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             ids = [torch.tensor(each["input_ids"]) for each in encoded]
-            return {
-                # On the right, where no token that counts can see it.
-                "input_ids": padded(ids, tokenizer.eos_token_id),
-                "attention_mask": padded([torch.ones_like(row) for row in ids], 0),
-                "labels": padded(ids, -100),
-                **index_of(encoded),
-            }
+            # Filled up on the right, where no token that counts can see it.
+            return batch_of(ids, ids, tokenizer.eos_token_id, encoded)
 
         return collate
 

@@ -14,11 +14,11 @@ from tl_hub.on_use import torch
 from tl_hub.tasks.base import Collator, check_fast, padded
 from tl_hub.tasks.language_modeling.base import (
     LanguageModeling,
+    batch_of,
     check_mask,
     check_share,
     drawn,
     gapped,
-    index_of,
     one_token,
 )
 from tl_hub.tokenizer import word_starts
@@ -93,12 +93,7 @@ class MaskedLanguageModeling(LanguageModeling):
 
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             given, labels = zip(*drawn(encoded, training, corrupted), strict=True)
-            return {
-                "input_ids": padded(given, tokenizer.pad_token_id),
-                "attention_mask": padded([torch.ones_like(row) for row in given], 0),
-                "labels": padded(labels, -100),
-                **index_of(encoded),
-            }
+            return batch_of(given, labels, tokenizer.pad_token_id, encoded)
 
         return collate
 

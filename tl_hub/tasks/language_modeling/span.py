@@ -14,14 +14,14 @@ from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
-from tl_hub.tasks.base import Collator, padded
+from tl_hub.tasks.base import Collator
 from tl_hub.tasks.language_modeling.base import (
     LanguageModeling,
+    batch_of,
     blocks,
     check_share,
     drawn,
     gapped,
-    index_of,
     joined,
 )
 
@@ -87,12 +87,7 @@ class SpanCorruption(LanguageModeling):
 
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             inputs, targets = zip(*drawn(encoded, training, corrupted), strict=True)
-            return {
-                "input_ids": padded(inputs, tokenizer.pad_token_id),
-                "attention_mask": padded([torch.ones_like(row) for row in inputs], 0),
-                "labels": padded(targets, -100),
-                **index_of(encoded),
-            }
+            return batch_of(inputs, targets, tokenizer.pad_token_id, encoded)
 
         return collate
 
