@@ -194,4 +194,8 @@ def test_a_disk_without_room_is_one_line(run: RunConfig, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", METHODS)
 def test_only_methods_of_layers_can_leave_some_out(name: str) -> None:
-    assert ("top_layers" in METHODS[name].flags()) == (name not in ("prompt", "prefix"))
+    layered = name not in ("prompt", "prefix")
+    assert ("top_layers" in METHODS[name].flags()) == layered
+    if not layered:
+        with pytest.raises(UserError, match="--top_layers: .* adds nothing to layers; use --method lora, dora"):
+            METHODS[name](top_layers=1)

@@ -91,6 +91,9 @@ class Adapter(TrainedMethod):
         if self.merge and not self.mergeable:
             others = [name for name, kind in self.methods.items() if kind.mergeable]
             raise UserError(f"--merge: {self.name} cannot be merged into the weights; use --method {', '.join(others)}")
+        if self.top_layers is not None and not self.layered:
+            others = [name for name, kind in self.methods.items() if kind.layered]
+            raise UserError(f"--top_layers: {self.name} adds nothing to layers; use --method {', '.join(others)}")
 
     @classmethod
     def flags(cls) -> dict[str, dataclasses.Field[Any]]:
