@@ -79,7 +79,7 @@ class Adapter(TrainedMethod):
     merge: bool = flag(False, "also write the whole model, with the adapter merged into its weights")
 
     def __post_init__(self) -> None:
-        for name in self.flags():
+        for name in (setting.name for setting in dataclasses.fields(self) if setting.init):
             value = getattr(self, name)
             if name == "dropout":
                 if not 0 <= value < 1:
