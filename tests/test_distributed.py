@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from tests.conftest import ROOT
 from tests.test_trackers import scalars
 from tl_hub import launch, training
 from tl_hub.config import RunConfig
@@ -105,3 +110,70 @@ def test_what_ends_all_processes_is_said_once(tmp_path, recipe, without_dropout)
     assert refused.returncode != 0 and not (tmp_path / "run").exists()
     assert refused.stderr.count("another run is writing there") == 1, refused.stderr
     assert 'recipes/qa_finetune.py", line' not in refused.stderr, refused.stderr
+
+
+SEVERAL = """
+import json, runpy, sys
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from tests.conftest import check_here
+from tl_hub import launch, verification
+from tl_hub.config import RunConfig
+from tl_hub.methods.from_scratch import FromScratch
+
+verification.check = check_here
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = arguments
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    AcceleratorState._reset_state(reset_partial_state=False)
+    while launch._held:
+        launch._held.pop().release()
+_, tokenizer, _ = FromScratch(vocab_size=300).build(["ab cd ef gh ij kl"] * 9, RunConfig(output_dir="none"))
+assert len(set(gather_object([json.dumps(tokenizer.get_vocab(), sort_keys=True)]))) == 1
+"""
+
+
+def test_two_processes_that_share_out_the_weights_train_as_one(tmp_path, without_dropout, recipe_here):
+    """By FSDP2: the same losses, average and weights, whole in the state, from which one process goes on as well."""
+    name = "continued_pretraining_finetune"
+    common = (
+        "--model", str(without_dropout("bert")), "--train_rows", "24", "--precision", "fp32", "--learning_rate", "1e-3",
+        "--schedule", "constant", "--warmup", "0", "--max_length", "64", "--epochs", "9", "--average", "1",
+        "--validation_rows", "8", "--test_rows", "8",
+    )  # fmt: skip
+    shared = [f"recipes/{name}.py", *common, "--batch_size", "4", "--output_dir", str(tmp_path / "shared")]
+    (tmp_path / "several.py").write_text(SEVERAL)  # each process of its own would import all anew
+    runs = [[*shared, "--max_steps", "2"], [*shared, "--max_steps", "4", "--resume"]]
+    two = subprocess.run(
+        [*TORCHRUN, str(tmp_path / "several.py"), json.dumps(runs)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ACCELERATE_USE_CPU": "true",
+            "ACCELERATE_USE_FSDP": "true",
+            "FSDP_VERSION": "2",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert two.returncode == 0, two.stderr
+    parameters = RunRecord.load(tmp_path / "shared").cost.total_parameters
+    held = int(re.search(r"([\d,]+) parameters on this process", two.stdout)[1].replace(",", ""))
+    assert 0.5 <= held / parameters < 0.51
+    assert two.stdout.count("Loaded back by") == 2
+    one = (name, *common, "--batch_size", "4", "--accumulation", "2", "--max_steps", "6", "--output_dir")
+    gone_on = recipe_here(*one, str(tmp_path / "shared"), "--resume")
+    whole = recipe_here(*one, str(tmp_path / "whole"))
+    assert (gone_on.returncode, whole.returncode) == (0, 0), gone_on.stderr + whole.stderr
+    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    for file in ("model.safetensors", "checkpoint/average.safetensors"):
+        found, expected = (load_file(tmp_path / folder / file) for folder in ("shared", "whole"))
+        assert found.keys() == expected.keys()
+        for weight in (weight for weight in found if not weight.endswith("key.bias")):  # no loss depends on that
+            torch.testing.assert_close(found[weight], expected[weight], rtol=1e-3, atol=1e-5)

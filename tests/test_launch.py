@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 from tl_hub import launch, state_folders
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
+from tl_hub.methods.fine_tune import FineTune
 
 HOLDER = """
 import sys
@@ -85,6 +86,24 @@ def test_processes_that_work_apart_are_refused(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes .* do not know of each other.* torchrun --nproc_per_node 2 "):
         launch._check_processes(accelerator)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed does not work with the recipes"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP 1 does not work with the recipes"),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "True"},
+            "fsdp_cpu_ram_efficient_loading must be false",
+        ),
+    ],
+)
+def test_engines_that_the_recipes_cannot_train_with_are_refused(tmp_path, monkeypatch, settings, said):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{said}.*--config_file recipes/launch/fsdp2.yaml"):
+        launch.check(RunConfig(output_dir=str(tmp_path / "run")), FineTune())
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from tl_hub.metrics import (
     bootstrap_interval,
     expected_calibration_error,
     f1_interval,
+    interval_by_error,
     mean_interval,
     rouge_scores,
     squad_scores,
@@ -231,22 +232,67 @@ def test_calibration_error_worked_by_hand():
     assert expected_calibration_error(confidence, right, bins=4) == pytest.approx((0.5 + 0.6 + 0.8) / 4)
 
 
-def test_the_interval_of_translations_holds_95_of_100_resamples():
+def test_the_interval_of_translations_is_wilsons_by_the_error_of_resamples():
     """By sacreBLEU's own score of resampled sentences, drawn here in another order."""
     random = np.random.default_rng(7)
-    words = "the river rises in hills and ends sea a boat leaves at noon".split()
-    references = [" ".join(random.choice(words, size=8)) for _ in range(30)]
-    predictions = [
-        " ".join(word if random.random() < share else "snow" for word in text.split())
-        for text, share in zip(references, random.random(30), strict=True)
-    ]
+    references, predictions = drawn_translations(random, 30, 0.6)
     found = translation_scores(predictions, [[text] for text in references])
     for name, score in (("chrf", sacrebleu.corpus_chrf), ("bleu", sacrebleu.corpus_bleu)):
         values = []
         for _ in range(400):
             drawn = random.integers(30, size=30)
             values.append(score([predictions[i] for i in drawn], [[references[i] for i in drawn]]).score)
-        low, high = np.percentile(values, [2.5, 97.5])
+        low, high = (100 * end for end in interval_by_error(found[name]["value"] / 100, np.std(values) / 100, 30))
         # An interval of 90 % is a sixth narrower.
-        assert found[name]["high"] - found[name]["low"] == pytest.approx(high - low, rel=0.08)
-        assert found[name]["low"] == pytest.approx(low, abs=0.08 * (high - low))
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def drawn_translations(random, count, chance):
+    """Texts, and copies of them in each of which every word stays by a chance of its own."""
+    words = "the river rises in hills and ends sea a boat leaves at noon".split()
+    references = [" ".join(random.choice(words, size=random.integers(4, 16))) for _ in range(count)]
+    shares = random.beta(6 * chance, 6 * (1 - chance), count)
+    predictions = [
+        " ".join(word if random.random() < share else "snow" for word in text.split())
+        for text, share in zip(references, shares, strict=True)
+    ]
+    return references, predictions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "chance"), [(20, 0.5), (20, 0.85), (50, 0.5), (50, 0.85), (350, 0.85)])
+def test_95_of_100_intervals_of_a_translation_hold_the_true_one(rows, chance):
+    random, repetitions = np.random.default_rng(5), 40 if rows == 350 else 120
+    references, predictions = drawn_translations(random, 2000, chance)
+    true = {
+        "chrf": sacrebleu.corpus_chrf(predictions, [references]).score,
+        "bleu": sacrebleu.corpus_bleu(predictions, [references]).score,
+    }
+    holds = dict.fromkeys(true, 0)
+    for _ in range(repetitions):
+        drawn = random.integers(2000, size=rows)
+        found = translation_scores([predictions[i] for i in drawn], [[references[i]] for i in drawn], resamples=150)
+        for name, score in found.items():
+            holds[name] += score["low"] <= true[name] <= score["high"]
+    sampling = 2 * np.sqrt(0.95 * 0.05 / repetitions)
+    for name, count in holds.items():
+        assert 0.92 - sampling <= count / repetitions <= 0.98 + sampling, (name, count / repetitions)
+
+
+@pytest.mark.parametrize("rows", [20, 50, 350])
+def test_95_of_100_intervals_of_a_loss_hold_the_true_one(rows):
+    """Texts differ in length, and each text's tokens are easy or hard together."""
+    random, repetitions = np.random.default_rng(5), 300
+
+    def drawn(count):
+        tokens = random.integers(10, 200, count)
+        return tokens * random.gamma(20, 3.5 / 20, count), tokens
+
+    sums, tokens = drawn(1_000_000)
+    true, holds = sums.sum() / tokens.sum(), 0
+    for _ in range(repetitions):
+        sums, tokens = drawn(rows)
+        low, high = bootstrap_interval(sums, resamples=300, sizes=tokens)
+        holds += low <= true <= high
+    sampling = 2 * np.sqrt(0.95 * 0.05 / repetitions)
+    assert 0.92 - sampling <= holds / repetitions <= 0.98 + sampling

@@ -405,4 +405,4 @@ def test_accelerate_takes_the_configurations_and_has_no_default_to_tell_of(path,
     shown = capsys.readouterr()
     assert "defaults used instead" not in shown.out + shown.err
     assert args.mixed_precision == "no"
-    assert args.num_processes == (4 if path.stem == "gpus" else 1)
+    assert args.num_processes == (1 if path.stem == "one_process" else 4)

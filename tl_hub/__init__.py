@@ -29,7 +29,9 @@ Beside it, recipes use `cli`, `config`, `launch`, `data`, `base_model`, `publish
 """
 __all__ = [*_PUBLIC]
 
-_STAGES = ("base_model", "cpu", "data", "estimate", "finish", "launch", "overview", "training", "training_state")
+_STAGES = (
+    "base_model", "cpu", "data", "estimate", "finish", "launch", "overview", "sharding", "training", "training_state"
+)  # fmt: skip
 """Modules that torch or datasets are imported with, and that recipes and methods use once the flags are read."""
 
 after_import("peft", "tl_hub.methods.adapters.peft_bottleneck")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from tl_hub import base_model, cpu, run_folder, state_folders, trackers
+from tl_hub import base_model, cpu, run_folder, sharding, state_folders, trackers
 from tl_hub.command_line import processes_asked
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError, all_at_once
@@ -23,6 +23,9 @@ from tl_hub.publishing import Destination, signing
 from tl_hub.publishing.base import BASE_ONLY_HERE
 from tl_hub.publishing.rights import check_rights, check_token
 from tl_hub.publishing.state import fetch_state
+
+_ENGINE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_CPU_RAM_EFFICIENT_LOADING")
+"""How accelerate launch tells a process of the engine in its configuration."""
 
 
 def check(run: RunConfig, method: Method) -> None:
@@ -49,6 +52,7 @@ def check(run: RunConfig, method: Method) -> None:
     _check_used(folder, run)
     if not os.access(parent, os.W_OK):
         raise UserError(f"--output_dir {folder} cannot be written to")
+    _check_engine()
     trackers.check(run)
     for name in ("find_lr", "sweep", "seeds", "activation_checkpointing"):
         if getattr(run, name) and name in method.unused:
@@ -60,6 +64,22 @@ def check(run: RunConfig, method: Method) -> None:
     if not run.verbose:
         datasets.disable_progress_bars()
         warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate|datasets|huggingface_hub)\b")
+
+
+def _check_engine() -> None:
+    """
+    Raises:
+        UserError: Accelerate is to share out the weights in a way that the recipes cannot.
+    """
+    settings = {name: os.environ.get(name, "").lower() for name in _ENGINE}
+    mend = "start with --config_file recipes/launch/fsdp2.yaml, which shares out the same"
+    if settings["ACCELERATE_USE_DEEPSPEED"] == "true":
+        raise UserError(f"DeepSpeed does not work with the recipes, FSDP2 does; {mend}")
+    if settings["ACCELERATE_USE_FSDP"] == "true":
+        if settings["FSDP_VERSION"] != "2":
+            raise UserError(f"FSDP 1 does not work with the recipes, FSDP2 does (fsdp_version: 2); {mend}")
+        if settings["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "true":
+            raise UserError(f"fsdp_cpu_ram_efficient_loading must be false: each process reads the model; {mend}")
 
 
 def start(run: RunConfig) -> accelerate.Accelerator:
@@ -82,6 +102,7 @@ def start(run: RunConfig) -> accelerate.Accelerator:
         if _distributed()
         else [],
     )
+    sharding.turn_on(accelerator)
     _check_processes(accelerator)
     _in_main_process(accelerator, _take_folder, run)
     if run.push_to and run.examples and accelerator.is_main_process:

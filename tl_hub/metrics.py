@@ -182,7 +182,7 @@ def translation_scores(
     Args:
         references: one or more each.
         tokenize: sacreBLEU's name of BLEU's tokenizer.
-        resamples: of sentences, for the bootstrap interval; 0 for none.
+        resamples: of sentences, for the standard error of Wilson's interval; 0 for none.
 
     Returns:
         `chrf` and `bleu`: each a dict of `value` (0 to 100), `signature` and, with `resamples`, `low` and `high`.
@@ -203,8 +203,8 @@ def translation_scores(
             counts = np.array(metric._extract_corpus_statistics(predictions, streams))
             drawn = np.random.default_rng(0).integers(len(counts), size=(resamples, len(counts)))
             scores = [metric._compute_score_from_stats(counts[rows].sum(0).tolist()).score for rows in drawn]
-            low, high = np.percentile(np.asarray(scores, dtype=float), [2.5, 97.5])
-            found[name] |= {"low": float(low), "high": float(high)}
+            low, high = interval_by_error(score.score / 100, float(np.std(scores)) / 100, len(counts))
+            found[name] |= {"low": 100 * low, "high": 100 * high}
     return found
 
 

@@ -43,11 +43,12 @@ def _lengths(split: Split) -> dict[str, int]:
     return {f"{q:g}": int(np.quantile(lengths, q, method="higher")) for q in (0.5, 0.95, 1)}
 
 
-def show(experiment: Experiment, steps: int | None = None) -> None:
+def show(experiment: Experiment, steps: int | None = None, held: int | None = None) -> None:
     """Print what `facts` says and what will be done, at most 80 columns wide, once for all processes.
 
     Args:
         steps: optimizer steps of the run, if it takes any.
+        held: parameters that this process has, where several share them out.
     """
     if not experiment.accelerator.is_main_process:
         return
@@ -65,7 +66,7 @@ def show(experiment: Experiment, steps: int | None = None) -> None:
                 f"about new texts; give other rows with --{name}_file"
             )
     if steps is not None:
-        lines += _training(experiment, steps)
+        lines += _training(experiment, steps, held)
     print("", *lines, "", sep="\n", flush=True)
 
 
@@ -93,7 +94,7 @@ def _table(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _training(experiment: Experiment, steps: int) -> list[str]:
+def _training(experiment: Experiment, steps: int, held: int | None) -> list[str]:
     run, model, method = experiment.run, experiment.model, experiment.method
     assert method is not None
     accelerator = experiment.accelerator
@@ -119,6 +120,7 @@ def _training(experiment: Experiment, steps: int) -> list[str]:
             "  ",
         ),
         *_wrapped(f"settings: {f'{yours} as given; else ' if yours else ''}{reason}", "  "),
+        *(_wrapped(f"{held:,} parameters on this process, the rest on the others (FSDP2)", "  ") if held else []),
         *(_wrapped(frozen, "  ") if last > run.epochs else []),
     ]
 

@@ -3,9 +3,7 @@
 import gc
 import json
 import math
-import signal
 import time
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,11 +19,23 @@ from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tqdm import tqdm
 
-from tl_hub import adamw, cpu, estimate, frozen_layers, overview, progress, rate_finder, run_folder, trackers
+from tl_hub import (
+    adamw,
+    cpu,
+    estimate,
+    frozen_layers,
+    overview,
+    progress,
+    rate_finder,
+    run_folder,
+    sharding,
+    trackers,
+)
 from tl_hub.batches import GlobalBatches, Reader, micro_batches
 from tl_hub.data import fingerprint
 from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, out_of_memory
 from tl_hub.experiment import Experiment
+from tl_hub.interrupts import Interrupts
 from tl_hub.record import in_history
 from tl_hub.tasks.base import Score, column
 from tl_hub.training_state import History, Keeper
@@ -56,16 +66,17 @@ def train(experiment: Experiment, push: Callable[[Experiment, History], None] | 
     assert split.encoded is not None
     lengths = column(split.encoded, "length")
     batches = GlobalBatches(lengths, run.batch_size * run.accumulation * accelerator.num_processes, run.seed)
-    optimizer = adamw.optimizer(model, run)
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    trained = sharding.copy_to_train(model, accelerator)
+    optimizer = adamw.optimizer(trained, run)
+    inner: Any = trained.get_base_model() if isinstance(trained, PeftModel) else trained
     if run.activation_checkpointing:
         if not inner.supports_gradient_checkpointing:
             raise UserError(f"--activation_checkpointing: {inner.config.model_type} has none in transformers; omit it")
         inner.activation_checkpointing_enable()  # Chen et al. 2016, https://arxiv.org/abs/1604.06174
-    objective, optimizer = accelerator.prepare(task.objective(model), optimizer)
+    objective, optimizer = accelerator.prepare(sharding.root(task.objective(trained), accelerator), optimizer)
 
     steps = int(min(run.max_steps or math.inf, run.epochs * len(batches)))
-    overview.show(experiment, steps)
+    overview.show(experiment, steps, sharding.held(objective))
     if run.check:
         longest = np.argsort(lengths)[-run.batch_size :]
         batch = Reader(experiment, "train", training=True).batch(longest.tolist(), (run.seed, 0, 0), int(longest[-1]))
@@ -73,21 +84,22 @@ def train(experiment: Experiment, push: Callable[[Experiment, History], None] | 
     if run.find_lr:
         raise rate_finder.find(experiment, objective, optimizer, batches)
     overview.give_advice(experiment)
-    keeper = Keeper(run, model, optimizer, accelerator, len(batches))
+    keeper = Keeper(run, model, trained, optimizer, accelerator, len(batches))
     estimate.check_space(run, model)
     history = _history(experiment, keeper, steps)
-    frozen = frozen_layers.of_run(experiment) if steps > len(batches) else None  # once pays for later epochs
+    once = steps > len(batches) and not sharding.used(accelerator)  # reading once pays for later epochs
+    frozen = frozen_layers.of_run(experiment) if once else None
     with (
-        _Interrupts() as interrupts,
+        Interrupts() as interrupts,
         _Log(folder / run_folder.LOG, history.step, accelerator.is_main_process) as log,
         trackers.reporting(experiment, history.step),
         progress.bar(steps, "training", "step", initial=history.step, shown=accelerator.is_main_process) as bar,
-        _computing(model, accelerator),
+        _computing(trained, accelerator),
     ):
         loop = _Loop(experiment, objective, optimizer, batches, keeper, history, log, bar, interrupts, steps, frozen)
         while not loop.is_done():
             loop.train_epoch()
-            loop.keep_epoch(evaluate(experiment, split="validation"), push)
+            loop.keep_epoch(loop.measure(), push)
         loop.choose_weights()
     if run.activation_checkpointing:
         inner.activation_checkpointing_disable()
@@ -156,7 +168,7 @@ class _Loop:
     history: History
     log: "_Log"
     bar: tqdm
-    interrupts: "_Interrupts"
+    interrupts: Interrupts
     steps: int
     frozen: frozen_layers.FrozenLayers | None
     saved_at: float = field(default_factory=time.monotonic)
@@ -235,11 +247,14 @@ class _Loop:
         total = accelerator.reduce(torch.stack(weights).sum())
         mean = torch.zeros((), device=accelerator.device)
         for place, (batch, weight) in enumerate(zip(read, weights, strict=True), start=1):
+            # Gradients are summed up apart, and shared out where that is what saves memory.
+            apart = place < len(read) and not sharding.used(accelerator)
             with (
-                nullcontext() if place == len(read) else accelerator.no_sync(self.objective),
+                accelerator.no_sync(self.objective) if apart else nullcontext(),
                 self.frozen.of(batch) if self.frozen else nullcontext(),
             ):
-                loss = self.objective(**self.task.inputs(batch)).loss
+                with sharding.computing(accelerator):
+                    loss = self.objective(**self.task.inputs(batch)).loss
                 # Gradients are averaged over processes, and are to be summed.
                 accelerator.backward(loss * (accelerator.num_processes * weight / total))
                 mean += loss.detach().float() * (weight / total)
@@ -249,7 +264,8 @@ class _Loop:
                     parameter.grad = None  # neither the norm nor AdamW, its decay included, sees it
         norm = accelerator.clip_grad_norm_(self.objective.parameters(), run.max_grad_norm)
         mean = accelerator.reduce(mean)
-        loss, norm, counted = torch.stack([mean, torch.as_tensor(norm, device=mean.device), total]).tolist()
+        norm = sharding.whole(torch.as_tensor(norm)).to(mean.device)
+        loss, norm, counted = torch.stack([mean, norm, total]).tolist()
         rate = run.learning_rate * adamw.share_of_rate(self.history.step, self.steps, run)
         figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
         if math.isfinite(loss + norm):
@@ -304,6 +320,14 @@ class _Loop:
             if left > 60:
                 self.bar.write(f"about {estimate.about(left)} of training are left, and the evaluations")
 
+    def measure(self) -> Score:
+        """The score of the validation rows by the weights as they are."""
+        sharding.gather(self.keeper.trained, self.experiment.model)
+        score = evaluate(self.experiment, split="validation")
+        if sharding.used(self.accelerator):
+            self.experiment.model.cpu()  # the device is to hold its share only
+        return score
+
     def keep_epoch(self, score: Score, push: Callable[[Experiment, History], None] | None) -> None:
         """Note the score of the validation rows, keep the weights if they are the best so far, and save the state.
 
@@ -345,7 +369,7 @@ class _Loop:
         history, (name, higher) = self.history, self.task.best
         if self.keeper.average:
             self.keeper.load_average()
-            score = evaluate(self.experiment, split="validation")
+            score = self.measure()
             history.average = {in_history(figure): float(np.nanmean(of)) for figure, of in score.metrics.items()}
             best = history.epochs[history.best_epoch - 1][in_history(name)]
             gain = (history.average[in_history(name)] - best) * (1 if higher else -1)
@@ -459,32 +483,6 @@ class _Log:
     def __exit__(self, *_: object) -> None:
         if self.active:
             self.file.close()
-
-
-class _Interrupts:
-    """Turns Ctrl-C and SIGTERM into a question asked after each step, so that the state saved is a whole one."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "_Interrupts":
-        self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: types.FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def on_any_process(self, accelerator: Accelerator) -> bool:
-        if accelerator.num_processes == 1:
-            return self.asked
-        asked = torch.tensor(int(self.asked), device=accelerator.device)
-        return bool(accelerator.reduce(asked, reduction="sum"))
 
 
 def _interrupted(history: History, steps: float) -> str:

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from accelerate import Accelerator
 
-from tl_hub import run_folder, state_folders
+from tl_hub import run_folder, sharding, state_folders
 from tl_hub.averaging import MovingAverage
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -77,7 +77,10 @@ class History:
 class Keeper:
     """Saves and restores a training run: trained weights, their average, optimizer, random states, history.
 
+    All of it is whole, also where the processes share it out in training, so that any number of them can go on.
+
     Attributes:
+        trained: `model`, or the copy of it that the processes share out.
         average: None without `run.average`.
     """
 
@@ -85,17 +88,15 @@ class Keeper:
         self,
         run: RunConfig,
         model: torch.nn.Module,
+        trained: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         steps_per_epoch: int,
     ):
         self.folder, self.keep = Path(run.output_dir, run_folder.STATE), run.keep
-        self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
+        self.model, self.trained, self.optimizer, self.accelerator = model, trained, optimizer, accelerator
         steps = max(1.0, (run.average or 0) * steps_per_epoch)
-        self.average = MovingAverage(self._trained(), steps) if run.average else None
-
-    def _trained(self) -> dict[str, torch.Tensor]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.average = MovingAverage(_learning(trained), steps) if run.average else None
 
     def save(self, history: History, *, best: bool) -> None:
         """Put a new state beside the saved ones and, when it is whole, in the place of the latest.
@@ -105,20 +106,22 @@ class Keeper:
         """
         new = self.folder.with_name(run_folder.NEW_STATE)
         rank = self.accelerator.process_index
+        sharding.gather(self.trained, self.model)
+        means = self._means()
+        moments = {
+            f"{place}.{name}": sharding.whole(tensor)
+            for place, state in self.optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
         if self.accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            safetensors.torch.save_file(self._trained(), new / "weights.safetensors")
+            safetensors.torch.save_file(_learning(self.model), new / "weights.safetensors")
             kept = new / "weights.safetensors" if best else self.folder / "best.safetensors"
             if kept.exists():
                 _link(kept, new / "best.safetensors")
-            if self.average:
-                safetensors.torch.save_file(self.average.means, new / _AVERAGE)
-            moments = {
-                f"{place}.{name}": tensor
-                for place, state in self.optimizer.state_dict()["state"].items()
-                for name, tensor in state.items()
-            }
+            if means:
+                safetensors.torch.save_file(means, new / _AVERAGE)
             safetensors.torch.save_file(moments, new / "optimizer.safetensors")
             (new / run_folder.HISTORY).write_text(json.dumps(vars(history)))
         self.accelerator.wait_for_everyone()
@@ -142,20 +145,15 @@ class Keeper:
         history = History(**json.loads((self.folder / run_folder.HISTORY).read_text()))
         self._check_same(history, {name: value for name, value in same.items() if name != "frozen_weights"})
         weights = safetensors.torch.load_file(self.folder / "weights.safetensors")
-        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in self._trained().items()}:
+        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in _learning(self.model).items()}:
             raise UserError(f"--resume: {self.folder} was saved with another model or method; use the same command")
         self._check_same(history, same)  # another method leaves other weights as they are
         history.same = same
         self._put(weights)
         if self.average:
             for name, mean in safetensors.torch.load_file(self.folder / _AVERAGE).items():
-                self.average.means[name].copy_(mean)
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in safetensors.torch.load_file(self.folder / "optimizer.safetensors").items():
-            place, _, kind = name.partition(".")
-            moments.setdefault(int(place), {})[kind] = tensor
-        # The groups hold settings, which the command gives again.
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+                self.average.means[name].copy_(sharding.share(mean, self.average.means[name]))
+        self._load_moments()
         random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
         if random.is_file():  # or there are more processes than before, and this one begins with its own
             states = safetensors.torch.load_file(random)
@@ -163,6 +161,16 @@ class Keeper:
             if "cuda" in states:
                 torch.cuda.set_rng_state(states["cuda"])
         return history
+
+    def _load_moments(self) -> None:
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in safetensors.torch.load_file(self.folder / "optimizer.safetensors").items():
+            place, _, kind = name.partition(".")
+            own = sharding.share(tensor, parameters[int(place)]) if tensor.ndim else tensor  # a step is a number
+            moments.setdefault(int(place), {})[kind] = own
+        # The groups hold settings, which the command gives again.
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
     def _check_same(self, history: History, same: dict[str, Any]) -> None:
         """
@@ -179,8 +187,7 @@ class Keeper:
         self._put(safetensors.torch.load_file(self.folder / "best.safetensors"))
 
     def load_average(self) -> None:
-        assert self.average
-        self._put(self.average.means)
+        self._put(self._means())
 
     @contextmanager
     def best(self) -> Iterator[None]:
@@ -191,10 +198,19 @@ class Keeper:
         finally:
             self._put(safetensors.torch.load_file(self.folder / "weights.safetensors"))
 
+    def _means(self) -> dict[str, torch.Tensor]:
+        means = self.average.means if self.average else {}
+        return {name: sharding.whole(mean) for name, mean in means.items()}
+
     def _put(self, weights: dict[str, torch.Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self._trained().items():
-                parameter.copy_(weights[name])
+            for model in {id(model): model for model in (self.model, self.trained)}.values():
+                for name, parameter in _learning(model).items():
+                    parameter.copy_(sharding.share(weights[name], parameter))
+
+
+def _learning(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _link(file: Path, to: Path) -> None:

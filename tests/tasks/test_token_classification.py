@@ -76,13 +76,35 @@ def test_intervals_are_those_of_drawing_sentences():
         "recall": (counts[:, 0], wanted),
     }
     for name, (right, sizes) in by_rows.items():
-        drawn = 100 * np.array(metrics.bootstrap_interval(right.astype(float), seed=7, sizes=sizes.astype(float)))
-        assert ours[name] == pytest.approx(tuple(drawn), abs=1.5), name
-    assert entities.intervals(np.zeros((3, 3), dtype=int))["f1"] == (0.0, 0.0), "nothing found, nothing there"
-    # As many as are asked for, of the seed that is given.
-    drawn = np.random.default_rng(3).multinomial(200, np.full(200, 1 / 200), size=300) @ counts
-    recalls = np.quantile(100 * drawn[:, 0] / drawn[:, 2], [0.025, 0.975])
-    assert entities.intervals(counts, seed=3, resamples=300)["recall"] == pytest.approx(tuple(recalls))
+        drawn = random.integers(200, size=(2000, 200))
+        error = np.std(right[drawn].sum(1) / sizes[drawn].sum(1))
+        expected = metrics.interval_by_error(right.sum() / sizes.sum(), error, 200)
+        assert ours[name] == pytest.approx([100 * end for end in expected], abs=0.5), name
+    assert entities.intervals(np.zeros((3, 3), dtype=int))["f1"] == (0.0, 100.0), "nothing found, nothing there"
+    two_found = entities.intervals(np.repeat([[1, 1, 1], [0, 0, 0]], [2, 90], axis=0))
+    assert two_found["f1"][0] < 60, "two entities say little, however many sentences have none"
+
+
+@pytest.mark.parametrize("rows", [20, 50, 350])
+@pytest.mark.parametrize("chance", [0.5, 0.8, 0.95, 0.98])
+def test_95_of_100_intervals_hold_the_true_figure(rows, chance):
+    """Entities of a sentence succeed or fail together. The middle of the draws holds 40 at 20 rows and 98 %."""
+    random, repetitions = np.random.default_rng(1), 400
+
+    def drawn(count):
+        wanted = random.poisson(1.5, count)
+        right = random.binomial(wanted, random.beta(8 * chance, 8 * (1 - chance), count))
+        found = right + random.binomial(wanted - right, 0.6) + random.poisson(0.15 * (1 - chance), count)
+        return np.stack([right, found, wanted], axis=1)
+
+    true = entities.figures(drawn(1_000_000).sum(0))
+    holds = dict.fromkeys(true, 0)
+    for _ in range(repetitions):
+        for name, (low, high) in entities.intervals(drawn(rows), resamples=300).items():
+            holds[name] += low <= true[name] <= high
+    sampling = 2 * np.sqrt(0.95 * 0.05 / repetitions)
+    for name, count in holds.items():
+        assert 0.92 - sampling <= count / repetitions <= 0.98 + sampling, (name, count / repetitions)
 
 
 RAW = {

@@ -8,7 +8,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError
 from tl_hub.methods.base import SOURCES, Method
-from tl_hub.on_use import transformers
+from tl_hub.on_use import accelerate, transformers
 from tl_hub.published_settings import Row
 from tl_hub.record import Kind
 from tl_hub.tasks.language_modeling import objective_of
@@ -75,7 +75,10 @@ class FromScratch(Method):
             tokenizer = type(empty).from_pretrained(run.output_dir)
         else:
             step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
-            tokenizer = empty.train_new_from_iterator(texts[::step], self.vocab_size)
+            # Each process would number the pieces in a way of its own.
+            main = accelerate.PartialState().is_main_process
+            trained = empty.train_new_from_iterator(texts[::step], self.vocab_size) if main else None
+            (tokenizer,) = accelerate.utils.broadcast_object_list([trained])
         tokenizer.model_max_length = self.window
         config = architecture.new_config(tokenizer, self)
         model = getattr(transformers, objective_of(self.model_type).auto_class).from_config(config)

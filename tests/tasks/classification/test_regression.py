@@ -56,12 +56,49 @@ def test_figures_and_intervals_are_those_of_scipy_and_sklearn():
     }
     for name, measure in known.items():
         assert float(score.metrics[name]) == pytest.approx(measure(expected, predicted))
-        found = scipy.stats.bootstrap(
-            (expected, predicted), measure, paired=True, vectorized=False, n_resamples=1000, method="percentile",
-            rng=np.random.default_rng(1),
-        ).confidence_interval  # fmt: skip
+        to, back = (np.log, np.exp) if name == "rmse" else (np.arctanh, np.tanh)
+        error = scipy.stats.bootstrap(
+            (expected, predicted), lambda x, y, of=measure, to=to: to(of(x, y)), paired=True, vectorized=False,
+            n_resamples=1000, method="percentile", rng=np.random.default_rng(1),
+        ).standard_error  # fmt: skip
+        middle, half = to(measure(expected, predicted)), scipy.stats.t.ppf(0.975, 59) * error
+        low, high = back(middle - half), back(middle + half)
         # Two bootstraps of the same rows differ by chance: by far less than the interval is wide.
-        assert score.intervals[name] == pytest.approx((found.low, found.high), abs=0.15 * (found.high - found.low))
+        assert score.intervals[name] == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [20, 50, 350])
+@pytest.mark.parametrize(("errors", "least"), [("normal", 0.90), ("heavy", 0.80)])
+def test_95_of_100_intervals_hold_the_true_figure(rows, errors, least, monkeypatch):
+    """Fewer of RMSE where some errors are far larger than most, by Student's t with four degrees of freedom."""
+    monkeypatch.setattr(regression, "_RESAMPLES", 300)
+    random, repetitions = np.random.default_rng(1), 300
+
+    def drawn(count):
+        labels = random.normal(size=count)
+        noise = random.normal(size=count) if errors == "normal" else random.standard_t(4, size=count) / math.sqrt(2)
+        return labels, 0.8 * labels + 0.6 * noise
+
+    labels, scores = drawn(1_000_000)
+    true = {name: float(of(labels[None], scores[None])[0]) for name, of in regression.MEASURES.items()}
+    holds = dict.fromkeys(true, 0)
+    for _ in range(repetitions):
+        labels, scores = drawn(rows)
+        for name, of in regression.MEASURES.items():
+            low, high = regression.interval(of, labels, scores)
+            holds[name] += low <= true[name] <= high
+    sampling = 2 * math.sqrt(0.95 * 0.05 / repetitions)
+    for name, count in holds.items():
+        wanted = least if name == "rmse" else 0.90
+        assert wanted - sampling <= count / repetitions <= 0.98 + sampling, (name, count / repetitions)
+
+
+@pytest.mark.parametrize("predicted", [[1.0, 2.0, 3.0], [1.0, 2.0, 3.5], [1.0]])
+def test_an_interval_is_finite_where_a_draw_has_no_error(predicted):
+    """Of a correlation of 1 there is no z, of an error of 0 no logarithm."""
+    score = regression.score(np.array(predicted), rows_of([1.0, 2.0, 3.0][: len(predicted)]))
+    assert score.intervals and all(np.isfinite(ends).all() for ends in score.intervals.values())
 
 
 def test_a_correlation_with_a_constant_is_left_out():

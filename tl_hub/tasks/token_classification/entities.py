@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from tl_hub.metrics import interval_by_error
+
 OUTSIDE = "O"
 BIO, BIOES = "BI", "BIES"
 """Prefixes of the tags of a scheme: a word begins an entity, goes on with it, ends it, or is one by itself."""
@@ -188,7 +190,7 @@ def figures(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def intervals(counts: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, tuple[float, float]]:
-    """95 % percentile bootstrap intervals of `figures` of all sentences, by resampling these.
+    """95 % intervals of `figures` of all sentences: Wilson's, with the standard error of resampled sentences.
 
     Args:
         counts: (sentences, 3).
@@ -197,5 +199,11 @@ def intervals(counts: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[
     for _ in range(0, resamples, 100):
         times = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=100)
         drawn.append(times @ counts)
-    values = figures(np.concatenate(drawn))
-    return {name: tuple(np.quantile(each, [0.025, 0.975]).tolist()) for name, each in values.items()}
+    errors = {name: values.std() for name, values in figures(np.concatenate(drawn)).items()}
+    _, found, wanted = counts.sum(0)
+    there = {"f1": (found + wanted) / 2, "precision": found, "recall": wanted}  # fewer than sentences, where rare
+    ends = {
+        name: interval_by_error(float(value) / 100, errors[name] / 100, int(min(len(counts), there[name])))
+        for name, value in figures(counts.sum(0)).items()
+    }
+    return {name: (100 * low, 100 * high) for name, (low, high) in ends.items()}
