@@ -528,7 +528,8 @@ def test_a_run_of_every_family_loads_back_and_answers_as_evaluated(family, featu
     assert (record.kind, record.auto_class) == ("feature-extraction", "FeatureModel")
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "run.json", "log.jsonl", "config.json", "head.safetensors", "probe.safetensors", "layers.png",
-        "confusion.png", "tokenizer.json", "tokenizer_config.json", "predictions.jsonl", "settings.yaml",
+        "confusion.png", "notebook.ipynb", "tokenizer.json", "tokenizer_config.json", "predictions.jsonl",
+        "settings.yaml",
     }  # fmt: skip
     assert str(tmp_path) not in (folder / "run.json").read_text() + (folder / "README.md").read_text()
     card = (folder / "README.md").read_text()
