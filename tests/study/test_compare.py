@@ -208,7 +208,7 @@ def test_check_says_what_is_left_and_what_the_recipes_estimate(command, monkeypa
     answer_ = json.loads(command(*words, "--json").stdout)
     assert answer_["seconds"] == 300 and [words[0] for words in asked] == ["sentiment_features", "sentiment_finetune"]
     text = command(*words).stdout
-    assert "sentiment_finetune  at most about 7 minutes, 1.0 GiB" in text and "2 of 2 runs are left" in text
+    assert "sentiment_finetune  1 run left, at most about 7 minutes, 1.0 GiB" in text and "2 of 2 runs" in text
     assert not (tmp_path / "study").exists()
 
 
