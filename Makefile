@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo hub-demo test quick lint docs clean
+.PHONY: demo hub-demo test quick lint style docs clean
 
 demo: $(VENV)/installed  ## train an adapter on embedded data and answer questions with it
 	$(BIN)/accelerate launch recipes/qa_adapter.py --overwrite
@@ -14,10 +14,12 @@ hub-demo: $(VENV)/installed-test  ## train, publish, verify and load, against a 
 test: $(VENV)/installed-test  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-quick: lint  ## the linters, and the tests that neither train nor start processes
+quick: style  ## the linters, and the tests that neither train nor start processes
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
-lint: docs $(VENV)/installed-test  ## style and types, and whether the documentation builds
+lint: docs style  ## style and types, and whether the documentation builds
+
+style: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
