@@ -93,6 +93,7 @@ def files_of(record: RunRecord) -> dict[str, bytes]:
     return {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": b""}
 
 
+@pytest.mark.slow
 def test_cards_of_every_recipe_method_family_source_and_kind_pass() -> None:
     seen, count = Counter[str](), 0
     for name, record in records():

@@ -131,6 +131,7 @@ def test_an_interval_says_how_little_few_rows_say():
     assert one_paragraph == mean_interval(np.array([0.0, 100.0] * 20)), "as of rows, where there is no other group"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 50, 350])
 def test_95_of_100_intervals_of_an_accuracy_hold_the_true_one(rows):
     """Exactly, by the binomial distribution of the right answers; the bootstrap's hold 33 at 20 rows and 98 %."""
@@ -152,6 +153,7 @@ def drawn_scores(random, kind, rows, level):
     return np.where(random.random(rows) < chance, 1, overlap), groups, level + (1 - level) * 0.4 * 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 50, 350])
 @pytest.mark.parametrize(
     ("kind", "level"),
@@ -232,6 +234,7 @@ def test_calibration_error_worked_by_hand():
     assert expected_calibration_error(confidence, right, bins=4) == pytest.approx((0.5 + 0.6 + 0.8) / 4)
 
 
+@pytest.mark.slow
 def test_the_interval_of_translations_is_wilsons_by_the_error_of_resamples():
     """By sacreBLEU's own score of resampled sentences, drawn here in another order."""
     random = np.random.default_rng(7)
@@ -279,6 +282,7 @@ def test_95_of_100_intervals_of_a_translation_hold_the_true_one(rows, chance):
         assert 0.92 - sampling <= count / repetitions <= 0.98 + sampling, (name, count / repetitions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 50, 350])
 def test_95_of_100_intervals_of_a_loss_hold_the_true_one(rows):
     """Texts differ in length, and each text's tokens are easy or hard together."""

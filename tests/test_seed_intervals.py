@@ -30,6 +30,7 @@ def coverage(intervals, truth):
     return np.mean([low <= truth <= high for low, high in intervals])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["0/1", "continuous"])
 def test_an_interval_over_seeds_and_rows_holds_the_truth_in_92_to_98_per_cent(kind):
     random, found = np.random.default_rng(1), {}

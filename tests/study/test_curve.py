@@ -27,6 +27,7 @@ def points(values, half=1.0):
     return [Point(rows, value, value - half, value + half) for rows, value in zip(SIZES, values, strict=False)]
 
 
+@pytest.mark.slow
 def test_twice_the_rows_bring_what_the_law_says():
     """Exactly where the points lie on it, and within the interval where they lie about it."""
     found = learning_curve.outlook(points([law(rows) for rows in SIZES], 0.5))
@@ -36,6 +37,7 @@ def test_twice_the_rows_bring_what_the_law_says():
     assert falling.gain == pytest.approx(law(512, 0.3) - law(1024, 0.3), abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_gain_holds(monkeypatch):
     monkeypatch.setattr(learning_curve, "_REFITS", 40)
     random, told, held = np.random.default_rng(0), 0, 0

@@ -85,6 +85,7 @@ def test_intervals_are_those_of_drawing_sentences():
     assert two_found["f1"][0] < 60, "two entities say little, however many sentences have none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 50, 350])
 @pytest.mark.parametrize("chance", [0.5, 0.8, 0.95, 0.98])
 def test_95_of_100_intervals_hold_the_true_figure(rows, chance):

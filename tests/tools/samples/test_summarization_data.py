@@ -150,6 +150,7 @@ def test_facts_stand_at_varying_places() -> None:
     assert max(tenths.values()) <= 0.3 * len(places) and len(tenths) >= 9
 
 
+@pytest.mark.slow
 def test_the_first_of_its_kind_is_often_the_wrong_one() -> None:
     """Of the people in a text, the first to be mentioned is seldom the first of the summary."""
     people = [name for names in write_summarization.read("people").values() for name in names]
