@@ -1,6 +1,6 @@
 """The runs of a study: each an ordinary run of a recipe, in a process of its own and a folder that is kept.
 
-A process of its own, as the memory that a run takes at most is told by its process.
+Peak memory is measured by process, so no two runs share one.
 """
 
 import json
