@@ -1,6 +1,7 @@
 """`tl-hub compare` and `tl-hub curve`. What it needs is imported when it is called."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def compare(asked: argparse.Namespace) -> tuple[Any, str]:
     answer = comparing.compared(runs, asked.cost)
     text = comparing.text_of(runs, answer)
     if jobs or asked.output_dir:
-        comparing.write(place, answer)
+        _keep(place, answer, "compare.json")
         costs = {run.label: run.cost(asked.cost) for run in runs}
         pictures.draw_costs(place / "compare.png", answer, costs, COSTS[asked.cost])
         report.write_comparison(place, answer)
@@ -129,11 +130,17 @@ def curve(asked: argparse.Namespace) -> tuple[Any, str]:
             for entry in found
         ]
     answer = curves.drawn(lines)
-    curves.write(place, answer, f"{name}.json")
+    _keep(place, answer, f"{name}.json")
     pictures.draw_curves(place / f"{name}.png", answer)
     report.write_curve(place, answer, name)
     runs = "" if asked.quick else "the runs, "
     return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png, {name}.html"
+
+
+def _keep(folder: Path, answer: Any, name: str) -> None:
+    """Write what a study came to, as a file of JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(answer, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _quick_lines(asked: argparse.Namespace, found: "Sequence[Entry]") -> "list[Line]":

@@ -1,7 +1,6 @@
 """Techniques beside each other on the same rows: quality, cost, what is shown of their differences, and advice."""
 
 import dataclasses
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -292,9 +291,3 @@ def _figure(value: float, unit: str | None) -> str:
 
 def _probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def write(folder: Path, answer: Mapping[str, Any]) -> None:
-    """Keep what the comparison came to, as compare.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "compare.json").write_text(json.dumps(answer, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
 """Quality by the number of training rows: a line a technique, over several draws of the rows."""
 
 import dataclasses
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -217,9 +216,3 @@ def _cell(point: Mapping[str, Any] | None) -> str:
     if point["low"] is None:
         return f"{point['value']:.4g}"
     return f"{point['value']:.1f} ({point['low']:.1f} to {point['high']:.1f})"
-
-
-def write(folder: Path, answer: Mapping[str, Any], name: str) -> None:
-    """Keep what the study came to, as a file of JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(json.dumps(answer, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
