@@ -22,33 +22,33 @@ pytestmark = pytest.mark.skipif(not os.environ.get("TL_HUB_BENCHMARKS"), reason=
 
 KILLS, STEPS = 10, 36
 FEW = (
-    "--train_rows", "96", "--validation_rows", "6", "--test_rows", "6", "--epochs", "3", "--batch_size", "4",
-    "--accumulation", "2", "--precision", "fp32", "--checkpoint_minutes", "0.00001", "--seed", "3",
+    "--validation_rows", "6", "--test_rows", "6", "--epochs", "3", "--max_steps", str(STEPS), "--batch_size", "4",
+    "--accumulation", "2", "--precision", "fp32", "--checkpoint_minutes", "0.00001", "--seed", "3", "--threads", "1",
 )  # fmt: skip
-NEW = (
-    "--layers", "1", "--hidden_size", "16", "--heads", "2", "--intermediate_size", "32", "--vocab_size", "400",
-    "--max_length", "64",
-)  # fmt: skip
+ROWS, TEXTS = ("--train_rows", "96"), ("--train_rows", "44", "--max_length", "64")
+"""Of either, three epochs are 36 steps or a few more."""
+NEW = ("--layers", "1", "--hidden_size", "16", "--heads", "2", "--intermediate_size", "32", "--vocab_size", "400")
 RUNS = [
-    ("qa_finetune", "bert", ()),
-    ("qa_adapter", "xlnet", ("--dropout", "0.1", "--method", "dora")),
-    ("sentiment_finetune", "gpt2", ()),
-    ("sentiment_adapter", "bert", ()),
-    ("document_classification_finetune", "xlnet", ("--max_length", "96")),
-    ("document_classification_adapter", "t5", ("--max_length", "96")),
-    ("ner_finetune", "bert", ()),
-    ("ner_adapter", "bert", ()),
-    ("summarization_finetune", "t5", ("--max_target_length", "16")),
-    ("summarization_adapter", "gpt2", ("--max_target_length", "16")),
-    ("translation_finetune", "tiny:t5", ("--max_target_length", "16")),
-    ("translation_adapter", "tiny:t5", ("--max_target_length", "16")),
-    ("text_generation_finetune", "gpt2", ("--max_length", "64")),
-    ("text_generation_adapter", "gpt2", ("--max_length", "64")),
-    ("continued_pretraining_finetune", "bert", ("--max_length", "64")),
-    ("continued_pretraining_adapter", "tiny:bert", ("--max_length", "64")),
-    ("pretraining", None, ("--model_type", "gpt2", *NEW)),
-    ("pretraining", None, ("--model_type", "t5", *NEW)),
-    ("pretraining", None, ("--model_type", "xlnet", *NEW)),
+    ("qa_finetune", "bert", ROWS),
+    ("qa_adapter", "xlnet", ("--dropout", "0.1", "--method", "dora", *ROWS)),
+    ("sentiment_finetune", "gpt2", ROWS),
+    ("sentiment_adapter", "bert", ROWS),
+    ("document_classification_finetune", "xlnet", ("--max_length", "96", *ROWS)),
+    ("document_classification_adapter", "t5", ("--max_length", "96", *ROWS)),
+    ("ner_finetune", "bert", ROWS),
+    ("ner_adapter", "bert", ROWS),
+    ("summarization_finetune", "t5", ("--max_target_length", "16", *ROWS)),
+    ("summarization_adapter", "gpt2", ("--max_target_length", "16", *ROWS)),
+    ("translation_finetune", "tiny:t5", ("--max_target_length", "16", *ROWS)),
+    ("translation_adapter", "tiny:t5", ("--max_target_length", "16", *ROWS)),
+    ("text_generation_finetune", "gpt2", TEXTS),
+    ("text_generation_adapter", "gpt2", TEXTS),
+    ("continued_pretraining_finetune", "bert", TEXTS),
+    ("continued_pretraining_adapter", "tiny:bert", TEXTS),
+    ("pretraining", None, ("--model_type", "bert", *NEW, *TEXTS)),
+    ("pretraining", None, ("--model_type", "gpt2", *NEW, *TEXTS)),
+    ("pretraining", None, ("--model_type", "t5", *NEW, *TEXTS)),
+    ("pretraining", None, ("--model_type", "xlnet", *NEW, *TEXTS)),
 ]
 
 
@@ -61,12 +61,13 @@ def result(folder: Path) -> tuple[dict[str, str], list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "flags"), RUNS, ids=[f"{name}-{number}" for number, (name, *_) in enumerate(RUNS)]
+    ("number", "name", "family", "flags"),
+    [pytest.param(number, *run, id=f"{run[0]}-{number}") for number, run in enumerate(RUNS)],
 )
-def test_a_run_that_is_killed_ends_as_one_that_is_not(forks, checkpoint_folders, tmp_path, name, family, flags):
+def test_a_run_that_is_killed_ends_as_one_that_is_not(forks, checkpoint_folders, tmp_path, number, name, family, flags):
     embedded = family and family.startswith("tiny:")
     base = ("--model", family if embedded else str(checkpoint_folders(family))) if family else ()
-    cut, random = tmp_path / "cut", np.random.default_rng(len(name))
+    cut, random = tmp_path / "cut", np.random.default_rng(number)
     killed, where, begun = 0, list[str](), False
     while True:
         last = min(STEPS, length(cut) + int(random.integers(1, 9)))
