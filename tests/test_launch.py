@@ -117,3 +117,46 @@ def test_accelerate_that_starts_fewer_processes_than_asked_is_told(tmp_path):
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert "note: accelerate launch started one process, not 2. On CPUs: ACCELERATE_USE_CPU=true" in done.stdout
     assert "torchrun --nproc_per_node 2 mine.py" in done.stdout
+
+
+def unfinished(folder: Path) -> RunConfig:
+    """What a run leaves that was killed while it saved its first state."""
+    for name in ("checkpoint.new/weights.safetensors", "tracking/tl_hub/events.1", "log.jsonl", "tokenizer.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"step": 1.0}' if name == "log.jsonl" else "")
+    return RunConfig(output_dir=str(folder))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["run.json", "model.safetensors", "thesis.tex", "seed_2/log.jsonl", "checkpoint/history.json",
+     "checkpoint.1/history.json", "checkpoint.new/hashes.json"],
+)  # fmt: skip
+def test_what_a_run_kept_and_what_is_of_no_run_stays(tmp_path, kept):
+    run = unfinished(tmp_path)
+    launch.check(run, FineTune())
+    (tmp_path / kept).parent.mkdir(exist_ok=True)
+    (tmp_path / kept).write_text("{}")
+    with pytest.raises(UserError, match="holds another run"):
+        launch.check(run, FineTune())
+
+
+def test_a_log_or_a_tokenizer_of_somebody_stays(tmp_path):
+    run = unfinished(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"time": 1}')
+    with pytest.raises(UserError, match="holds another run"):
+        launch.check(run, FineTune())
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(UserError, match="holds another run"):
+        launch.check(run, FineTune())
+
+
+def test_a_run_that_kept_nothing_needs_no_flag_to_begin_anew(tmp_path, forks):
+    run = RunConfig(output_dir=str(tmp_path / "run"))
+    log = Path(run.output_dir, "log.jsonl")
+    killed = forks(
+        "sentiment_finetune", "--output_dir", run.output_dir, kill_when=lambda: log.exists() and log.stat().st_size
+    )
+    assert killed.returncode == -9 and log.with_name("tokenizer.json").exists()
+    launch.check(run, FineTune())
+    launch._take_folder(run)

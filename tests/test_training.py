@@ -571,7 +571,7 @@ def test_overwriting_what_the_run_reads_is_refused(tmp_path, name):
     (place.parent / "log.jsonl").write_text("")
     (place.mkdir if name in ("model", "dataset") else place.touch)()
     flags = {"output_dir": str(tmp_path / "run"), "overwrite": True}
-    with pytest.raises(UserError, match=f"--overwrite would delete --{name} .*own; give another --output_dir"):
+    with pytest.raises(UserError, match=f"the run would delete --{name} .*own; give another folder"):
         launch.check(RunConfig(**flags, **{name: str(place)}), FineTune())
     if name in ("model", "dataset"):  # the folder itself, by another path
         with pytest.raises(UserError, match=f"--{name}"):

@@ -240,20 +240,23 @@ def _check_publishing(run: RunConfig, method: Method, base_license: str | None) 
 def _check_used(folder: Path, run: RunConfig) -> None:
     """
     Raises:
-        UserError: a folder that holds files is not to be overwritten, or something would be lost with it.
+        UserError: a folder that holds files of use is not to be overwritten, or something would be lost with it.
     """
     if run.resume or run.check or run.find_lr or not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not run.overwrite:
-        raise UserError(f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it")
-    if not (folder / run_folder.LOG).exists():
-        raise UserError(
-            f"--overwrite: {folder} holds files but no run ({run_folder.LOG} is missing); give another --output_dir"
-        )
+    if not run_folder.holds_nothing_of_use(folder):
+        if not run.overwrite:
+            raise UserError(
+                f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it"
+            )
+        if not (folder / run_folder.LOG).exists():
+            raise UserError(
+                f"--overwrite: {folder} holds files but no run ({run_folder.LOG} is missing); give another --output_dir"
+            )
     for name in ("model", "dataset", "train_file", "validation_file", "test_file"):
         path = getattr(run, name)
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"--overwrite would delete --{name} {path}; give another --output_dir")
+            raise UserError(f"--output_dir {folder}: the run would delete --{name} {path}; give another folder")
 
 
 def computes_bf16() -> bool:

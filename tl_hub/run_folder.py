@@ -98,6 +98,18 @@ RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}", f"{S
 """Patterns of what another machine needs to go on with a run."""
 
 
+def holds_nothing_of_use(folder: Path) -> bool:
+    """Whether a folder holds only what a run leaves that ended before it kept anything: no state and no result.
+
+    By its log, which a run begins first, it is told from a tokenizer or a log of somebody's own.
+    """
+    if not (folder / LOG).is_file() or (folder / NEW_STATE / STATE_HASHES).exists():
+        return False
+    with (folder / LOG).open("rb") as log:
+        of_a_run = log.read(7) in (b"", b'{"step"', b'{"layer')
+    return of_a_run and {path.name for path in folder.iterdir()} <= {LOG, LAYERS, TRACKING, NEW_STATE, *TOKENIZER}
+
+
 def clear(folder: Path) -> None:
     """Remove what another run left in a folder; the folder itself and files that no run writes stay."""
     for name in WRITTEN:

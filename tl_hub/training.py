@@ -133,7 +133,8 @@ def _history(experiment: Experiment, keeper: Keeper, steps: int) -> History:
         return history
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        run_folder.clear(folder)  # there is something only with --overwrite
+        run_folder.clear(folder)  # of another run only with --overwrite
+        (folder / run_folder.LOG).touch()  # by which what ends before its first step is known
         experiment.tokenizer.save_pretrained(folder)  # a run that goes on must number its tokens as this one
     accelerator.wait_for_everyone()
     return History(same=same, threads=torch.get_num_threads())

@@ -275,7 +275,7 @@ class FeatureExtraction(FittedMethod):
             data.notes.append(f"The head was fitted on {chosen.rows:,} of the training rows, chosen at random.")
         if experiment.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            run_folder.clear(folder)  # there is something only with --overwrite
+            run_folder.clear(folder)  # of another run only with --overwrite
             lines = [*chosen.sweep, {"layers": chosen.layers, "pooling": chosen.pooling, "strength": chosen.strength}]
             (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
             if len(chosen.sweep) > 1:
