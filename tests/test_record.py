@@ -13,7 +13,7 @@ import pytest
 
 from tl_hub import record as record_module
 from tl_hub.errors import UserError
-from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SeedsMetric, SplitFacts
+from tl_hub.record import BaseModel, Cost, DataFacts, Domain, DomainMetric, Metric, RunRecord, SeedsMetric, SplitFacts
 
 SCHEMA = record_module.schema()
 PARTS: dict[type, dict[str, Any]] = {
@@ -23,6 +23,8 @@ PARTS: dict[type, dict[str, Any]] = {
     SplitFacts: SCHEMA["$defs"]["split"],
     Metric: SCHEMA["$defs"]["metric"],
     SeedsMetric: SCHEMA["$defs"]["seeds_metric"],
+    Domain: SCHEMA["$defs"]["domain"],
+    DomainMetric: SCHEMA["$defs"]["domain_metric"],
     Cost: SCHEMA["$defs"]["cost"],
 }
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
@@ -59,6 +61,18 @@ def full() -> RunRecord:
             SeedsMetric(
                 name="f1", value=0.25, low=0.125, high=0.5, split="validation", rows=1, unit="share", seeds=3,
                 deviation=0.1, least=0.125, most=0.375,
+            )
+        ],
+        domains=[
+            Domain(
+                name="tweets", data=DataFacts(id="a/t", source="hub", splits={"test": SplitFacts(rows=3)}),
+                metrics=[
+                    DomainMetric(
+                        name="f1", value=0.25, low=0.125, high=0.5, split="test", rows=3, unit="share", drop=0.05,
+                        drop_low=-0.2, drop_high=0.4,
+                    )
+                ],
+                written={"text_column": "tweet"},
             )
         ],
         tables={"Classes": [{"class": "no", "F1": 0.5}]},
@@ -207,6 +221,8 @@ WRONG = [
     ("base.source", "web", "base.source"),
     ("base.id", "/home/someone/bert", "base.id"),
     ("data.id", "/srv/x.jsonl", "data.id"),
+    ("domains.0.data.id", "/srv/x", "domains.0.data.id"),
+    ("domains.0.metrics.0.drop", "much", "domains.0.metrics.0.drop"),
     ("data.splits.train.rows", -1, "data.splits.train.rows"),
     ("data.splits.train", 5, "data.splits.train"),
     ("cost.device", 1, "cost.device"),

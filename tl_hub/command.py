@@ -257,14 +257,14 @@ tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=posit
 def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     import transformers
 
-    from tl_hub.verifying import verify
+    from tl_hub import verifying
 
     transformers.logging.disable_progress_bar()
 
     label_map = _label_map(asked.label_map) if asked.label_map is not None else None
     rows = {name: value for name, value in vars(asked).items() if name in asked.row_settings}
     how = {"revision": asked.revision, "metrics": asked.metrics, "public_key": asked.public_key}
-    report = verify(asked.location, label_map=label_map, **how, **rows)
+    report = verifying.verify(asked.location, label_map=label_map, **how, **rows)
     found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
     if "max_difference" in report:
         found.append(f"largest difference of logits from those of the trained model {report['max_difference']:.1e}")
@@ -274,16 +274,12 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
         found.append(report["tokenizer"])
     if report.get("same_rows") is False:
         found.append("the rows are not those of the run, whose claims are about its own")
-    for metric in report.get("metrics", []):
-        anew = f"{metric['found']:.4g}"
-        if metric["low"] is not None:
-            anew += f" ({metric['low']:.4g} to {metric['high']:.4g})"
-        if metric["holds"] is None:
-            found.append(f"{metric['name']} {anew} here, {metric['claimed']:.4g} on its own rows")
-        else:
-            verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
-            found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {anew}")
-    if any(metric["holds"] is False for metric in report.get("metrics", [])):
+    found += verifying.claims(report.get("metrics", []))
+    measured = [*report.get("metrics", [])]
+    for domain in report.get("domains", []):
+        found += [f"on {domain['name']}, {claim}" for claim in verifying.claims(domain["metrics"])]
+        measured += domain["metrics"]
+    if any(metric["holds"] is False for metric in measured):
         if asked.json:
             print(json.dumps(report, indent=2, ensure_ascii=False))
         raise RunStopped("; ".join(found), exit_code=1)

@@ -1,6 +1,7 @@
 """The line that started a run, as a shell takes it, for a record that is published."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,12 @@ def _launcher(words: Sequence[str]) -> list[str] | None:
 
 def _without_folders(word: str) -> str:
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    path = Path(value)
-    local = os.sep in value and (path.exists() or path.is_absolute())
-    return flag + equals + (path.name if local else value)
+    if os.sep not in value:
+        return word
+    # Several places may stand in a word, each with its name before it and settings behind it.
+    parts = [value] if Path(value).exists() else re.split(r"([,= ])", value)
+    return flag + equals + "".join(Path(part).name if _is_local(part) else part for part in parts)
+
+
+def _is_local(text: str) -> bool:
+    return os.sep in text and (Path(text).exists() or Path(text).is_absolute())

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from tl_hub import samples
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.domain_sources import sources
 from tl_hub.errors import UserError
 from tl_hub.hub_names import is_language
 
@@ -96,6 +97,14 @@ class RunConfig:
     test_file: str | None = flag(
         None, "rows the reported figures are measured on", shown="the validation rows", recorded=False, reads=True
     )
+    eval_on: str | None = flag(
+        None,
+        "rows of other domains to measure the trained model on too: a file, a folder with a test file, a Hub data set "
+        "id or sample:NAME; several separated by commas, each with a name before it if it is given one, as in "
+        "tweets=other.csv",
+        shown="the run's own rows only",
+        recorded=False,
+    )
     encoding: str | None = flag(
         None, "encoding of your files, such as cp1252, utf-16 or cp949", shown="utf-8", reads=True
     )
@@ -112,7 +121,9 @@ class RunConfig:
         measured_with=True,
     )
     validation_rows: int | None = flag(None, "use only the first N validation rows", shown="all", measured_with=True)
-    test_rows: int | None = flag(None, "use only the first N test rows", shown="all", measured_with=True)
+    test_rows: int | None = flag(
+        None, "use only the first N test rows, also of --eval_on", shown="all", measured_with=True
+    )
     train_draw: int | None = flag(
         None,
         "draw the --train_rows at random by this number, the classes in proportion",
@@ -346,6 +357,7 @@ class RunConfig:
 
     def _check_texts(self) -> None:
         """Each is written as what it stands for, such as a language."""
+        sources(self.eval_on or "")
         for code in (self.language or "en").split(","):
             if not (is_language(code.partition("-")[0]) and re.fullmatch(r"[a-z]+(-[A-Za-z0-9]+)*", code)):
                 raise UserError(

@@ -58,6 +58,9 @@ class Data:
         held_out: `train` where the validation rows were cut from the training rows.
         notes: what was left out or cut and a reader must know, in whole sentences.
         overlaps: what `overlap` has counted.
+        others: rows of other domains that the trained model is also measured on, each with one split.
+        name: what the run calls rows of another domain.
+        written: how those are written, where otherwise than the run's own: settings by name.
     """
 
     splits: dict[str, Split]
@@ -68,6 +71,9 @@ class Data:
     held_out: bool = False
     notes: list[str] = field(default_factory=list)
     overlaps: dict[str, int] = field(default_factory=dict)
+    others: "list[Data]" = field(default_factory=list)
+    name: str = ""
+    written: dict[str, str] = field(default_factory=dict)
 
     @property
     def final(self) -> str:
@@ -103,20 +109,8 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
         if training and getattr(run, name) and not run.train_file:
             raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
     task = settings.of_run(run)
-    data = _read(run, run.dataset or f"sample:{task.sample}", task)
-    for name, split in data.splits.items():
-        read = len(split.rows)
-        try:
-            split.rows = task.check(split.rows)
-        except UserError as error:
-            raise UserError(f"{name} rows of {data.source}: {error}") from error
-        if 0 < len(split.rows) < read:
-            blank = read - len(split.rows)
-            was = "was" if blank == 1 else "were"
-            data.notes.append(f"{blank:,} of {read:,} rows of the {name} split {was} blank and left out.")
-    for name in [name for name, split in data.splits.items() if name != "train" and len(split.rows) == 0]:
-        del data.splits[name]
-        data.notes.append(f"The answers of the {name} split are hidden, so it was left out.")
+    data = read(run, run.dataset or f"sample:{task.sample}", task)
+    check(data, task)
     if training and "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
     if run.train_draw is not None and "train" in data.splits:
@@ -129,22 +123,53 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
         data.splits["train"].rows, held = hold_out(rows, run.train_rows)
         data.splits["validation"] = Split(held)
         data.held_out = True
-    for name, split in data.splits.items():
-        checked = len(split.rows)
-        split.rows = split.rows if name == "train" else task.rows_to_measure(split.rows)
-        if len(split.rows) < checked:
-            data.notes.append(
-                f"The {checked:,} rows of the {name} split are of {len(split.rows):,} texts: each is measured once, "
-                "against all of its references."
-            )
-        limit = getattr(run, f"{name}_rows")
-        if name == "train" and data.held_out:
-            continue  # cut before, so that each class keeps a row
-        if limit is not None and limit < len(split.rows):
-            split.rows = split.rows.select(range(limit))
+    for name in data.splits:
+        # Where validation rows are held out, training rows were cut before, so that each class keeps one.
+        limit = None if name == "train" and data.held_out else getattr(run, f"{name}_rows")
+        cut(data, name, task, limit)
+    if run.eval_on:
+        from tl_hub import other_domains  # which reads by this module
+
+        data.others = other_domains.load(run, task)
     shown_rows.check(run, data, task)
     learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
-    return data, task.learn(learnt | {name: split.rows for name, split in data.splits.items()})
+    elsewhere = {other.name: other.splits[other.final].rows for other in data.others}
+    return data, task.learn(learnt | {name: split.rows for name, split in data.splits.items()} | elsewhere)
+
+
+def check(data: Data, task: "Task") -> None:
+    """Let the task check the rows of each split; those that are blank, and splits without answers, are left out.
+
+    Raises:
+        UserError: rows are not what the task can read.
+    """
+    for name, split in [*data.splits.items()]:
+        given = len(split.rows)
+        try:
+            split.rows = task.check(split.rows)
+        except UserError as error:
+            raise UserError(f"{name} rows of {data.source}: {error}") from error
+        if 0 < len(split.rows) < given:
+            blank = given - len(split.rows)
+            was = "was" if blank == 1 else "were"
+            data.notes.append(f"{blank:,} of {given:,} rows of the {name} split {was} blank and left out.")
+        if name != "train" and len(split.rows) == 0:
+            del data.splits[name]
+            data.notes.append(f"The answers of the {name} split are hidden, so it was left out.")
+
+
+def cut(data: Data, name: str, task: "Task", limit: int | None) -> None:
+    """Leave the first rows of a checked split, after those of one text are together where the task measures them so."""
+    split = data.splits[name]
+    checked = len(split.rows)
+    split.rows = split.rows if name == "train" else task.rows_to_measure(split.rows)
+    if len(split.rows) < checked:
+        data.notes.append(
+            f"The {checked:,} rows of the {name} split are of {len(split.rows):,} texts: each is measured once, "
+            "against all of its references."
+        )
+    if limit is not None and limit < len(split.rows):
+        split.rows = split.rows.select(range(limit))
 
 
 def encode(data: Data, task: "Task", tokenizer: Tokenizer, model: Model) -> None:
@@ -164,6 +189,8 @@ def encode(data: Data, task: "Task", tokenizer: Tokenizer, model: Model) -> None
                 f"{100 * share:.0f} % of the tokens of the training rows are unknown to the tokenizer, so the model "
                 "does not see what stands there; a --model whose vocabulary is of their language does."
             )
+    for other in data.others:
+        encode(other, task, tokenizer, model)
 
 
 def each(rows: Dataset) -> Iterator[dict[str, Any]]:
@@ -192,6 +219,10 @@ def overlap(data: Data, task: "Task") -> dict[str, int]:
         data.overlaps["train"] = len(data.splits["train"].rows) - len(trained)
         for name in (name for name in data.splits if name != "train"):
             data.overlaps[name] = sum(_hash(task, row) in trained for row in each(data.splits[name].rows))
+        for other in data.others:
+            other.overlaps[other.final] = sum(
+                _hash(task, row) in trained for row in each(other.splits[other.final].rows)
+            )
     return data.overlaps
 
 
@@ -199,8 +230,13 @@ def _hash(task: "Task", row: dict[str, Any]) -> int:
     return xxhash.xxh3_64_intdigest(task.input_of(row).encode())
 
 
-def _read(run: RunConfig, name: str, task: "Task") -> Data:
-    readers = _READERS | {suffix: _columns_by(read) for suffix, read in task.readers.items()}
+def read(run: RunConfig, name: str, task: "Task") -> Data:
+    """The rows of `run`'s files or, without any, of the data set `name`, as they are.
+
+    Raises:
+        UserError: nothing there, or not readable.
+    """
+    readers = readers_for(task)
     files = {split: path for split in SPLITS if (path := getattr(run, f"{split}_file"))}
     for setting in ("dataset_config", "dataset_revision"):
         if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
@@ -217,7 +253,7 @@ def _read(run: RunConfig, name: str, task: "Task") -> Data:
         found: dict[str, Path] = {}
         for path in sorted(Path(name).iterdir()):
             split = path.name.split(".")[0]
-            if split in SPLITS and _suffix(path) in readers:
+            if split in SPLITS and suffix(path) in readers:
                 if split in found:
                     raise UserError(f"--dataset {name} holds {found[split].name} and {path.name}; leave one of them")
                 found[split] = path
@@ -236,13 +272,13 @@ def _read(run: RunConfig, name: str, task: "Task") -> Data:
 
 def _read_file(path: str, run: RunConfig, readers: dict[str, "Reader"]) -> Dataset:
     file = Path(path)
-    if _suffix(file) not in readers:
+    if suffix(file) not in readers:
         kind = file.suffix or "none"
         raise UserError(f"{path}: files of kind {kind} are not read; allowed are {', '.join(readers)}")
     if not file.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        rows = readers[_suffix(file)](file, run.encoding or _marked(file), run.delimiter)
+        rows = readers[suffix(file)](file, run.encoding or _marked(file), run.delimiter)
     except UnicodeDecodeError as error:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         raise UserError(f"{path} cannot be read: {_undecoded(content, run.encoding)}") from error
@@ -253,7 +289,8 @@ def _read_file(path: str, run: RunConfig, readers: dict[str, "Reader"]) -> Datas
     return rows
 
 
-def _suffix(file: Path) -> str:
+def suffix(file: Path) -> str:
+    """Which kind of file it is, such as .csv, also where it is compressed."""
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
@@ -289,7 +326,7 @@ def _text(file: Path, encoding: str) -> str:
 # number becomes one, "NA" becomes nothing.
 def _read_json(file: Path, encoding: str, delimiter: str | None) -> Dataset:
     """One object a line or, in a .json file, a list of them."""
-    if _suffix(file) == ".json":
+    if suffix(file) == ".json":
         start = (text := _text(file, encoding)).lstrip()[:1]
         if start == "[":
             return _of_objects("entry", enumerate(_parsed(text, 1), start=1))
@@ -351,14 +388,14 @@ def _parsed(text: str, line: int) -> Any:
 
 
 def _delimiter(file: Path, header: str) -> str:
-    return next((mark for mark in ",;\t" if mark in header), ",") if _suffix(file) == ".csv" else "\t"
+    return next((mark for mark in ",;\t" if mark in header), ",") if suffix(file) == ".csv" else "\t"
 
 
 def _separators(files: Iterable[Path], run: RunConfig) -> list[str]:
     """What separates the cells of .csv files, where their first line told it and it is no comma."""
     notes: list[str] = []
     for file in files if run.delimiter is None else ():
-        if _suffix(file) == ".csv":
+        if suffix(file) == ".csv":
             with _opened(file, run.encoding or _marked(file), newline="") as text:
                 header = next((line for line in text if line.strip("\r\n")), "")
             name = {";": "semicolons", "\t": "tabs"}.get(_delimiter(file, header))
@@ -398,6 +435,11 @@ Reader = Callable[[Path, str, str | None], Dataset]
 def _columns_by(read: Callable[[str], dict[str, list[Any]]]) -> Reader:
     """The reader of files of a kind that only one task knows, which makes columns of their text."""
     return lambda file, encoding, delimiter: Dataset.from_dict(read(_text(file, encoding)))
+
+
+def readers_for(task: "Task") -> dict[str, Reader]:
+    """What reads files for a task, by their suffix."""
+    return _READERS | {suffix: _columns_by(read) for suffix, read in task.readers.items()}
 
 
 _READERS: dict[str, Reader] = {

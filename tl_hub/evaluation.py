@@ -1,18 +1,19 @@
 """The figures of a run measured anew: whether what its card claims holds for the weights that are there."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from tl_hub import data, finish, inference, training
+from tl_hub import data, finish, inference, other_domains, training
 from tl_hub.config import RunConfig
+from tl_hub.domain_sources import Source
 from tl_hub.errors import UserError
 from tl_hub.experiment import Experiment
-from tl_hub.record import Metric, RunRecord
+from tl_hub.record import Metric, RunRecord, SplitFacts
 from tl_hub.tasks.base import Task
 
 CLOSE = 0.05
@@ -36,6 +37,8 @@ def remeasure(
         `same_rows`: whether the rows are those of the run (None where it did not keep their SHA-256); `metrics`: name,
         `claimed`, `found`, its 95 % interval from `low` to `high`, and whether the claim `holds`: the figure found lies
         in the claimed interval. A claim is about the run's own rows: on others, of another domain say, `holds` is None.
+        Where no rows are given, `domains` has the same for each of the run's other domains whose rows can be had, with
+        its `name`.
 
     Raises:
         UserError: the data are not there, or it is a run that can only be measured by its own recipe.
@@ -64,18 +67,43 @@ def remeasure(
     rows.splits = {split: rows.splits[split]}
     data.encode(rows, task, pipe.tokenizer, pipe.model)
     accelerator = Accelerator(mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(record.cost.precision or "", "no"))
-    measured = rows.splits[split]
     experiment = Experiment(run, task, None, None, rows, pipe.model, pipe.tokenizer, accelerator)
+    claims = [claim for claim in record.metrics if claim.split == claimed]
+    found = _measured(experiment, record, split, claims, record.data.splits.get(claimed))
+    if elsewhere:
+        return found
+    return found | {"domains": _domains(experiment, record)}
+
+
+def _measured(
+    experiment: Experiment, record: RunRecord, split: str, claims: Sequence[Metric], known: SplitFacts | None
+) -> dict[str, Any]:
+    """Figures measured anew beside the `claims`, and whether the rows are the `known` ones."""
+    measured = experiment.rows.splits[split]
     score = training.evaluate(experiment, record.decision, split=split)
-    known = record.data.splits.get(claimed)
     same_rows = known.sha256 == data.fingerprint(measured.rows) if known and known.sha256 else None
-    claims = [claim for claim in record.metrics if claim.name in score.metrics and claim.split == claimed]
-    if not claims:
+    there = [claim for claim in claims if claim.name in score.metrics]
+    if not there:
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
-    anew = [finish.metric(claim.name, score, split, len(measured.rows), run.seed) for claim in claims]
-    compared = [_compared(claim, found, record, same_rows) for claim, found in zip(claims, anew, strict=True)]
+    anew = [finish.metric(claim.name, score, split, len(measured.rows), experiment.run.seed) for claim in there]
+    compared = [_compared(claim, found, record, same_rows) for claim, found in zip(there, anew, strict=True)]
     return {"same_rows": same_rows, "metrics": compared}
+
+
+def _domains(experiment: Experiment, record: RunRecord) -> list[dict[str, Any]]:
+    """What `_measured` gives for each of the other domains of a run whose rows are embedded or on the Hub."""
+    found = []
+    for domain in (domain for domain in record.domains if domain.data.source != "local"):
+        written = domain.written
+        if domain.data.revision:
+            written = written | {"dataset_revision": domain.data.revision}
+        source = Source(domain.name, domain.data.id, written)
+        other = other_domains.read(source, experiment.run, experiment.task)
+        data.encode(other, experiment.task, experiment.tokenizer, experiment.model)
+        there, known = replace(experiment, rows=other), domain.data.splits.get(other.final)
+        found.append({"name": domain.name, **_measured(there, record, other.final, domain.metrics, known)})
+    return found
 
 
 def _run_as_recorded(record: RunRecord, given: dict[str, str], elsewhere: bool) -> RunConfig:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
+import json
 import platform
 import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +24,7 @@ from tl_hub import (
     averaging,
     canary,
     card,
+    comparison,
     curves,
     data,
     effort,
@@ -45,11 +48,11 @@ from tl_hub.estimate import peak_memory
 from tl_hub.experiment import Experiment
 from tl_hub.licenses import Terms, license_of
 from tl_hub.methods.adapters.base import merged
-from tl_hub.metrics import bootstrap_interval, mean_interval
+from tl_hub.metrics import bootstrap_interval, difference_interval, mean_interval
 from tl_hub.probe import write_probe
 from tl_hub.publishing import Destination, Options, Patience, publish_to
 from tl_hub.publishing.state import drop_state, push_state
-from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SplitFacts, in_history
+from tl_hub.record import BaseModel, Cost, DataFacts, Domain, DomainMetric, Metric, RunRecord, SplitFacts, in_history
 from tl_hub.tasks.base import Score, Task, column
 from tl_hub.training_state import History
 from tl_hub.vectors.model import FeatureModel
@@ -74,6 +77,9 @@ def finish(experiment: Experiment, history: History, score: Score, before: Score
     folder, chosen_by = Path(run.output_dir), None
     if run.predict_validation and rows.final != "validation":
         chosen_by = training.evaluate(experiment, history.decision, split="validation")
+    elsewhere = [
+        training.evaluate(dataclasses.replace(experiment, rows=other), history.decision) for other in rows.others
+    ]
     if not experiment.accelerator.is_main_process:
         return
     save(folder, experiment)
@@ -85,8 +91,13 @@ def finish(experiment: Experiment, history: History, score: Score, before: Score
     if chosen_by:
         row_predictions.write(folder, chosen_by, len(rows.splits["validation"].rows), run_folder.VALIDATION)
     record = record_of(experiment, history, score)
+    record.domains = [_domain(experiment, *each, record.metrics) for each in zip(rows.others, elsewhere, strict=True)]
     if history.epochs:
         curves.draw(folder, record)
+    with open(folder / run_folder.LOG, "a", encoding="utf-8") as log:
+        for domain in record.domains:
+            figures = {found.name: float(f"{found.value:.6g}") for found in domain.metrics}
+            log.write(json.dumps({"measured_on": domain.name, **figures}, ensure_ascii=False) + "\n")
     if record.kind == "merged":
         merged(model).save_pretrained(folder)
     record.save(folder)
@@ -254,9 +265,29 @@ def _data_facts(rows: Data, task: Task, passed_over: list[str]) -> DataFacts:
             for name, split in rows.splits.items()
         },
         held_out=rows.held_out,
-        overlap=data.overlap(rows, task)[rows.final],
+        overlap=(rows.overlaps or data.overlap(rows, task))[rows.final],
         notes=rows.notes + passed_over,
     )
+
+
+def _domain(experiment: Experiment, rows: Data, score: Score, own: Sequence[Metric]) -> Domain:
+    """The figures on rows of another domain, each beside the one among those of the run's `own` measured rows."""
+    count, seed = len(rows.splits[rows.final].rows), experiment.run.seed
+    metrics = []
+    for ours in (ours for ours in own if ours.name in score.metrics):
+        found = metric(ours.name, score, rows.final, count, seed)
+        lower = ours.name in comparison.LOWER_IS_BETTER
+        low, high = _difference(found, ours) if lower else _difference(ours, found)
+        drop = (found.value - ours.value) if lower else (ours.value - found.value)
+        metrics.append(DomainMetric(**dataclasses.asdict(found), drop=drop, drop_low=low, drop_high=high))
+    return Domain(name=rows.name, data=_data_facts(rows, experiment.task, []), metrics=metrics, written=rows.written)
+
+
+def _difference(one: Metric, other: Metric) -> tuple[float | None, float | None]:
+    """95 % interval of `one - other`, where both have one."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return None, None
+    return difference_interval((one.value, one.low, one.high), (other.value, other.low, other.high))
 
 
 def _cost(experiment: Experiment, history: History) -> Cost:

@@ -8,7 +8,7 @@ from typing import Any
 from tl_hub import comparison, run_folder, shown_rows
 from tl_hub.card import snippets
 from tl_hub.publishing import base
-from tl_hub.record import RunRecord
+from tl_hub.record import DomainMetric, RunRecord
 from tl_hub.tasks import catalog
 
 
@@ -21,6 +21,12 @@ def show(record: RunRecord, folder: Path) -> None:
     for metric, measured_on in figures:
         interval = "" if metric.low is None else f"  95 % interval {metric.low:.2f} to {metric.high:.2f}"
         print(f"  {metric.name:24} {metric.value:7.2f}{interval}  ({measured_on})")
+    for domain in record.domains:
+        (split,) = domain.data.splits.values()
+        print(f"  on {domain.name}, {split.rows} rows of another domain:")
+        for found in domain.metrics:
+            interval = "" if found.low is None else f"  95 % interval {found.low:.2f} to {found.high:.2f}"
+            print(f"    {found.name:22} {found.value:7.2f}{interval}{_drop(found)}")
     cost = record.cost
     print(
         f"  {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters trained"
@@ -68,6 +74,14 @@ def _next(record: RunRecord, folder: Path) -> list[str]:
         push += ["--license", "LICENSE"]
     commands += [shlex.join(["less", str(folder / run_folder.CARD)]), shlex.join(["tl-hub", "verify", str(folder)])]
     return [*commands, shlex.join([*push, "--dry_run"]) + "  # YOUR_NAME: yours on the Hub; sends nothing yet"]
+
+
+def _drop(found: DomainMetric) -> str:
+    """How much worse a figure is than that of the run's own rows."""
+    if found.drop is None:
+        return ""
+    interval = "" if found.drop_low is None else f", {found.drop_low:.2f} to {found.drop_high:.2f}"
+    return f"  (worse by {found.drop:.2f}{interval})"
 
 
 def _shortened(text: str) -> str:

@@ -15,6 +15,7 @@ import filelock
 from tl_hub import base_model, cpu, run_folder, sharding, state_folders, trackers
 from tl_hub.command_line import processes_asked
 from tl_hub.config import RunConfig
+from tl_hub.domain_sources import sources
 from tl_hub.errors import RunStopped, UserError, all_at_once
 from tl_hub.licenses import Terms, known_license
 from tl_hub.methods.base import Method
@@ -253,9 +254,11 @@ def _check_used(folder: Path, run: RunConfig) -> None:
             raise UserError(
                 f"--overwrite: {folder} holds files but no run ({run_folder.LOG} is missing); give another --output_dir"
             )
-    for name in ("model", "dataset", "train_file", "validation_file", "test_file"):
-        path = getattr(run, name)
-        if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
+    names = ("model", "dataset", "train_file", "validation_file", "test_file")
+    read = [(name, path) for name in names if (path := getattr(run, name))]
+    read += [("eval_on", source.place) for source in sources(run.eval_on or "")]
+    for name, path in read:
+        if Path(path).exists() and Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"--output_dir {folder}: the run would delete --{name} {path}; give another folder")
 
 

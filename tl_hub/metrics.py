@@ -290,6 +290,25 @@ def mean_interval(scores: np.ndarray, groups: np.ndarray | None = None) -> tuple
     return 100 * low, 100 * high
 
 
+def difference_interval(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
+    """95 % interval of `one - other`, two figures of different rows, from the interval that each has by itself.
+
+    Of shares with Wilson's intervals it is Newcombe's hybrid score interval.
+
+    Args:
+        one, other: value, low and high of each.
+
+    Source: Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10;
+    in general Zou and Donner 2008, https://doi.org/10.1002/sim.3095
+    """
+    (value, low, high), (other_value, other_low, other_high) = one, other
+    difference = value - other_value
+    return (
+        difference - math.hypot(value - low, other_high - other_value),
+        difference + math.hypot(high - value, other_value - other_low),
+    )
+
+
 def bootstrap_interval(
     scores: np.ndarray,
     groups: np.ndarray | None = None,

@@ -23,7 +23,7 @@ def facts(data: Data, task: Task) -> dict[str, Any]:
 
     `tokens` has quantiles (0.5, 0.95 and 1) of the lengths of training inputs. `also_in_training` counts the rows of a
     split whose input is a training input too; of the training split, an earlier row's. `notes` says what was left out,
-    cut or read in windows, and `remarks` what is odd about the rows.
+    cut or read in windows, and `remarks` what is odd about the rows. `domains` has rows of other domains, by name.
     """
     classes = {name: dict(task.class_counts(split.rows)) for name, split in data.splits.items()}
     return {
@@ -34,6 +34,19 @@ def facts(data: Data, task: Task) -> dict[str, Any]:
         "also_in_training": dict(overlap(data, task)),
         "notes": list(data.notes),
         "remarks": task.remarks(),
+        **({"domains": {other.name: _of_domain(other, task) for other in data.others}} if data.others else {}),
+    }
+
+
+def _of_domain(other: Data, task: Task) -> dict[str, Any]:
+    rows = other.splits[other.final].rows
+    classes = dict(task.class_counts(rows))
+    return {
+        "split": other.final,
+        "rows": len(rows),
+        **({"classes": classes} if classes else {}),
+        "also_in_training": other.overlaps[other.final],
+        "notes": list(other.notes),
     }
 
 
@@ -65,6 +78,12 @@ def show(experiment: Experiment, steps: int | None = None, held: int | None = No
                 f"warning: {count:,} of the {rows:,} {name} rows are training rows too, so their figures say little "
                 f"about new texts; give other rows with --{name}_file"
             )
+    for name, domain in found.get("domains", {}).items():
+        said = f"also measured on {name}: {domain['rows']:,} {domain['split']} rows"
+        if repeated := domain["also_in_training"]:
+            said += f", of which {repeated:,} are training rows too"
+        lines += _wrapped(said)
+        lines += [line for note in domain["notes"] for line in _wrapped(f"note: {note.removesuffix('.')}", "  ")]
     if steps is not None:
         lines += _training(experiment, steps, held)
     print("", *lines, "", sep="\n", flush=True)

@@ -110,6 +110,34 @@ class SeedsMetric(Metric):
     most: float
 
 
+@dataclass(kw_only=True)
+class DomainMetric(Metric):
+    """A figure on rows of another domain, and by how much it is worse than that of the run's own measured rows.
+
+    Attributes:
+        drop: in the unit of the metric, below 0 where it is better; None where the run's own rows have no such figure.
+        drop_low, drop_high: its 95 % interval.
+    """
+
+    drop: float | None = None
+    drop_low: float | None = None
+    drop_high: float | None = None
+
+
+@dataclass(kw_only=True)
+class Domain:
+    """Rows of another domain that the weights in this folder were measured on.
+
+    Attributes:
+        written: how the rows are written, where otherwise than the run's own: settings by name.
+    """
+
+    name: str
+    data: DataFacts
+    metrics: list[DomainMetric]
+    written: dict[str, str] = field(default_factory=dict)
+
+
 def in_history(metric: str) -> str:
     """What a metric of the validation rows is called in a history, whose `loss` is that of training."""
     return "validation_loss" if metric == "loss" else metric
@@ -171,6 +199,7 @@ class RunRecord:
         decision: what inference needs besides the weights, such as a threshold chosen on the validation rows.
         examples: rows of the measured split with expected and predicted answer.
         config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
+        domains: figures on rows of other domains.
         seeds: the figures of the same run with several seeds, of which this one is the median on the validation rows.
         tables: further tables, title -> rows, such as simple systems measured on the same rows.
         language: ISO 639 codes of the texts.
@@ -202,6 +231,7 @@ class RunRecord:
     examples: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     seeds: list[SeedsMetric] = field(default_factory=list)
+    domains: list[Domain] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     verification: dict[str, Any] | None = None
     language: list[str] = field(default_factory=list)
@@ -244,25 +274,34 @@ class RunRecord:
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`: plain values only, nothing that is None or NaN, no metric without a value."""
         known = _known(dataclasses.asdict(self))
-        for name in ("metrics", "seeds"):
-            known[name] = [metric for metric in known[name] if "value" in metric]
+        for part, name in [(known, "metrics"), (known, "seeds"), *((domain, "metrics") for domain in known["domains"])]:
+            part[name] = [metric for metric in part[name] if "value" in metric]
         return known
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> "RunRecord":
         """The record of what `facts` gave; what is missing takes its default."""
-        base, data, config = facts.get("base"), facts["data"], dict(facts.get("config", {}))
-        splits = {name: SplitFacts(**split) for name, split in data.get("splits", {}).items()}
+        base, config = facts.get("base"), dict(facts.get("config", {}))
         if "id2label" in config:
             config["id2label"] = {int(number): label for number, label in config["id2label"].items()}  # JSON has texts
         return cls(
             **{
                 **facts,
                 "base": BaseModel(**base) if base else None,
-                "data": DataFacts(**{**data, "splits": splits}),
+                "data": _data_of(facts["data"]),
                 "config": config,
                 "metrics": [Metric(**metric) for metric in facts["metrics"]],
                 "seeds": [SeedsMetric(**metric) for metric in facts.get("seeds", [])],
+                "domains": [
+                    Domain(
+                        **{
+                            **domain,
+                            "data": _data_of(domain["data"]),
+                            "metrics": [DomainMetric(**metric) for metric in domain["metrics"]],
+                        }
+                    )
+                    for domain in facts.get("domains", [])
+                ],
                 "cost": Cost(**facts.get("cost", {})),
             }
         )
@@ -294,6 +333,11 @@ class RunRecord:
             )
         validate(facts, str(path))
         return cls.from_facts(facts)
+
+
+def _data_of(facts: dict[str, Any]) -> DataFacts:
+    splits = {name: SplitFacts(**split) for name, split in facts.get("splits", {}).items()}
+    return DataFacts(**{**facts, "splits": splits})
 
 
 def license_in(folder: Path) -> str | None:

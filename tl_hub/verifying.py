@@ -52,3 +52,18 @@ def verify(
 
         report |= evaluation.remeasure(folder, label_map=label_map, **rows)
     return report
+
+
+def claims(metrics: list[dict[str, Any]]) -> list[str]:
+    """Whether claimed figures hold, a line each."""
+    found = []
+    for metric in metrics:
+        anew = f"{metric['found']:.4g}"
+        if metric["low"] is not None:
+            anew += f" ({metric['low']:.4g} to {metric['high']:.4g})"
+        if metric["holds"] is None:
+            found.append(f"{metric['name']} {anew} here, {metric['claimed']:.4g} on its own rows")
+        else:
+            verdict = "holds" if metric["holds"] else "DOES NOT HOLD"
+            found.append(f"{metric['name']} {metric['claimed']:.4g} {verdict}: found {anew}")
+    return found

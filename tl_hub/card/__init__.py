@@ -93,6 +93,8 @@ def render(
         variant_note=use_this_model.variant(record) if repo else None,
         results=sections.results(record.metrics),
         seeds=sections.seeds(record.seeds),
+        domains=sections.domains(record),
+        domain_facts=[sections.domain_facts(domain) for domain in record.domains],
         tables=[(title, sections.table_of(rows)) for title, rows in record.tables.items()],
         examples=sections.examples(record),
         splits=sections.splits(record.data),

@@ -1,16 +1,17 @@
 """The YAML head of a card, and the Hub's newer form of results."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tl_hub.card import widget
 from tl_hub.card.markdown import capitalized, interval_of, label_of, rounded, without_folders
 from tl_hub.hub_names import LIBRARIES
-from tl_hub.record import BaseModel, RunRecord
+from tl_hub.record import BaseModel, DataFacts, Metric, RunRecord
 from tl_hub.tasks import catalog
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
 
 RESULTS = ".eval_results"
@@ -48,14 +49,11 @@ def results_file(record: RunRecord, task_id: str, source: str) -> dict[str, str]
 
 def metadata(record: RunRecord) -> "ModelCardData":
     """The YAML head. Only ids of the Hub stand in `base_model` and `datasets`: it links them, and refuses others."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
     record = RunRecord.from_facts(record.facts())
-    base, data = record.base, record.data
+    base = record.base
     base_on_hub = base is not None and base.source == "hub"
-    data_on_hub = data.source == "hub"
-    # The Hub takes the form of an id only, and would link it: other libraries, too, write this for rows it lacks.
-    dataset_type = data.id if data_on_hub else "unknown"
     # Its `language` takes ISO 639 codes alone: what names a region or script as well belongs in `language_bcp47`.
     languages = list(dict.fromkeys(code.partition("-")[0] for code in record.language))
     task = catalog.facts_of(record)
@@ -64,21 +62,12 @@ def metadata(record: RunRecord) -> "ModelCardData":
     terms: RunRecord | BaseModel = record
     if license == "other" and base and base.license == "other" and not record.license_name:
         terms = base
-    results = [
-        EvalResult(
-            task_type=task.tag,
-            dataset_type=dataset_type,
-            dataset_name=without_folders(data.id),
-            dataset_config=record.settings.get("dataset_config") if data_on_hub else None,
-            dataset_split=metric.split,
-            dataset_revision=data.revision if data_on_hub else None,
-            metric_type=metric.name,
-            metric_value=rounded(metric),
-            metric_name=capitalized(label_of(metric.name))
-            + f" ({', '.join([*interval_of(metric), f'n = {metric.rows:,}'])})",
-        )
-        for metric in record.metrics
-    ]
+    own, config = without_folders(record.data.id), record.settings.get("dataset_config")
+    results = _results(record, record.data, own, config if record.data.source == "hub" else None, record.metrics)
+    for domain in record.domains:
+        # huggingface_hub tells results apart by the configuration and not by the name.
+        config = domain.written.get("dataset_config") if domain.data.source == "hub" else domain.name
+        results += _results(record, domain.data, domain.name, config, domain.metrics)
     return ModelCardData(
         language=languages or None,
         language_bcp47=[code for code in record.language if "-" in code] or None,
@@ -89,7 +78,7 @@ def metadata(record: RunRecord) -> "ModelCardData":
         pipeline_tag=task.tag,
         base_model=base.id if base and base_on_hub else None,
         base_model_relation=_relation(record) if base_on_hub else None,
-        datasets=[data.id] if data_on_hub else None,
+        datasets=[record.data.id] if record.data.source == "hub" else None,
         metrics=list(dict.fromkeys(metric.name for metric in record.metrics)) or None,
         co2_eq_emissions=_emissions(record),
         widget=widget.entries(record),
@@ -97,6 +86,30 @@ def metadata(record: RunRecord) -> "ModelCardData":
         model_name=" ".join(record.name.split()),
         eval_results=results or None,
     )
+
+
+def _results(
+    record: RunRecord, data: DataFacts, name: str, config: str | None, metrics: Sequence[Metric]
+) -> "list[EvalResult]":
+    """The figures on some rows. The Hub takes the form of an id only for a data set's type, and links it."""
+    from huggingface_hub import EvalResult
+
+    on_hub = data.source == "hub"
+    return [
+        EvalResult(
+            task_type=catalog.facts_of(record).tag,
+            dataset_type=data.id if on_hub else "unknown",  # which other libraries, too, write for rows it lacks
+            dataset_name=name,
+            dataset_config=config,
+            dataset_split=metric.split,
+            dataset_revision=data.revision if on_hub else None,
+            metric_type=metric.name,
+            metric_value=rounded(metric),
+            metric_name=capitalized(label_of(metric.name))
+            + f" ({', '.join([*interval_of(metric), f'n = {metric.rows:,}'])})",
+        )
+        for metric in metrics
+    ]
 
 
 def _emissions(record: RunRecord) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from tl_hub.card.markdown import (
     without_folders,
 )
 from tl_hub.methods.adapters import named
-from tl_hub.record import BaseModel, Cost, DataFacts, Metric, RunRecord, SeedsMetric
+from tl_hub.record import BaseModel, Cost, DataFacts, Domain, Metric, RunRecord, SeedsMetric
 from tl_hub.tasks import catalog
 
 _PAPERS = {
@@ -93,6 +93,43 @@ def results(metrics: list[Metric]) -> str:
             for metric in metrics
         ],
     )
+
+
+def domains(record: RunRecord) -> str:
+    """The figures on rows of other domains, and how much worse they are than those of the run's own rows."""
+    return table(
+        ["Rows of", "Metric", "Value", "95 % interval", "Worse than on its own rows by", "95 % interval", "Rows"],
+        [
+            [
+                text_as_is(domain.name),
+                text_as_is(capitalized(label_of(metric.name))),
+                value_of(metric),
+                "".join(interval_of(metric)).removeprefix("95 % interval "),
+                "" if metric.drop is None else figure(round(metric.drop, 2)),
+                ""
+                if metric.drop_low is None or metric.drop_high is None
+                else f"{figure(round(metric.drop_low, 2))} to {figure(round(metric.drop_high, 2))}",
+                f"{metric.rows:,}",
+            ]
+            for domain in record.domains
+            for metric in domain.metrics
+        ],
+    )
+
+
+def domain_facts(domain: Domain) -> str:
+    """What the rows of another domain are, in sentences."""
+    facts = domain.data
+    said = f"{text_as_is(domain.name)}: {data(facts)}"
+    said += f", revision {code_span(facts.revision)}" if facts.revision else ""
+    said += f", license {text_as_is(facts.license)}" if facts.license else ""
+    for name, split in facts.splits.items():
+        said += f", {split.rows:,} rows of its {text_as_is(name)} split"
+        said += f", SHA-256 {code_span(split.sha256[:12])}" if split.sha256 else ""
+    if facts.overlap:
+        has = "has" if facts.overlap == 1 else "have"
+        said += f". {facts.overlap:,} of the rows {has} an input that is also a training input"
+    return " ".join([f"{said}.", *map(text_as_is, facts.notes)])
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:
