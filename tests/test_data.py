@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from tl_hub import data
+from tl_hub import data, overlap
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import UserError
@@ -408,7 +408,9 @@ def test_overlap_counts_reported_rows_whose_input_was_trained_on():
     parts = {"train": [*ROWS[:5], ROWS[0], ROWS[0]], "validation": held, "test": ROWS[4:7]}
     splits = {name: Split(Dataset.from_list(rows)) for name, rows in parts.items()}
     task = QuestionAnswering()
-    assert data.overlap(Data(splits, "x", "local"), task) == {"train": 2, "validation": 3, "test": 1}
+    counted = Data(splits, "x", "local")
+    overlap.count(counted, task)
+    assert counted.overlaps == {"train": 2, "validation": 3, "test": 1}
 
 
 def nested(*questions: dict[str, Any]) -> str:

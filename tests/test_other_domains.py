@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import tl_hub
-from tl_hub import data, evaluation
+from tl_hub import data, evaluation, overlap
 from tl_hub.config import RunConfig
 from tl_hub.domain_sources import Source, sources
 from tl_hub.errors import UserError
@@ -124,7 +124,8 @@ def test_a_name_is_numbered_as_in_training_and_copies_of_training_rows_are_count
     found, learned = data.load(RunConfig(**files, eval_on=str(other)), task)
     assert learned.labels == ["negative", "positive"]
     assert found.others[0].splits["test"].rows["label"][:] == ["positive"] * 3
-    assert data.overlap(found, learned)["train"] == 0 and found.others[0].overlaps == {"test": 1}
+    overlap.count(found, learned)
+    assert found.overlaps["train"] == 0 and found.others[0].overlaps == {"test": 1}
 
 
 @pytest.mark.usefixtures("load_back_here")

@@ -43,7 +43,7 @@ def full() -> RunRecord:
         ),
         data=DataFacts(
             id="x.jsonl, y.jsonl", source="local", revision="beef", license="mit", held_out=True, overlap=2,
-            notes=["Größe: 5 €."],
+            near_duplicates=1, notes=["Größe: 5 €."],
             splits={"train": SplitFacts(rows=9, features=11, sha256=digest), "validation": SplitFacts(rows=1)},
         ),
         metrics=[Metric(name="f1", value=0.1 + 0.2, low=0.25, high=1, split="validation", rows=1, unit="share")],

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import datasets
 import pyarrow
 import pyarrow.parquet
-import xxhash
 from datasets import Dataset
 from datasets.exceptions import DatasetsError
 from datasets.table import InMemoryTable
@@ -57,7 +56,7 @@ class Data:
         revision: commit of the Hub data set.
         held_out: `train` where the validation rows were cut from the training rows.
         notes: what was left out or cut and a reader must know, in whole sentences.
-        overlaps: what `overlap` has counted.
+        overlaps, near_duplicates: what `overlap.count` has counted, by split.
         others: rows of other domains that the trained model is also measured on, each with one split.
         name: what the run calls rows of another domain.
         written: how those are written, where otherwise than the run's own: settings by name.
@@ -71,6 +70,7 @@ class Data:
     held_out: bool = False
     notes: list[str] = field(default_factory=list)
     overlaps: dict[str, int] = field(default_factory=dict)
+    near_duplicates: dict[str, int] = field(default_factory=dict)
     others: "list[Data]" = field(default_factory=list)
     name: str = ""
     written: dict[str, str] = field(default_factory=dict)
@@ -205,29 +205,6 @@ def fingerprint(rows: Dataset) -> str:
     for row in each(rows):
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())
     return digest.hexdigest()
-
-
-def overlap(data: Data, task: "Task") -> dict[str, int]:
-    """How many rows of a split have an input that a training row has too, by their 64-bit hashes.
-
-    Of the training split, how many have one that an earlier row has.
-
-    Counted once, before training, for the screen and for the record.
-    """
-    if not data.overlaps:
-        trained = {_hash(task, row) for row in each(data.splits["train"].rows)}
-        data.overlaps["train"] = len(data.splits["train"].rows) - len(trained)
-        for name in (name for name in data.splits if name != "train"):
-            data.overlaps[name] = sum(_hash(task, row) in trained for row in each(data.splits[name].rows))
-        for other in data.others:
-            other.overlaps[other.final] = sum(
-                _hash(task, row) in trained for row in each(other.splits[other.final].rows)
-            )
-    return data.overlaps
-
-
-def _hash(task: "Task", row: dict[str, Any]) -> int:
-    return xxhash.xxh3_64_intdigest(task.input_of(row).encode())
 
 
 def read(run: RunConfig, name: str, task: "Task") -> Data:

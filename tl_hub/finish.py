@@ -29,6 +29,7 @@ from tl_hub import (
     data,
     effort,
     last_screen,
+    overlap,
     row_predictions,
     run_folder,
     samples,
@@ -207,6 +208,7 @@ def record_of(experiment: Experiment, history: History, score: Score | None) -> 
     run, task, method, base = experiment.run, experiment.task, experiment.method, experiment.base
     rows, model = experiment.rows, experiment.model
     assert method is not None
+    overlap.count(rows, task)
     examples, passed_over = shown_rows.choose(score.predictions, run) if score else ([], [])
     return RunRecord(
         name=Path(run.output_dir).resolve().name,
@@ -216,7 +218,7 @@ def record_of(experiment: Experiment, history: History, score: Score | None) -> 
         auto_class=type(model).__name__ if isinstance(model, FeatureModel) else task.class_for(model.config.model_type),
         method={"name": method.name, "settings": dataclasses.asdict(method)},
         base=base_facts(base) if base else None,
-        data=_data_facts(rows, task, passed_over),
+        data=_data_facts(rows, passed_over),
         # The metric that chose the epoch comes first: it is the one the card's summary states.
         metrics=[
             metric(name, score, rows.final, len(rows.splits[rows.final].rows), run.seed)
@@ -252,7 +254,7 @@ def _tables(experiment: Experiment, history: History, score: Score) -> dict[str,
     return score.tables | by_length(rows, experiment.task, score) | average | tried
 
 
-def _data_facts(rows: Data, task: Task, passed_over: list[str]) -> DataFacts:
+def _data_facts(rows: Data, passed_over: list[str]) -> DataFacts:
     return DataFacts(
         id=rows.source,
         source=rows.kind,
@@ -265,7 +267,8 @@ def _data_facts(rows: Data, task: Task, passed_over: list[str]) -> DataFacts:
             for name, split in rows.splits.items()
         },
         held_out=rows.held_out,
-        overlap=(rows.overlaps or data.overlap(rows, task))[rows.final],
+        overlap=rows.overlaps[rows.final],
+        near_duplicates=rows.near_duplicates[rows.final],
         notes=rows.notes + passed_over,
     )
 
@@ -280,7 +283,7 @@ def _domain(experiment: Experiment, rows: Data, score: Score, own: Sequence[Metr
         low, high = _difference(found, ours) if lower else _difference(ours, found)
         drop = (found.value - ours.value) if lower else (ours.value - found.value)
         metrics.append(DomainMetric(**dataclasses.asdict(found), drop=drop, drop_low=low, drop_high=high))
-    return Domain(name=rows.name, data=_data_facts(rows, experiment.task, []), metrics=metrics, written=rows.written)
+    return Domain(name=rows.name, data=_data_facts(rows, []), metrics=metrics, written=rows.written)
 
 
 def _difference(one: Metric, other: Metric) -> tuple[float | None, float | None]:

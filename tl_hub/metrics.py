@@ -63,7 +63,7 @@ def answer_words(answer: str, rule: AnswerRule) -> list[str]:
     if rule == "KorQuAD":
         return answer.lower().translate(_KORQUAD_MARKS).split()
     kept = (c for c in answer.lower() if not unicodedata.category(c).startswith("P") and c not in string.punctuation)
-    return _apart("".join(kept)).split()
+    return apart("".join(kept)).split()
 
 
 def squad_scores(predictions: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
@@ -117,12 +117,12 @@ def words(text: str) -> list[str]:
 
     Marks, such as the vowel signs of Hindi, belong to the word they stand in.
     """
-    return _apart(
+    return apart(
         "".join(c if c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M" else " " for c in text.lower())
     ).split()
 
 
-def _apart(text: str) -> str:
+def apart(text: str) -> str:
     """Blanks around each character of a script that has none between words."""
     return _NO_BLANKS.sub(r" \g<0> ", text)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tl_hub.data import Data, Split, overlap
+from tl_hub import overlap
+from tl_hub.data import Data, Split
 from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import named
 from tl_hub.tasks.base import Task, column
@@ -22,16 +23,19 @@ def facts(data: Data, task: Task) -> dict[str, Any]:
     """Plain values, of encoded data: rows of each split, where they are from, and, where there are any, `classes`.
 
     `tokens` has quantiles (0.5, 0.95 and 1) of the lengths of training inputs. `also_in_training` counts the rows of a
-    split whose input is a training input too; of the training split, an earlier row's. `notes` says what was left out,
-    cut or read in windows, and `remarks` what is odd about the rows. `domains` has rows of other domains, by name.
+    split whose input is a training input too; of the training split, an earlier row's. `nearly_in_training` counts
+    other rows that are near-duplicates of training rows. `notes` says what was left out, cut or read in windows, and
+    `remarks` what is odd about the rows. `domains` has rows of other domains, by name.
     """
+    overlap.count(data, task)
     classes = {name: dict(task.class_counts(split.rows)) for name, split in data.splits.items()}
     return {
         "rows": {name: len(split.rows) for name, split in data.splits.items()},
         "data": data.source,
         "tokens": _lengths(data.splits["train"]),
         **({"classes": classes} if any(classes.values()) else {}),
-        "also_in_training": dict(overlap(data, task)),
+        "also_in_training": dict(data.overlaps),
+        "nearly_in_training": dict(data.near_duplicates),
         "notes": list(data.notes),
         "remarks": task.remarks(),
         **({"domains": {other.name: _of_domain(other, task) for other in data.others}} if data.others else {}),
@@ -46,6 +50,7 @@ def _of_domain(other: Data, task: Task) -> dict[str, Any]:
         "rows": len(rows),
         **({"classes": classes} if classes else {}),
         "also_in_training": other.overlaps[other.final],
+        "nearly_in_training": other.near_duplicates[other.final],
         "notes": list(other.notes),
     }
 
@@ -71,17 +76,19 @@ def show(experiment: Experiment, steps: int | None = None, held: int | None = No
     notes = [note.removesuffix(".") for note in [*found["notes"], *found["remarks"]]]
     lines = [*_wrapped(f"data: {found['data']}"), *_table(found), *_wrapped(lengths, "  ")]
     lines += [line for note in notes for line in _wrapped(f"note: {note}", "  ")]
-    for name, count in found["also_in_training"].items():
-        rows = found["rows"][name]
-        if name != "train" and 2 * count >= rows:
+    for name, near in found["nearly_in_training"].items():
+        rows, count = found["rows"][name], found["also_in_training"][name] + near
+        if 2 * count >= rows:
             lines += _wrapped(
-                f"warning: {count:,} of the {rows:,} {name} rows are training rows too, so their figures say little "
-                f"about new texts; give other rows with --{name}_file"
+                f"warning: {count:,} of the {rows:,} {name} rows are training rows too{', or nearly' * bool(near)}, so "
+                f"their figures say little about new texts; give other rows with --{name}_file"
             )
     for name, domain in found.get("domains", {}).items():
         said = f"also measured on {name}: {domain['rows']:,} {domain['split']} rows"
         if repeated := domain["also_in_training"]:
             said += f", of which {repeated:,} are training rows too"
+        if near := domain["nearly_in_training"]:
+            said += f", {near:,} of them nearly training rows"
         lines += _wrapped(said)
         lines += [line for note in domain["notes"] for line in _wrapped(f"note: {note.removesuffix('.')}", "  ")]
     if steps is not None:
@@ -104,9 +111,12 @@ def _table(found: dict[str, Any]) -> list[str]:
         elif name == hidden[0]:
             sums = (sum(classes.get(split, {}).get(name, 0) for name in hidden) for split in splits)
             lines.append((f"  ({len(hidden):,} more classes)", *(f"{count:,}" for count in sums)))
-    repeated = found["also_in_training"]
-    if any(repeated.values()):
-        lines.append(("repeating a training row", *(f"{repeated.get(split, 0):,}" for split in splits)))
+    for title, counts in (
+        ("repeating a training row", "also_in_training"),
+        ("nearly a training row", "nearly_in_training"),
+    ):
+        if any(found[counts].values()):
+            lines.append((title, *(f"{found[counts].get(split, 0):,}" for split in splits)))
     width = max(map(_width, (line[0] for line in lines)))
     return [
         f"  {label}{' ' * (width - _width(label))}{''.join(f'{cell:>12}' for cell in cells)}" for label, *cells in lines

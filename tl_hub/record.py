@@ -65,6 +65,7 @@ class DataFacts:
         id: Hub id, `sample:<task>`, or the names of local files.
         held_out: the validation rows were drawn from the training rows, as the source has none.
         overlap: rows of the measured split whose input is also a training input.
+        near_duplicates: other rows of it that are nearly training rows (`tl_hub.near_duplicates`).
         notes: what the rows hold that a reader must know, in whole sentences.
     """
 
@@ -75,6 +76,7 @@ class DataFacts:
     license: str | None = None
     held_out: bool = False
     overlap: int | None = None
+    near_duplicates: int | None = None
     notes: list[str] = field(default_factory=list)
 
 

@@ -129,6 +129,8 @@ def domain_facts(domain: Domain) -> str:
     if facts.overlap:
         has = "has" if facts.overlap == 1 else "have"
         said += f". {facts.overlap:,} of the rows {has} an input that is also a training input"
+    if facts.near_duplicates:
+        said += f". {facts.near_duplicates:,} more {'is' if facts.near_duplicates == 1 else 'are'} nearly training rows"
     return " ".join([f"{said}.", *map(text_as_is, facts.notes)])
 
 

@@ -246,6 +246,10 @@ class Task(ABC):
     def input_of(self, row: dict[str, Any]) -> str:
         """The text the model reads of a row, to find rows that stand in two splits."""
 
+    def texts_of(self, row: dict[str, Any]) -> list[str]:
+        """The texts that it is made of, each of which must be nearly the same in near-duplicates."""
+        return [self.input_of(row)]
+
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         """Encoded rows: what `collator` takes, with `length` (tokens) and `row` (index into `rows`) each.

@@ -309,7 +309,10 @@ class Classification(Task):
         return None if self.regression else better_method(int(self._counts.min()), frozen)
 
     def input_of(self, row: dict[str, Any]) -> str:
-        return "\n".join(row[name] for name in ("text", "text_pair") if name in row)
+        return "\n".join(self.texts_of(row))
+
+    def texts_of(self, row: dict[str, Any]) -> list[str]:
+        return [row[name] for name in ("text", "text_pair") if name in row]
 
     def adapt(self, tokenizer: Tokenizer, model: Model) -> None:
         """Padding where the family's pooling expects it; GPT-2 has no padding token and nothing between two texts."""

@@ -138,7 +138,10 @@ class QuestionAnswering(Task):
         )
 
     def input_of(self, row: dict[str, Any]) -> str:
-        return f"{row['question']}\n{row['context']}"
+        return "\n".join(self.texts_of(row))
+
+    def texts_of(self, row: dict[str, Any]) -> list[str]:
+        return [row["question"], row["context"]]
 
     def advice(self, frozen: bool = False) -> str | None:
         if not frozen:
