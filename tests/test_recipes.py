@@ -152,7 +152,7 @@ def test_a_good_run(request, checkpoint_folders, few_rows, tmp_path, name, famil
 
 def test_ctrl_c_leaves_a_run_that_resume_finishes(forks, checkpoint_folders, few_rows, tmp_path):
     run, steps = tmp_path / "run", 120
-    flags = ["--model", str(checkpoint_folders("bert")), *few_rows, "--epochs", "20", "--rank", "2"]
+    flags = ["--model", str(checkpoint_folders("bert")), *few_rows, "--epochs", "20", "--patience", "0", "--rank", "2"]
 
     def is_on_its_way() -> bool:
         return (run / "log.jsonl").exists() and len(log_of(run)) >= 2

@@ -414,6 +414,31 @@ def test_training_ends_when_patience_does(run, tmp_path, monkeypatch, capsys):
     assert "training ends here" not in capsys.readouterr().out, "it ended with its last epoch"
 
 
+def test_few_rows_end_training_unless_told_otherwise(run, tmp_path, monkeypatch, capsys):
+    """The best figure is the first: five epochs after a warm-up of two end it, where rows are fewer than 1,000."""
+    scored, figures = QuestionAnswering.score, itertools.cycle([40.0, *[30.0] * 9])
+
+    def told(*arguments):
+        score = scored(*arguments)
+        score.metrics = {"f1": torch.tensor(next(figures)).numpy()}
+        return score
+
+    monkeypatch.setattr(QuestionAnswering, "score", told)
+    run = replace(run, epochs=10, train_rows=12, warmup=0.2)
+    _, history, experiment = go(run)
+    shown = capsys.readouterr().out
+    assert len(history.epochs) == 7 and history.best_epoch == 1 and experiment.settings(trained=True)["patience"] == 5
+    assert "training ends when 5 epochs after the warm-up" in " ".join(shown.split()) and "--patience 0" in shown
+    assert "epoch 1 stayed the best for 6 more; --patience 0 trains to the last epoch" in shown
+    _, again, _ = go(replace(run, resume=True, patience=0))
+    assert len(again.epochs) == 10, "a resumed run may go on to the last epoch"
+    assert "training ends" not in capsys.readouterr().out
+    figures = itertools.cycle([40.0, *[30.0] * 9])
+    monkeypatch.setattr("tl_hub.experiment.FEW_ROWS", 12)
+    _, enough, experiment = go(replace(run, output_dir=str(tmp_path / "enough")))
+    assert len(enough.epochs) == 10 and "patience" not in experiment.settings(trained=True)
+
+
 def poisoned(*steps, first=1):
     """Makes the loss of such steps NaN, counted from the `first` one of the run that trains."""
 

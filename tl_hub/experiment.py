@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from tl_hub.config import FEW_ROWS, PATIENCE
 from tl_hub.model_types import Tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +37,17 @@ class Experiment:
     tokenizer: Tokenizer
     accelerator: Accelerator
 
+    @property
+    def patience(self) -> int | None:
+        """Epochs without a better figure after which training ends, if it may: those asked for, or `config.PATIENCE`.
+
+        Without being asked, few rows end it; not where layers join one by one, of which the last may bring the most.
+        """
+        if self.run.patience is not None:
+            return self.run.patience or None
+        by_layer = any(getattr(parameter, "from_epoch", 0) for parameter in self.model.parameters())
+        return PATIENCE if len(self.rows.splits["train"].rows) < FEW_ROWS and not by_layer else None
+
     def settings(self, *, trained: bool) -> dict[str, Any]:
         """Those of run and task, without what the run record, which is published, must not or need not hold.
 
@@ -47,6 +59,7 @@ class Experiment:
         left_out = {field.name for field in fields(run) if not field.metadata["recorded"]} | {*self.method.unused}
         settings = asdict(run) | asdict(self.task)
         settings["settings_from"] = run.settings_from or None
+        settings["patience"] = self.patience
         if trained:  # batch_size is that of each process
             settings["num_processes"] = processes
             settings["effective_batch_size"] = run.batch_size * run.accumulation * processes

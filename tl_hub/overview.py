@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tl_hub import overlap
+from tl_hub.config import FEW_ROWS
 from tl_hub.data import Data, Split
 from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import named
@@ -133,7 +134,13 @@ def _training(experiment: Experiment, steps: int, held: int | None) -> list[str]
     total, trained = sum(count for count, _ in counts), sum(count for count, learns in counts if learns)
     share = f"all {total:,}" if trained == total else f"{trained:,} of {total:,}"
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    epochs = f"{'at most ' * bool(run.max_steps or run.patience)}{run.epochs} epoch{'s' * (run.epochs != 1)}"
+    ends_early = run.patience is None and experiment.patience is not None and experiment.patience < run.epochs
+    patience = (
+        f"of fewer than {FEW_ROWS:,} training rows, training ends when {experiment.patience} epochs after the warm-up "
+        "were no better; --patience 0 trains to the last one"
+    )
+    at_most = "at most " * bool(run.max_steps or run.patience or ends_early)
+    epochs = f"{at_most}{run.epochs} epoch{'s' * (run.epochs != 1)}"
     yours = ", ".join(name for name in ("epochs", "learning_rate", "warmup", "schedule") if name in run.given)
     reason = run.settings_from or "the recipe's, which were found with the embedded models"
     last = 1 + max(getattr(parameter, "from_epoch", 0) for parameter in model.parameters())
@@ -150,6 +157,7 @@ def _training(experiment: Experiment, steps: int, held: int | None) -> list[str]
         ),
         *_wrapped(f"settings: {f'{yours} as given; else ' if yours else ''}{reason}", "  "),
         *(_wrapped(f"{held:,} parameters on this process, the rest on the others (FSDP2)", "  ") if held else []),
+        *(_wrapped(patience, "  ") if ends_early else []),
         *(_wrapped(frozen, "  ") if last > run.epochs else []),
     ]
 

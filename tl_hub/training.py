@@ -181,10 +181,14 @@ class _Loop:
         self.begun, self.warm = self.history.step, self.history.seconds
 
     def is_done(self) -> bool:
-        """Whether the last step was made, or as many epochs without a better figure as the run has patience for."""
-        history, patience = self.history, self.run.patience
+        """Whether the last step was made, or as many epochs without a better figure as the run has patience for.
+
+        Unless it was asked for, patience begins with the end of the warm-up, in which little may be learned.
+        """
+        history, patience = self.history, self.experiment.patience
+        warming = math.ceil(self.run.warmup * self.steps / self.per_epoch) if self.run.patience is None else 0
         return history.step >= self.steps or (
-            patience is not None and len(history.epochs) - history.best_epoch >= patience
+            patience is not None and len(history.epochs) - max(history.best_epoch, warming) >= patience
         )
 
     def train_epoch(self) -> None:
@@ -359,8 +363,10 @@ class _Loop:
             shown = ", ".join(f"{metric} {value:.4g}" for metric, value in figures.items())
             self.bar.write(f"epoch {len(history.epochs)} of {run.epochs}: {shown}")
             if history.step < self.steps and self.is_done():
+                more = len(history.epochs) - history.best_epoch
+                goes_on = "; --patience 0 trains to the last epoch" * (run.patience is None)
                 self.bar.write(
-                    f"training ends here: epoch {history.best_epoch} stayed the best for {run.patience} more"
+                    f"training ends here: epoch {history.best_epoch} stayed the best for {more} more{goes_on}"
                 )
         if self.interrupts.on_any_process(self.accelerator):
             raise RunStopped(_interrupted(history, self.steps), exit_code=130)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tl_hub import comparison, run_folder, samples
+from tl_hub import comparison, overfitting, run_folder, samples
 from tl_hub.card import sections, use_this_model
 from tl_hub.card.merging import marked, merge, sections_of
 from tl_hub.card.metadata import RESULTS, metadata
@@ -102,7 +102,8 @@ def render(
         settings=sections.settings_table(record.settings),
         history=sections.history(record),
         skipped=sections.skipped(record),
-        stopped_early=bool(record.settings.get("patience") and len(record.history) < record.settings["epochs"]),
+        stopped_early=sections.stopped_early(record),
+        overfitting=overfitting.sentence(record),
         decision=sections.settings_table(record.decision),
         cost=sections.cost(record),
         estimates=sections.estimates(record.cost),

@@ -197,6 +197,14 @@ def skipped(record: RunRecord) -> int:
     return sum(count for count in counts if isinstance(count, int))
 
 
+def stopped_early(record: RunRecord) -> bool:
+    """Whether training ended before its last epoch by its patience. There may be fewer steps for other reasons."""
+    patience, epochs = record.settings.get("patience"), record.settings.get("epochs")
+    if not patience or not epochs or len(record.history) >= epochs:
+        return False
+    return record.best_epoch is None or len(record.history) - record.best_epoch >= patience
+
+
 def cost(record: RunRecord) -> str:
     cost = record.cost
     trained, total = cost.trainable_parameters, cost.total_parameters
