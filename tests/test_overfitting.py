@@ -1,6 +1,8 @@
 """What the epochs after the best one say of a run."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,10 @@ def test_a_record_without_a_history_says_nothing():
     assert overfitting.sentence(dataclasses.replace(record, history=[], metrics=[])) is None
     odd = [{"epoch": i, "loss": "low", "accuracy": None} for i in range(5)]
     assert overfitting.sentence(dataclasses.replace(record, history=odd)) is None
+
+
+@pytest.mark.slow
+def test_it_can_be_imported_by_itself_and_before_cards():
+    """The card imports it, and what it needs imports the card."""
+    for module in ("tl_hub.comparison", "tl_hub.overfitting"):
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=60)

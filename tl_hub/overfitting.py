@@ -2,8 +2,8 @@
 
 import math
 
+from tl_hub import comparison
 from tl_hub.card.markdown import figure, label_of
-from tl_hub.comparison import LOWER_IS_BETTER
 from tl_hub.record import RunRecord, in_history
 
 _EPOCHS = 2
@@ -24,7 +24,7 @@ def sentence(record: RunRecord) -> str | None:
     epochs = [epoch for epoch in record.history if _is_number(epoch.get("loss")) and _is_number(epoch.get(key))]
     if len(epochs) <= _EPOCHS:
         return None
-    sign = 1 if name in LOWER_IS_BETTER else -1
+    sign = 1 if name in comparison.LOWER_IS_BETTER else -1
     best, last = min(epochs, key=lambda epoch: sign * epoch[key]), epochs[-1]
     worse = sign * (last[key] - best[key])
     if epochs.index(last) - epochs.index(best) < _EPOCHS or worse <= _margin(record, name, best[key]):
