@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import time
@@ -566,6 +567,29 @@ def test_evaluation_does_not_depend_on_the_batch_size(run):
     assert answers[0] == answers[1]
     alone = read[:-1]  # the rows of the first time, each a batch of its own but for those of several windows
     assert alone == sorted(alone, reverse=True) and len(set(alone)) > 1
+
+
+def test_the_end_of_a_run_writes_nothing_anew_that_it_would_go_on_by(run):
+    """A kill in the middle of it would leave half a tokenizer."""
+    *_, experiment = go(replace(run, max_steps=1))
+    folder = Path(run.output_dir)
+    before = {name: (folder / name).stat().st_mtime_ns for name in ("tokenizer.json", "tokenizer_config.json")}
+    finish.save(folder, experiment)
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_log_is_cut_in_place(tmp_path):
+    """Where nothing can be written, as on a full disk, the lines of the steps before are still there."""
+    path, free = tmp_path / "log.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in range(1, 6)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, free[1]))
+    try:
+        with training._Log(path, 3, active=True):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, free)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def save(folder: Path, experiment: Experiment) -> None:
         model.save_pretrained(folder)
         if not there:  # a FeatureModel writes a card of its own, the run's says more
             (folder / run_folder.CARD).unlink(missing_ok=True)
-    experiment.tokenizer.save_pretrained(folder)
+    # A run that is killed here goes on by the tokenizer that training put there.
+    if not (folder / run_folder.TOKENIZER_CONFIG).exists():
+        experiment.tokenizer.save_pretrained(folder)
     if license_file := Terms(link=experiment.run.license_link).file:
         (folder / run_folder.LICENSE).write_bytes(license_file.read_bytes())
     elif experiment.base and experiment.base.source == "embedded":

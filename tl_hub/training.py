@@ -475,9 +475,9 @@ class _Log:
     def __init__(self, path: Path, step: int, active: bool):
         self.active = active
         if active:
-            kept = path.read_text().splitlines(keepends=True)[:step] if path.exists() else []
-            path.write_text("".join(kept))
+            kept = path.read_bytes().splitlines(keepends=True)[:step] if path.exists() else []
             self.file = path.open("a")
+            self.file.truncate(len(b"".join(kept)))  # written anew, it would be lost if this is killed here
 
     def write(self, **figures: float) -> None:
         if self.active:
