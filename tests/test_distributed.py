@@ -31,6 +31,7 @@ def losses(folder: Path) -> list[float]:
     [
         ("qa_finetune", "bert", ("--max_length", "384", "--validation_rows", "6")),
         ("continued_pretraining_finetune", "xlnet", ("--max_length", "64")),
+        ("text_generation_finetune", "gpt2", ("--max_length", "64")),
     ],
 )
 def test_two_processes_train_and_score_as_one(
@@ -66,15 +67,18 @@ def test_two_processes_train_and_score_as_one(
     assert not launched or "torchrun --nproc_per_node 2 --standalone" in records[1].command
 
 
-def test_a_run_of_one_process_goes_on_on_two(tmp_path, without_dropout, forks, recipe_here, monkeypatch):
-    """In the middle of an epoch, with the same rows and masks in each step that is left."""
+def test_a_run_of_one_process_goes_on_on_two_and_then_on_one(
+    tmp_path, without_dropout, forks, recipe_here, monkeypatch
+):
+    """In the middle of an epoch, with the same rows and removed spans in each step that is left."""
     common = (
-        "--model", str(without_dropout("bert")), "--train_rows", "40", "--max_steps", "8", "--precision", "fp32",
-        "--learning_rate", "1e-3", "--max_length", "64",
+        "--model", str(without_dropout("t5")), "--train_rows", "40", "--precision", "fp32", "--learning_rate", "1e-3",
+        "--max_length", "64", "--schedule", "constant", "--warmup", "0",
     )  # fmt: skip
     whole = recipe_here(
-        "continued_pretraining_finetune", *common, "--batch_size", "8", "--output_dir", str(tmp_path / "whole")
-    )
+        "continued_pretraining_finetune", *common, "--max_steps", "8", "--batch_size", "8", "--output_dir",
+        str(tmp_path / "whole"),
+    )  # fmt: skip
     assert whole.returncode == 0, whole.stderr
     cut = (*common, "--output_dir", str(tmp_path / "cut"))
 
@@ -87,12 +91,16 @@ def test_a_run_of_one_process_goes_on_on_two(tmp_path, without_dropout, forks, r
 
     with monkeypatch.context() as within:
         within.setattr(training._Log, "write", interrupted)
-        stopped = recipe_here("continued_pretraining_finetune", *cut, "--batch_size", "8")
+        stopped = recipe_here("continued_pretraining_finetune", *cut, "--max_steps", "8", "--batch_size", "8")
     assert stopped.returncode == 130, stopped.stderr
     assert len(losses(tmp_path / "cut")) == 3
     launch._held.pop().release()  # as the end of its process would
-    resumed = forks("continued_pretraining_finetune", *cut, "--batch_size", "4", "--resume", processes=2)
-    assert resumed.returncode == 0, resumed.stderr
+    resume = ("continued_pretraining_finetune", *cut, "--resume", "--batch_size")
+    on_two = forks(*resume, "4", "--max_steps", "6", processes=2)
+    assert on_two.returncode == 0, on_two.stderr
+    assert len(losses(tmp_path / "cut")) == 6
+    on_one = recipe_here(*resume, "8", "--max_steps", "8")
+    assert on_one.returncode == 0, on_one.stderr
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
 
 
