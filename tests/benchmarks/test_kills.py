@@ -24,7 +24,7 @@ import pytest
 
 from tests.hub_server import WRITE, HubServer, Repo
 from tests.publishing.runs import environment
-from tl_hub import state_folders
+from tl_hub import run_folder, state_folders
 from tl_hub.publishing.commits import SENT
 from tl_hub.record import RunRecord
 
@@ -133,7 +133,8 @@ def test_features_that_are_killed_end_as_ones_that_are_not(forks, checkpoint_fol
         if ended.returncode == 0:
             shutil.rmtree(cut)
     for folder in (cut, tmp_path / "anew"):  # with what the killed ones left, in the folder and in the cache
-        over = ("--overwrite",) if (folder / "run.json").exists() else ()
+        free = not folder.exists() or run_folder.holds_nothing_of_use(folder)
+        over = () if free else ("--overwrite",)
         again = forks(name, *flags, folder, *over, TL_HUB_CACHE=cache)
         assert again.returncode == 0, again.stderr
         assert result(folder) == result(tmp_path / "whole")
