@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from tl_hub.calibration import scaled
 from tl_hub.errors import UserError
 from tl_hub.inference.base import call_of_pipeline, checked_texts, predictions_of
 from tl_hub.model_types import Model, Tokenizer
@@ -19,7 +20,7 @@ class QuestionAnsweringPipeline:
 
     def __init__(self, model: Model, tokenizer: Tokenizer, task: QuestionAnswering, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model, tokenizer, task
-        self.threshold = decision.get("null_threshold", np.inf)
+        self.decision = decision
 
     @call_of_pipeline
     @torch.no_grad()
@@ -30,7 +31,9 @@ class QuestionAnsweringPipeline:
 
         Contexts longer than the model's window are read in overlapping windows. The score is the probability of the
         answer among all spans of the context; where the model finds no answer, `answer` is empty, `start` and `end`
-        are 0, and the score is the probability of that.
+        are 0, and the score is the probability of that. A temperature that was fitted in training makes it the
+        probability that the answer is right. With `--sure_at` in training, `sure` tells whether it reaches the one that
+        was chosen for it.
 
         Raises:
             UserError: a question or context is empty, or their numbers differ.
@@ -55,6 +58,10 @@ class QuestionAnsweringPipeline:
         return answers[0] if isinstance(question, str) else answers
 
     def _decided(self, answer: dict[str, Any]) -> dict[str, Any]:
-        if answer["null_margin"] > self.threshold:
-            return {"answer": "", "score": answer["null_score"], "start": 0, "end": 0}
-        return {name: answer[name] for name in ("answer", "score", "start", "end")}
+        found = {name: answer[name] for name in ("answer", "score", "start", "end")}
+        if answer["null_margin"] > self.decision.get("null_threshold", np.inf):
+            found = {"answer": "", "score": answer["null_score"], "start": 0, "end": 0}
+        found["score"] = float(scaled(found["score"], self.decision.get("temperature", 1.0)))
+        if "sure_from" in self.decision:
+            found["sure"] = found["score"] >= self.decision["sure_from"]
+        return found

@@ -14,6 +14,8 @@ from tl_hub.tasks.classification import Classification, regression
 class TextClassificationPipeline:
     """Calls give `label`, its `score` (probability) and the `scores` of all classes; in regression the `score` is raw.
 
+    With `--sure_at` in training, `sure` tells whether the score reaches the one that was chosen for it.
+
     Of a multi-label model `label` and `score` are lists: the labels whose probability reaches the threshold.
     """
 
@@ -24,7 +26,7 @@ class TextClassificationPipeline:
         self.labels = [config.id2label[i] for i in range(config.num_labels)]
         task.multi_label = "threshold" in decision
         task.regression = getattr(config, "problem_type", None) == regression.PROBLEM
-        self.threshold = decision.get("threshold", 0.0)
+        self.decision = decision
 
     @call_of_pipeline
     @torch.no_grad()
@@ -55,13 +57,14 @@ class TextClassificationPipeline:
             found = self.task.logits(predictions, encoded)[:, 0].tolist()
             answers = [{"label": self.labels[0], "score": score} for score in found]
             return answers[0] if isinstance(text, str) else answers
-        probabilities = self.task.probabilities(predictions, encoded)
+        probabilities = self.task.probabilities(self.task.logits(predictions, encoded), self.decision)
         answers = [self._decided(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
         return answers[0] if isinstance(text, str) else answers
 
     def _decided(self, scores: dict[str, float]) -> dict[str, Any]:
         if self.task.multi_label:
-            given = [label for label, score in scores.items() if score >= self.threshold]
+            given = [label for label, score in scores.items() if score >= self.decision["threshold"]]
             return {"label": given, "score": [scores[label] for label in given], "scores": scores}
         label = max(scores, key=scores.__getitem__)
-        return {"label": label, "score": scores[label], "scores": scores}
+        sure = {"sure": scores[label] >= self.decision["sure_from"]} if "sure_from" in self.decision else {}
+        return {"label": label, "score": scores[label], "scores": scores, **sure}

@@ -283,7 +283,8 @@ class FeatureExtraction(FittedMethod):
                 draw(folder, chosen.sweep, place, chosen.pooling, f"{chosen.metric} in cross-validation")
         history = training_state.History(rows=len(data.splits["train"].rows))
         history.seconds = vectors["train"].seconds + time.perf_counter() - start
-        chosen.decision = history.decision = self._score(experiment, vectors, chosen, "validation", None).decision
+        _decide(chosen, self._score(experiment, vectors, chosen, "validation", None))
+        history.decision = chosen.decision
         return chosen, history
 
     def score(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen, history: History) -> Score:
@@ -296,8 +297,9 @@ class FeatureExtraction(FittedMethod):
 
     def judged(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen) -> Score:
         """Score the rows that the reported numbers come from, by a decision that is made on the validation rows."""
-        decision = self._score(experiment, vectors, chosen, "validation", None).decision
-        return self._score(experiment, vectors, chosen, experiment.rows.final, decision)
+        chosen = dataclasses.replace(chosen)
+        _decide(chosen, self._score(experiment, vectors, chosen, "validation", None))
+        return self._score(experiment, vectors, chosen, experiment.rows.final, chosen.decision)
 
     def assemble(
         self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: VectorTask, base: Base, run: RunConfig
@@ -363,7 +365,7 @@ class FeatureExtraction(FittedMethod):
             weights = 1 / np.bincount(row)[row]
             targets, folds = targets[row], folds[row]
         else:
-            x = _examples(task, vectors, row, *best, mix)
+            x = examples(task, vectors, row, *best, mix)
         head, strength = heads.fit(self.head, x, targets, folds, strengths, task.multi_label, balanced, weights)
         metric = "average precision" if task.multi_label else "accuracy"
         metric = "explained variance" if task.exact else metric
@@ -386,6 +388,12 @@ class FeatureExtraction(FittedMethod):
         return task.score({"logits": logits}, split.rows, split.encoded, decision)
 
 
+def _decide(chosen: Chosen, score: Score) -> None:
+    """Take over what was decided on the validation rows; a temperature becomes part of the head."""
+    chosen.decision = dict(score.decision)
+    chosen.head = chosen.head.cooler(chosen.decision.pop("temperature", 1.0))
+
+
 @dataclass(frozen=True)
 class _Sample:
     """Training examples by which layers and poolings are compared.
@@ -404,7 +412,7 @@ class _Sample:
 
     def of(self, layers: Sequence[int], pooling: str, mix: np.ndarray | None = None) -> np.ndarray:
         """What a head reads of them, (examples, dimensions)."""
-        return _examples(self.task, self.vectors, self.row, layers, pooling, mix)
+        return examples(self.task, self.vectors, self.row, layers, pooling, mix)
 
     def mix(self, layers: Sequence[int], pooling: str, fitted: np.ndarray | None = None) -> np.ndarray:
         """Weights of the layers in a sum, (layers,), learned from the examples `fitted`, (examples,) bool, or all."""
@@ -471,7 +479,7 @@ def _blocks(
         start = end
 
 
-def _examples(
+def examples(
     task: VectorTask,
     vectors: Vectors,
     row: np.ndarray,

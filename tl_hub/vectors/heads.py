@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
+from tl_hub.calibration import log_loss, temperature
 from tl_hub.errors import UserError
 from tl_hub.on_use import scipy, sklearn  # importing them takes a second, and only fitting a head needs them
 from tl_hub.vectors import STRENGTHS, HeadKind
@@ -34,6 +35,10 @@ class Head:
     weight: np.ndarray
     bias: np.ndarray
     hidden: tuple[np.ndarray, np.ndarray] | None = None
+
+    def cooler(self, temperature: float) -> "Head":
+        """The head whose logits are divided by `temperature`."""
+        return Head(self.weight / temperature, self.bias / temperature, self.hidden)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         if self.hidden is not None:
@@ -103,7 +108,7 @@ def cross_validate(
         quality = np.array([sklearn.metrics.average_precision_score(targets, each, average="micro") for each in logits])
     else:
         quality = (logits.argmax(2) == targets.argmax(1)).mean(1)
-    loss = np.array([_log_loss(each, targets, multi_label) for each in logits])
+    loss = np.array([log_loss(each, targets, multi_label) for each in logits])
     return Validated(100 * quality, loss, logits)
 
 
@@ -120,9 +125,7 @@ def fit(
     """The head of the best strength, fitted on all examples, and that strength.
 
     Best is the lowest log loss in cross-validation for logistic regression, the highest quality for ridge regression.
-    Of classes, the logits of ridge regression and of prototypes are then multiplied by the number that makes the log
-    loss of the cross-validation lowest (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599,
-    section 4.2).
+    Of classes, the logits of ridge regression and of prototypes are then divided by their `temperature`.
 
     A multi-layer perceptron is not cross-validated: the examples of fold 0 are held out, and training stops where they
     are no longer told better.
@@ -162,10 +165,7 @@ def fit(
     (head,) = _fit(kind, vectors, targets, (strengths[place],), multi_label, balanced)
     if _numbers(targets):
         return head, strengths[place]
-    log_scale = scipy.optimize.minimize_scalar(
-        lambda log: _log_loss(np.exp(log) * found.logits[place], targets, multi_label), bounds=(-5, 5), method="bounded"
-    ).x
-    return Head(np.exp(log_scale) * head.weight, np.exp(log_scale) * head.bias), strengths[place]
+    return head.cooler(temperature(found.logits[place], targets, multi_label)), strengths[place]
 
 
 def _fit(
@@ -351,9 +351,3 @@ def _ridge(
         weight = (x.T @ found if few else found).T
         solved.append((weight, y_mean - weight @ x_mean))
     return solved
-
-
-def _log_loss(logits: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
-    if multi_label:
-        return float(-np.where(targets, scipy.special.log_expit(logits), scipy.special.log_expit(-logits)).mean())
-    return float(-scipy.special.log_softmax(logits, axis=1)[targets].mean())

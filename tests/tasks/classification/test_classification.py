@@ -160,7 +160,7 @@ def test_figures_equal_those_of_scikit_learn():
     assert score.metrics["accuracy"].mean() == pytest.approx(100 * sklearn.metrics.accuracy_score(expected, predicted))
     macro = sklearn.metrics.f1_score(expected, predicted, average="macro")
     assert float(score.metrics["macro_f1"]) == pytest.approx(100 * macro)
-    confidence = torch.from_numpy(logits).double().softmax(1).max(1).values.numpy()
+    confidence = (torch.from_numpy(logits).double() / score.decision["temperature"]).softmax(1).max(1).values.numpy()
     right = np.array(expected) == np.array(predicted)
     assert float(score.metrics["expected_calibration_error"]) == pytest.approx(
         100 * expected_calibration_error(confidence, right)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tl_hub import run_folder
+from tl_hub import calibration, run_folder
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError, did_you_mean
-from tl_hub.metrics import best_threshold
 from tl_hub.model_types import Config, Model, Tokenizer
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
@@ -31,7 +30,7 @@ from tl_hub.tasks.base import (
     select_columns,
 )
 from tl_hub.tasks.classification import reading, regression, report
-from tl_hub.tasks.classification.decision import figures, given_classes, indicators, names_of
+from tl_hub.tasks.classification.decision import decided, figures, given_classes, indicators, names_of
 from tl_hub.tasks.classification.naming import Naming
 from tl_hub.tasks.classification.windows import check_window, row_means, windows
 from tl_hub.tasks.labels import (
@@ -101,6 +100,9 @@ class Classification(Task):
     )
     class_weights: Literal["none", "balanced"] = flag("none", "balanced: rare classes count more in training")
     threshold: float | None = flag(None, "multi-label: probability of a label that is given; chosen on validation rows")
+    sure_at: float | None = flag(
+        None, "call an answer sure from the probability where so many per cent of the validation answers are right"
+    )
 
     def __post_init__(self) -> None:
         if self.doc_stride < 1:
@@ -112,6 +114,7 @@ class Classification(Task):
             raise UserError(f"--r_drop is {self.r_drop}; it must be a number from 0")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UserError(f"--threshold is {self.threshold}; it must lie between 0 and 1")
+        calibration.check_sure_at(self.sure_at)
         if self.regression:
             self._check_regression()
         self.labels: list[str] = []
@@ -142,6 +145,7 @@ class Classification(Task):
             "r_drop": self.r_drop,
             "class_weights": self.class_weights != "none",
             "threshold": self.threshold,
+            "sure_at": self.sure_at,
         }
         for name in (name for name, value in given.items() if value):
             raise UserError(f"--{name} is for classes, and the labels are numbers (regression); omit one of them")
@@ -263,6 +267,8 @@ class Classification(Task):
             task.labels = [regression.SCORE]
             return task
         task.multi_label = isinstance(train.features["label"], datasets.List)
+        if self.sure_at is not None and task.multi_label:
+            raise UserError("--sure_at is for one class a row, and the rows have lists of labels; omit it")
         if self.threshold is not None and not task.multi_label:
             raise UserError(
                 f"--threshold is {self.threshold}, but each row has one class, and the likeliest one is given; omit "
@@ -400,21 +406,24 @@ class Classification(Task):
         """What the model gives for each row, the mean over its windows: (rows, classes), or (rows, 1) in regression."""
         return row_means(predictions["logits"].astype(float), column(encoded, "row"))
 
-    def probabilities(self, predictions: dict[str, np.ndarray], encoded: Dataset) -> np.ndarray:
-        """Probability of each class for each row, from the mean of the logits of its windows: (rows, classes)."""
-        logits = torch.from_numpy(self.logits(predictions, encoded))
-        return (logits.sigmoid() if self.multi_label else logits.softmax(1)).numpy()
+    def probabilities(self, logits: np.ndarray, decision: dict[str, float]) -> np.ndarray:
+        """Probability of each class for each row, from its logits, (rows, classes)."""
+        scaled = torch.from_numpy(logits / decision.get("temperature", 1.0))
+        return (scaled.sigmoid() if self.multi_label else scaled.softmax(1)).numpy()
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
         if self.regression:
             return regression.score(self.logits(predictions, encoded)[:, 0], rows)
-        probabilities = self.probabilities(predictions, encoded)
-        expected, chosen = self._indicators(rows["label"]), None
-        if self.multi_label:
-            chosen = self.threshold or (decision or {}).get("threshold") or best_threshold(probabilities, expected)
-        predicted = given_classes(probabilities, chosen)
+        logits, expected = self.logits(predictions, encoded), self._indicators(rows["label"])
+        final = decision is not None
+        if self.multi_label and self.threshold:
+            decision = {"threshold": self.threshold}
+        elif decision is None or (self.multi_label and "threshold" not in decision):
+            decision = decided(logits, expected, self.multi_label, self.sure_at)
+        probabilities = self.probabilities(logits, decision)
+        predicted = given_classes(probabilities, decision.get("threshold"))
         metrics, intervals = figures(expected, predicted, probabilities, self.multi_label)
         shown = [
             {
@@ -425,8 +434,11 @@ class Classification(Task):
             }
             for row, names, probability in zip(rows, names_of(predicted, self.labels), probabilities, strict=True)
         ]
-        decision = {} if chosen is None else {"threshold": chosen}
-        return Score(metrics, predictions=shown, decision=decision, intervals=intervals)
+        tables = {}
+        if final and not self.multi_label:
+            right, before = (expected == predicted).all(1), self.probabilities(logits, {}).max(1)
+            tables = calibration.tables(probabilities.max(1), right, before, decision)
+        return Score(metrics, predictions=shown, decision=decision, intervals=intervals, tables=tables)
 
     def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
         """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tl_hub.metrics import expected_calibration_error, f1_interval
+from tl_hub.calibration import smoothed, sure_from, temperature
+from tl_hub.metrics import best_threshold, expected_calibration_error, f1_interval
+from tl_hub.on_use import scipy  # it takes a second, and only deciding needs it
 
 
 def indicators(labels: Iterable[str | list[str]], classes: Sequence[str]) -> np.ndarray:
@@ -28,6 +30,28 @@ def given_classes(probabilities: np.ndarray, threshold: float | None) -> np.ndar
         return probabilities >= threshold
     likeliest = probabilities == probabilities.max(1, keepdims=True)
     return likeliest & (likeliest.cumsum(1) == 1)  # of equal ones the first
+
+
+def decided(logits: np.ndarray, expected: np.ndarray, several: bool, sure_at: float | None) -> dict[str, float]:
+    """What inference needs besides the weights, chosen on validation rows.
+
+    Args:
+        logits, expected: of the rows, (rows, classes).
+        several: rows have any number of classes.
+        sure_at: per cent of the answers that are to be right among those called sure.
+
+    Returns:
+        `threshold`, the probability from which a row is given a class, where it may have several; otherwise the
+        `temperature`, and `sure_from`, where `sure_at` asks for it: a probability, above 1 where no answer is sure.
+    """
+    if several:
+        return {"threshold": best_threshold(scipy.special.expit(logits), expected)}
+    scale = temperature(logits, smoothed(expected))
+    if sure_at is None:
+        return {"temperature": scale}
+    probabilities = scipy.special.softmax(logits / scale, axis=1)
+    right = (given_classes(probabilities, None) == expected).all(1)
+    return {"temperature": scale, "sure_from": sure_from(probabilities.max(1), right, sure_at)}
 
 
 def figures(

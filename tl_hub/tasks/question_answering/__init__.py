@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tl_hub import calibration
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -87,12 +88,16 @@ class QuestionAnswering(Task):
     max_answer_length: int | None = flag(
         None, "tokens of the longest answer", shown="what 99 % of the training rows need"
     )
+    sure_at: float | None = flag(
+        None, "call an answer sure from the probability where so many per cent of the validation answers are right"
+    )
 
     def __post_init__(self) -> None:
         for name in ("doc_stride", "max_answer_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")
+        calibration.check_sure_at(self.sure_at)
         least = self.doc_stride + QUESTION_TOKENS + 8
         if self.max_length < least:
             raise UserError(
@@ -266,12 +271,17 @@ class QuestionAnswering(Task):
         answered = squad_scores([answer["answer"] for answer in best], references)
         unanswerable = np.array([not texts for texts in references])
         margin = np.array([answer["null_margin"] for answer in best])
-        if decision is None:
-            decision = {}
-            if unanswerable.any():
-                decision["null_threshold"] = best_threshold(margin, answered["f1"], 100.0 * unanswerable)
+        final, decision = decision is not None, dict(decision or {})
+        if not final and unanswerable.any():
+            decision["null_threshold"] = best_threshold(margin, answered["f1"], 100.0 * unanswerable)
         silent = margin > decision.get("null_threshold", np.inf)
         metrics = {name: np.where(silent, 100.0 * unanswerable, values) for name, values in answered.items()}
+        scores, null_scores = (np.array([answer[name] for answer in best]) for name in ("score", "null_score"))
+        before = np.where(silent, null_scores, scores)
+        right = metrics["exact_match"] == 100
+        if not final:
+            decision |= calibration.decided(before, right, self.sure_at)
+        confidence = calibration.scaled(before, decision.get("temperature", 1.0))
         tables: dict[str, list[dict[str, Any]]] = {}
         if answer_rule(references) != "SQuAD":
             tables["Signatures"] = [{"metric": "F1", "signature": squad_signature(references)}]
@@ -286,14 +296,17 @@ class QuestionAnswering(Task):
                 metrics[f"{name}_answerable"] = np.where(unanswerable, np.nan, metrics[name])
             metrics["no_answer_accuracy"] = 100.0 * (silent == unanswerable)
         _, groups = np.unique(contexts, return_inverse=True)
+        if final:
+            tables |= calibration.tables(confidence, right, before, decision, groups)
         shown = [
             {
                 "question": row["question"],
                 "context": row["context"],
                 "expected": texts[0] if texts else "",
                 "predicted": "" if quiet else answer["answer"],
+                "probability": round(float(probability), 4),
             }
-            for row, texts, quiet, answer in zip(rows, references, silent, best, strict=True)
+            for row, texts, quiet, answer, probability in zip(rows, references, silent, best, confidence, strict=True)
         ]
         return Score(metrics, groups, shown, decision, tables=tables)
 
