@@ -14,7 +14,7 @@ import tl_hub
 from tl_hub import cli, run_folder, run_table
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
-from tl_hub.study.commands import add_compare, add_curve
+from tl_hub.study.commands import add_compare, add_curve, add_labels
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -56,6 +56,7 @@ def _parser() -> cli.Parser:
         _add_list,
         add_compare,
         add_curve,
+        add_labels,
         _add_cache,
         _add_completion,
     ):

@@ -1,6 +1,7 @@
-"""`tl-hub compare` and `tl-hub curve`. What it needs is imported when it is called."""
+"""`tl-hub compare`, `tl-hub curve` and `tl-hub labels`. What it needs is imported when it is called."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -137,6 +138,32 @@ def curve(asked: argparse.Namespace) -> tuple[Any, str]:
     return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png, {name}.html"
 
 
+def add_labels(commands: "Commands") -> None:
+    parser = cli.add_command(
+        commands,
+        labels,
+        "labels",
+        "find rows that are probably mislabelled, by frozen vectors, and write them into files to correct",
+        """\
+tl-hub labels sentiment --train_file mine.csv             runs/labels/train.csv has the doubtful rows first
+tl-hub labels document_classification --train_file mine.csv --model google-bert/bert-base-uncased""",
+    )
+    parser.add_argument("task", help="a task, or its recipe of feature extraction; then the recipe's flags")
+    parser.add_argument("--output_dir", default="runs/labels", help="folder of the files [runs/labels]")
+    parser.set_defaults(passes_on=True)
+
+
+def labels(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub.study import entries
+    from tl_hub.study import labels as judging
+
+    found = entries.of([asked.task], asked.others)
+    ((_, parts), *_) = _frozen(found, f"{asked.task} gives no classes to texts; give a task such as sentiment")
+    with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
+        answer = judging.examine(parts, Path(asked.output_dir))
+    return answer, judging.text_of(answer)
+
+
 def _keep(folder: Path, answer: Any, name: str) -> None:
     """Write what a study came to, as a file of JSON."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,17 +175,30 @@ def _quick_lines(asked: argparse.Namespace, found: "Sequence[Entry]") -> "list[L
     Raises:
         UserError: none of the techniques is a head on frozen vectors, or a check is asked for.
     """
-    from tl_hub.methods.feature_extraction import FeatureExtraction
-    from tl_hub.study import entries, quick
+    from tl_hub.study import quick
 
     if asked.check:
         raise UserError("--check is for training; --quick takes about a minute")
+    fitting = _frozen(found, f"--quick fits heads on frozen vectors, which {found[0].label} does not; omit it")
+    with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
+        return [quick.line_of(entry.label, each, asked.sizes, asked.draws) for entry, each in fitting]
+
+
+def _frozen(found: "Sequence[Entry]", otherwise: str) -> "list[tuple[Entry, tuple[Any, ...]]]":
+    """The techniques that are heads on frozen vectors, with run, task and method of their recipes.
+
+    Raises:
+        UserError: none is; `otherwise` says so.
+    """
+    from tl_hub.methods.feature_extraction import FeatureExtraction
+    from tl_hub.study import entries
+
     scripts = entries.scripts_of(found)
     parts = [(entry, entries.settings_of(entry, scripts[entry.recipe])) for entry in found if entry.recipe]
     fitting = [(entry, each) for entry, each in parts if isinstance(each[2], FeatureExtraction)]
     if not fitting:
-        raise UserError(f"--quick fits heads on frozen vectors, which {found[0].label} does not; omit it")
-    return [quick.line_of(entry.label, each, asked.sizes, asked.draws) for entry, each in fitting]
+        raise UserError(otherwise)
+    return fitting
 
 
 def _jobs(asked: argparse.Namespace, found: "Sequence[Entry]") -> "dict[tuple[str, int], list[Job]]":
