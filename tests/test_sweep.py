@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.test_training import interrupt_after, interrupting  # noqa: F401
-from tl_hub import finish, settings_file, sweep, training
+from tl_hub import finish, settings_file, state_folders, sweep, training
 from tl_hub.config import RunConfig
 from tl_hub.methods.adapters import Lora
 from tl_hub.methods.fine_tune import FineTune
@@ -147,3 +147,15 @@ def test_a_sweep_in_a_file_of_settings_is_refused(recipe_here, tmp_path):
     (tmp_path / "run.yaml").write_text("sweep: epochs=1,2\n")
     ended = recipe_here("sentiment_finetune", "--config", str(tmp_path / "run.yaml"))
     assert ended.returncode == 2 and "sweep is for the command line" in ended.stderr
+
+
+def test_a_trial_that_was_killed_in_its_first_save_begins_anew(tmp_path, checkpoint_folders):
+    run = RunConfig(output_dir=str(tmp_path / "run"), model=str(checkpoint_folders("bert")))
+    trials, state = Sweep(run, FineTune(), []), tmp_path / "run.sweep" / "a" / "checkpoint.new"
+    state.mkdir(parents=True)
+    (state / "history.json").write_text("{}")
+    assert trials.words_of("a") == ["--output_dir", str(state.parent)] and not state.exists()
+    state.mkdir(parents=True)
+    (state / "history.json").write_text("{}")
+    state_folders.seal(state)
+    assert trials.words_of("a")[2:] == ["--resume"] and state.exists()

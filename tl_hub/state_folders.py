@@ -30,6 +30,11 @@ def put_in_place(run: Path, keep: int) -> None:
         shutil.rmtree(state)
 
 
+def exist(run: Path) -> bool:
+    """Whether a run saved a state, be it damaged since. One that was being written when it was killed is none."""
+    return bool(_states(run))
+
+
 def find(run: Path) -> Path:
     """The latest state of a run folder that is whole.
 

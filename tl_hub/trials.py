@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tl_hub import cli, launch, run_folder, settings_file
+from tl_hub import cli, launch, run_folder, settings_file, state_folders
 from tl_hub.command_line import recorded_as
 from tl_hub.config import RunConfig
 from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, first_line
@@ -110,9 +110,7 @@ class Trials(ABC):
             )
         folder = self.path / name
         self._write()
-        resumed = any(
-            (folder / state / run_folder.HISTORY).is_file() for state in (run_folder.STATE, run_folder.NEW_STATE)
-        )
+        resumed = state_folders.exist(folder)
         if folder.is_dir() and not resumed:
             shutil.rmtree(folder)  # it was killed before there was a state
         return ["--output_dir", str(folder), *["--resume"] * resumed]

@@ -12,7 +12,7 @@ import pytest
 import tl_hub
 from tests.test_sweep import same
 from tests.test_training import interrupt_after, interrupting  # noqa: F401
-from tl_hub import row_predictions, run_folder, samples
+from tl_hub import row_predictions, run_folder, samples, state_folders
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.record import RunRecord
@@ -243,3 +243,16 @@ def test_an_interrupt_waits_for_the_run_to_save_its_state(tmp_path):
     with pytest.raises(RunStopped, match="^broken$"):
         runs.answer_of_a_process(["-c", "import sys; print('broken', file=sys.stderr); sys.exit(1)"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and os.getpid()
+
+
+def test_a_run_that_was_killed_in_its_first_save_begins_anew(tmp_path):
+    study, job = runs.Study(tmp_path, overwrite=False), runs.Job("a", entries.Entry("a", "a", None))
+    study.commands["a"] = []
+    for sealed in (False, True):
+        state = tmp_path / "a" / "checkpoint.new"
+        state.mkdir(parents=True)
+        (state / "history.json").write_text("{}")
+        if sealed:
+            state_folders.seal(state)
+        assert study._place(job)[2:] == ["--resume"] * sealed
+        assert state.exists() == sealed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from tl_hub import launch, run_folder
+from tl_hub import launch, run_folder, state_folders
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.record import RunRecord
 from tl_hub.study.entries import Entry, settings_of
@@ -126,9 +126,8 @@ class Study:
     def _place(self, job: Job) -> list[str]:
         """The flags that say where a run is, and whether it goes on; what cannot be gone on with is removed."""
         folder = self.path / job.name
-        states = [folder / name / run_folder.HISTORY for name in (run_folder.STATE, run_folder.NEW_STATE)]
-        states += [Path(f"{folder}.sweep") / run_folder.SWEEP, Path(f"{folder}.seeds") / run_folder.SEEDS]
-        resumed = any(state.is_file() for state in states)
+        trials = [Path(f"{folder}.sweep") / run_folder.SWEEP, Path(f"{folder}.seeds") / run_folder.SEEDS]
+        resumed = state_folders.exist(folder) or any(notes.is_file() for notes in trials)
         if folder.is_dir() and not resumed and job.name in self.commands:
             shutil.rmtree(folder)  # it was killed before there was a state
         return ["--output_dir", str(folder), *["--resume"] * resumed]
