@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import accelerate as accelerate
     import datasets as datasets
+    import pyarrow as pyarrow
     import scipy as scipy
     import sklearn as sklearn
     import torch as torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
@@ -84,8 +84,8 @@ class Task(ABC):
         refused: other objective -> why the task is not for such models, where that needs a word.
         predicts_rows: a score has a prediction for each row, of which some can be shown on a card.
         token_head: where the task's head reads every token.
-        readers: kind of files that only this task reads, by its suffix -> columns of the text of one; a `ValueError`
-            says in which line it is broken.
+        readers: kind of files that only this task reads, by its suffix -> rows of the lines of one; a `ValueError` says
+            in which line it is broken.
         measured_anew: `tl-hub verify` can measure a run of it; not where rows are judged beside each other.
         tuned_as: kind of tasks that published settings are for, where not for all.
         random_batches: its training batches are drawn at random, such as which tokens are masked: each row by the
@@ -102,7 +102,7 @@ class Task(ABC):
     refused: ClassVar[dict[Objective, str]] = {}
     predicts_rows: ClassVar[bool] = True
     token_head: ClassVar[TokenHead | None] = None
-    readers: ClassVar[dict[str, Callable[[str], dict[str, list[Any]]]]] = {}
+    readers: ClassVar[dict[str, Callable[[Iterable[str]], Iterator[dict[str, Any]]]]] = {}
     measured_anew: ClassVar[bool] = True
     tuned_as: ClassVar[str | None] = None
     random_batches: ClassVar[bool] = False

@@ -24,8 +24,8 @@ import xxhash
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from huggingface_hub.constants import HF_HOME
 
+from tl_hub import on_disk
 from tl_hub.errors import UserError
 from tl_hub.model_types import Model
 from tl_hub.tasks.base import Collator
@@ -91,7 +91,7 @@ class CacheEntry:
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("TL_HUB_CACHE") or Path(HF_HOME) / "tl_hub") / "features"
+    return on_disk.folder() / "features"
 
 
 def cache_entries() -> list[CacheEntry]:

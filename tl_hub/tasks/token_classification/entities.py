@@ -5,7 +5,7 @@ Neither models nor data sets are known here.
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -70,7 +70,7 @@ def tags_of(entities: Sequence[Entity], words: int, scheme: str) -> list[str]:
     return tags
 
 
-def scheme_of(tags: Sequence[str]) -> str:
+def scheme_of(tags: Iterable[str]) -> str:
     """BIOES where one of the tags is of no other scheme, or else BIO."""
     return BIOES if any(tag.startswith(("E-", "S-")) for tag in tags) else BIO
 
@@ -133,8 +133,8 @@ def _is_sign(character: str) -> bool:
     return unicodedata.category(character)[0] in "PS"
 
 
-def read_conll(text: str) -> dict[str, list[list[str]]]:
-    """Columns of a file with a word a line and a blank line between sentences: the word first, its tag last.
+def read_conll(lines: Iterable[str]) -> Iterator[dict[str, list[str]]]:
+    """Sentences of a file with a word a line and a blank line between sentences: the word first, its tag last.
 
     Cells are separated by tabs, or by blanks where there are no tabs. Those between are columns named by their number
     (`column_2`). Lines that begin with -DOCSTART- are left out.
@@ -142,12 +142,14 @@ def read_conll(text: str) -> dict[str, list[list[str]]]:
     Raises:
         ValueError: a line has fewer than two cells, or not as many as the others.
     """
-    sentences: list[list[list[str]]] = [[]]
+    sentence: list[list[str]] = []
     width = 0
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        line = line.strip("\r")
+    for number, line in enumerate(lines, start=1):
+        line = line.strip("\r\n\ufeff")
         if not line.strip() or line.startswith("-DOCSTART-"):
-            sentences += [[]] if sentences[-1] else []
+            if sentence:
+                yield _columns(sentence)
+            sentence = []
             continue
         cells = line.split("\t") if "\t" in line else line.split()
         width = width or len(cells)
@@ -157,10 +159,14 @@ def read_conll(text: str) -> dict[str, list[list[str]]]:
                 f"line {number} has {len(cells)} cell{'s' * (len(cells) > 1)}; it must have {wanted}, and sentences "
                 "are separated by blank lines"
             )
-        sentences[-1].append([cell.strip() for cell in cells])
-    names = ["tokens", *(f"column_{i}" for i in range(2, width)), "tags"]
-    kept = [sentence for sentence in sentences if sentence]
-    return {name: [[cells[i] for cells in sentence] for sentence in kept] for i, name in enumerate(names)}
+        sentence.append([cell.strip() for cell in cells])
+    if sentence:
+        yield _columns(sentence)
+
+
+def _columns(sentence: list[list[str]]) -> dict[str, list[str]]:
+    names = ["tokens", *(f"column_{i}" for i in range(2, len(sentence[0]))), "tags"]
+    return {name: [cells[i] for cells in sentence] for i, name in enumerate(names)}
 
 
 def compared(

@@ -1,0 +1,207 @@
+"""Rows on the disk, in Arrow's format and mapped: memory holds those that are being read, however many there are.
+
+The files have no names. They are this process's alone, are never found again as another run's, and are gone with it
+however it ends, so that no copy of private data stays behind. They stand in `$TL_HUB_CACHE`, by default below the
+folder of the Hub's own cache.
+"""
+
+import mmap
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from tl_hub import progress
+from tl_hub.errors import UserError
+from tl_hub.on_use import datasets, pyarrow
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+Columns = dict[str, list[Any]]
+"""Some rows: the cells of each column, by its name."""
+
+ROWS = 1000
+"""Rows in memory at once."""
+_MANY = 10_000
+"""Rows from which a bar shows how far encoding is."""
+
+
+def folder() -> Path:
+    """Where the project keeps what it computes, and the rows of runs under way."""
+    from huggingface_hub.constants import HF_HOME  # slow to import
+
+    return Path(os.environ.get("TL_HUB_CACHE") or Path(HF_HOME) / "tl_hub")
+
+
+def parts(rows: "Dataset") -> Iterator[tuple[range, Columns]]:
+    """The rows in their order, a thousand at a time, with their numbers."""
+    start = 0
+    for batch in rows.iter(ROWS):
+        end = start + len(next(iter(batch.values())))
+        yield range(start, end), batch
+        start = end
+
+
+def each(rows: "Dataset") -> Iterator[dict[str, Any]]:
+    """The rows in their order. One at a time, `datasets` takes more than a hundred times as long to find them."""
+    for _, batch in parts(rows):
+        yield from (dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True))
+
+
+def cells(rows: "Dataset", name: str) -> Iterator[Any]:
+    """The cells of a column, as `each` gives rows."""
+    for _, batch in parts(rows.select_columns(name)):
+        yield from batch[name]
+
+
+def mapped(rows: "Dataset", make: Callable[[Columns, range], Columns]) -> "Dataset":
+    """What `make` makes of some rows at a time and their numbers: any number of rows with columns of their own.
+
+    Raises:
+        UserError: as `written`.
+    """
+
+    def chunks() -> Iterator[Columns]:
+        with progress.bar(len(rows), "tokenizing", "row", leave=False, shown=len(rows) > _MANY) as bar:
+            for numbers, batch in parts(rows):
+                yield make(batch, numbers)
+                bar.update(len(numbers))
+
+    return written(chunks())
+
+
+def written(chunks: Iterable[Columns], features: "Features | None" = None) -> "Dataset":
+    """Rows that come some at a time, on the disk.
+
+    Args:
+        features: of the columns. None: what fits all cells, as `Dataset.from_dict(..., on_mixed_types="use_json")`
+            would find of all rows at once; a column that some chunks lack is None there.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+        ValueError, OverflowError: a cell fits no type of Arrow's.
+    """
+    files: list[tuple[Features, _File]] = []
+    with ExitStack() as opened:
+        for chunk in chunks:
+            found = datasets.Dataset.from_dict(chunk, features=features, on_mixed_types="use_json")
+            fitting = _columns_fitting(files[-1][0], found.features) if files else found.features
+            if fitting != found.features:
+                found = datasets.Dataset.from_dict(_with_all(fitting, chunk), features=fitting)
+            if not files or fitting != files[-1][0]:
+                files.append((fitting, _File(opened.enter_context(nameless()), found.data.schema)))
+            files[-1][1].add(found.data.table)
+        read = [file.read() for _, file in files]
+    if len(read) > 1:  # what came first fits fewer cells than what came last
+        last = read[-1].features
+        return written((_with_all(last, batch) for rows in read for _, batch in parts(rows)), last)
+    return read[0] if read else datasets.Dataset.from_dict({name: [] for name in features or {}}, features=features)
+
+
+def tables(found: "Iterable[pyarrow.Table]", schema: "pyarrow.Schema") -> "Dataset":
+    """Arrow's tables of one schema, on the disk.
+
+    Raises:
+        UserError: as `written`.
+    """
+    with nameless() as opened:
+        file = _File(opened, schema)
+        for table in found:
+            file.add(table)
+        return file.read()
+
+
+def numbers(found: Iterable[np.ndarray]) -> np.ndarray:
+    """Arrays of numbers of one kind, (any,) each, one after the other, on the disk.
+
+    Raises:
+        UserError: as `written`.
+    """
+    kind = np.dtype(float)
+    with nameless() as file:
+        for array in found:
+            kind = array.dtype
+            with _writing():
+                file.write(array.data)
+        with _writing():
+            file.flush()
+        return np.memmap(file, kind, "r")
+
+
+def nameless() -> IO[bytes]:
+    """A new file without a name, in `folder`.
+
+    Raises:
+        UserError: there can be none.
+    """
+    with _writing():
+        folder().mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder())
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the rows cannot be kept in {folder()} ({error.strerror or error}); set TL_HUB_CACHE to a folder on "
+            "another disk, or give fewer rows"
+        ) from error
+
+
+class _File:
+    """Tables of one schema on their way to the disk."""
+
+    def __init__(self, file: IO[bytes], schema: "pyarrow.Schema"):
+        self.file = file
+        self.writer = pyarrow.ipc.new_stream(self.file, schema)
+
+    def add(self, table: "pyarrow.Table") -> None:
+        with _writing():
+            self.writer.write_table(table, ROWS)
+
+    def read(self) -> "Dataset":
+        with _writing():
+            self.writer.close()
+            self.file.flush()
+        mapped_file = pyarrow.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+        table = pyarrow.ipc.open_stream(mapped_file).read_all()
+        # By default the fingerprint is a hash of all rows.
+        return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=uuid.uuid4().hex)
+
+
+def _with_all(columns: Iterable[str], chunk: Columns) -> Columns:
+    """Some rows with all `columns`; those that they lack are None."""
+    count = len(next(iter(chunk.values())))
+    return {name: chunk.get(name) or [None] * count for name in columns}
+
+
+def _columns_fitting(one: "Features", other: "Features") -> "Features":
+    """The columns of both, each of a type that fits the cells of both."""
+    return datasets.Features(
+        {
+            name: _fitting(one.get(name, datasets.Value("null")), other.get(name, datasets.Value("null")))
+            for name in {**one, **other}
+        }
+    )
+
+
+def _fitting(one: Any, other: Any) -> Any:
+    """A type that fits the cells of two, as `datasets` would find of both together; JSON where there is no other."""
+    null, whole_or_not = datasets.Value("null"), (datasets.Value("int64"), datasets.Value("float64"))
+    if one == other or other == null:
+        return one
+    if one == null:
+        return other
+    if isinstance(one, datasets.List) and isinstance(other, datasets.List):
+        return datasets.List(_fitting(one.feature, other.feature))
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return {name: _fitting(one[name], other[name]) for name in one}
+    return whole_or_not[1] if one in whole_or_not and other in whole_or_not else datasets.Json()
