@@ -43,12 +43,12 @@ def test_several_references_and_text_that_starts_with_a_bracket(tmp_path):
         {"source": "[Update] It rained.", "references": ["Rain.", "It rained."]},
         {"source": "[1, 2] are numbers.", "references": ["Numbers."]},
     ]
-    assert cells.lists(["[Update] x", "[1] y", "[x]"], "summary") == ["[Update] x", "[1] y", "[x]"]
+    assert list(cells.lists(["[Update] x", "[1] y", "[x]"], "summary")) == ["[Update] x", "[1] y", "[x]"]
 
 
 def test_a_blank_cell_beside_json_lists_is_none_and_elsewhere_a_text():
-    assert cells.lists(['["a"]', " ", "", "b"], "label") == [["a"], None, None, "b"]
-    assert cells.lists(["a", " ", ""], "label") == ["a", " ", ""]
+    assert list(cells.lists(['["a"]', " ", "", "b"], "label")) == [["a"], None, None, "b"]
+    assert list(cells.lists(["a", " ", ""], "label")) == ["a", " ", ""]
 
 
 def test_translations_are_objects_in_json(tmp_path):

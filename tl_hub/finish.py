@@ -50,6 +50,7 @@ from tl_hub.experiment import Experiment
 from tl_hub.licenses import Terms, license_of
 from tl_hub.methods.adapters.base import merged
 from tl_hub.metrics import bootstrap_interval, difference_interval, mean_interval
+from tl_hub.on_disk import Cells, each
 from tl_hub.probe import write_probe
 from tl_hub.publishing import Destination, Options, Patience, publish_to
 from tl_hub.publishing.state import drop_state, push_state
@@ -330,7 +331,7 @@ def _operations(experiment: Experiment, history: History) -> tuple[float | None,
         "labels" in encoded.column_names
         and task.class_for(experiment.model.config.model_type) == "AutoModelForSeq2SeqLM"
     ):
-        written = float(np.mean([len(labels) for labels in encoded["labels"]]))
+        written = float(np.mean(np.fromiter(map(len, Cells(encoded, "labels")), int, len(encoded))))
         tokens -= written  # the length is that of both
     return effort.operations(experiment.model, history.rows * tokens, history.rows * written)
 
@@ -346,7 +347,7 @@ def by_length(rows: Dataset, task: Task, score: Score) -> dict[str, list[dict[st
         return {}
     metric = task.best[0] if task.best[0] in means else means[0]
     values = score.metrics[metric]
-    words = np.array([len(task.input_of(row).split()) for row in rows])
+    words = np.fromiter((len(task.input_of(row).split()) for row in each(rows)), int, len(rows))
     edges = np.unique([0, *np.quantile(words, [1 / 3, 2 / 3], method="lower"), words.max()])
     table = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):

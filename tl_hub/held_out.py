@@ -6,6 +6,7 @@ import numpy as np
 from datasets import Dataset, List, Value
 
 from tl_hub.errors import UserError
+from tl_hub.on_disk import Cells
 
 
 def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
@@ -23,31 +24,39 @@ def hold_out(rows: Dataset, limit: int | None) -> tuple[Dataset, Dataset]:
         rows = rows.select(range(limit + size))
     else:
         size = max(1, len(rows) // 10)
-    classes = _classes(rows)
-    left = Counter(label for row in classes for label in row)
-    held: set[int] = set()
-    for i in in_proportion(rows, 0).tolist():
-        if len(held) < size and all(left[label] > 1 for label in classes[i]):
-            held.add(i)
-            left.subtract(classes[i])
-    if not held:
+    number, classes = _classes(rows)
+    left = Counter[str]()
+    for labels, count in zip(classes, np.bincount(number).tolist(), strict=True):
+        left.update(dict.fromkeys(labels, count))
+    held = np.zeros(len(rows), dtype=bool)
+    for i in in_proportion(rows, 0):
+        labels = classes[number[i]]
+        if not size:
+            break
+        if all(left[label] > 1 for label in labels):
+            held[i], size = True, size - 1
+            left.subtract(labels)
+    if not held.any():
         raise UserError("each class has one row only, so that none can be held out; give --validation_file")
-    return rows.select([i for i in range(len(rows)) if i not in held]), rows.select(sorted(held))
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
 
 def in_proportion(rows: Dataset, seed: int) -> np.ndarray:
     """Numbers of checked rows in a random order whose every beginning holds the classes in proportion, (rows,)."""
-    classes = _classes(rows)
+    number, _ = _classes(rows)
     order = np.random.default_rng(seed).permutation(len(rows))
-    counts, seen, place = Counter(classes), Counter[tuple[str, ...]](), np.zeros(len(rows))
-    for i in order.tolist():
-        place[i] = (seen[classes[i]] + 0.5) / counts[classes[i]]
-        seen[classes[i]] += 1
-    return order[np.argsort(place[order], kind="stable")]
+    by_class = np.argsort(number[order], kind="stable")  # of each class those that come first, first
+    counts = np.bincount(number)
+    seen = np.empty(len(rows), dtype=int)
+    seen[by_class] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[np.argsort((seen + 0.5) / counts[number[order]], kind="stable")]
 
 
-def _classes(rows: Dataset) -> list[tuple[str, ...]]:
-    """The class of each row, or its labels; the same for all where they are no classes."""
-    kind = rows.features.get("label")
-    labels = rows["label"][:] if kind in (Value("string"), List(Value("string"))) else [[]] * len(rows)
-    return [(label,) if isinstance(label, str) else tuple(sorted(label)) for label in labels]
+def _classes(rows: Dataset) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """The number of each row's class, (rows,), and the class, or the labels, by number; one where there are none."""
+    known: dict[tuple[str, ...], int] = {}
+    if rows.features.get("label") not in (Value("string"), List(Value("string"))):
+        return np.zeros(len(rows), dtype=int), [()]
+    labels = ((label,) if isinstance(label, str) else tuple(sorted(label)) for label in Cells(rows, "label"))
+    number = np.fromiter((known.setdefault(label, len(known)) for label in labels), int, len(rows))
+    return number, list(known)

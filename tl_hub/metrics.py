@@ -1,13 +1,13 @@
 """Metrics that need no network, and intervals around them."""
 
+import itertools
 import math
 import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 _CHINESE_OR_JAPANESE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _NO_BLANKS = re.compile(rf"[{_CHINESE_OR_JAPANESE}\u0e00-\u0eff\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3]")
 """A character of a script that puts no blanks between words: Chinese, kana, Thai, Lao, Tibetan, Burmese, Khmer."""
+_SENTENCES = 1000
+"""Whose counts sacreBLEU makes at once."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?![”’」』）])\s*|(?<=[。！？][”’」』）])\s*")
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -34,7 +36,7 @@ AnswerRule = Literal["SQuAD", "KorQuAD", "MLQA"]
 """By whose published scorer answers are compared: see `answer_words`."""
 
 
-def answer_rule(references: list[list[str]]) -> AnswerRule:
+def answer_rule(references: Iterable[list[str]]) -> AnswerRule:
     """The rule for the script of most references; those without letters, such as years, do not count."""
     votes: Counter[AnswerRule] = Counter()
     for text in (text for texts in references for text in texts):
@@ -66,7 +68,7 @@ def answer_words(answer: str, rule: AnswerRule) -> list[str]:
     return apart("".join(kept)).split()
 
 
-def squad_scores(predictions: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
+def squad_scores(predictions: Iterable[str], references: Iterable[list[str]]) -> dict[str, np.ndarray]:
     """Exact match and F1 of each answer, the best over its references; none at all means "no answer" is expected.
 
     F1 is over the bags of `answer_words` by `answer_rule`, and by KorQuAD's over the characters of those words, as a
@@ -96,7 +98,7 @@ def _overlap(predicted: list[str], expected: list[str], rule: AnswerRule) -> flo
     return 2 * (bags[0] & bags[1]).total() / (bags[0].total() + bags[1].total())
 
 
-def squad_signature(references: list[list[str]]) -> str:
+def squad_signature(references: Iterable[list[str]]) -> str:
     """What makes `squad_scores` against these references comparable."""
     return {
         "SQuAD": "words without English articles, as SQuAD counts",
@@ -135,7 +137,7 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
 
 
-def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
+def rouge_scores(predictions: Iterable[str], references: Iterable[list[str]]) -> dict[str, np.ndarray]:
     """F of ROUGE-1, -2, -L and -Lsum of each summary, the best over its references.
 
     By `rouge_score` with the Porter stemmer; sentences, for Lsum, are those of `sentences`. It reads a-z and 0-9 only,
@@ -149,19 +151,19 @@ def rouge_scores(predictions: list[str], references: list[list[str]]) -> dict[st
     from rouge_score.rouge_scorer import RougeScorer  # slow to import
 
     scorer = RougeScorer(ROUGE, use_stemmer=True, tokenizer=None if _in_latin_letters(references) else _Words())
-    scores = [
-        scorer.score_multi(["\n".join(sentences(text)) for text in texts], "\n".join(sentences(prediction)))
-        for prediction, texts in zip(predictions, references, strict=True)
-    ]
-    return {name: 100 * np.array([score[name].fmeasure for score in scores]) for name in ROUGE}
+    scores = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        score = scorer.score_multi(["\n".join(sentences(text)) for text in texts], "\n".join(sentences(prediction)))
+        scores.append(np.array([score[name].fmeasure for name in ROUGE]))
+    return dict(zip(ROUGE, 100 * np.array(scores).T, strict=True))
 
 
-def rouge_signature(references: list[list[str]]) -> str:
+def rouge_signature(references: Iterable[list[str]]) -> str:
     """What makes `rouge_scores` against these references comparable: version, figure, words and references."""
     unit = "Porter stemmer"
     if not _in_latin_letters(references):
         unit = "words of any script without stemming"
-        found = "".join(_NO_BLANKS.findall("".join(text for texts in references for text in texts)))
+        found = "".join({letter for texts in references for text in texts for letter in _NO_BLANKS.findall(text)})
         if re.search(f"[{_CHINESE_OR_JAPANESE}]", found):
             unit += ", of Chinese and Japanese each character"
         elif found:
@@ -169,13 +171,15 @@ def rouge_signature(references: list[list[str]]) -> str:
     return f"rouge_score {version('rouge_score')}, F, {unit}, best of the references"
 
 
-def _in_latin_letters(references: list[list[str]]) -> bool:
-    letters = [letter for texts in references for text in texts for letter in text.lower() if letter.isalpha()]
-    return 2 * sum("a" <= letter <= "z" for letter in letters) >= len(letters)
+def _in_latin_letters(references: Iterable[list[str]]) -> bool:
+    latin, count = 0, 0
+    for letter in (letter for texts in references for text in texts for letter in text.lower() if letter.isalpha()):
+        latin, count = latin + ("a" <= letter <= "z"), count + 1
+    return 2 * latin >= count
 
 
 def translation_scores(
-    predictions: list[str], references: list[list[str]], tokenize: str = "13a", resamples: int = 1000
+    predictions: Iterable[str], references: Iterable[list[str]], tokenize: str = "13a", resamples: int = 1000
 ) -> dict[str, dict[str, Any]]:
     """chrF and BLEU of a corpus by sacreBLEU, with the signature that makes each comparable.
 
@@ -192,20 +196,35 @@ def translation_scores(
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    # sacreBLEU wants a corpus of first references, one of second ones and so on; None stands for one that is not there.
-    streams = [list(stream) for stream in zip_longest(*references)]
+    most = max(map(len, references), default=1)
     found: dict[str, dict[str, Any]] = {}
     for name, metric in (("chrf", CHRF()), ("bleu", BLEU(tokenize=tokenize))):
-        score = metric.corpus_score(predictions, streams)
+        counts = _counts(metric, predictions, references, most)
+        score = metric._compute_score_from_stats(counts.sum(0).tolist())
         found[name] = {"value": float(score.score), "signature": str(metric.get_signature())}
         if resamples:
             # sacreBLEU's own interval fails on a mixture of its number types where a resample scores 0.
-            counts = np.array(metric._extract_corpus_statistics(predictions, streams))
             drawn = np.random.default_rng(0).integers(len(counts), size=(resamples, len(counts)))
             scores = [metric._compute_score_from_stats(counts[rows].sum(0).tolist()).score for rows in drawn]
             low, high = interval_by_error(score.score / 100, float(np.std(scores)) / 100, len(counts))
             found[name] |= {"low": 100 * low, "high": 100 * high}
     return found
+
+
+def _counts(metric: Any, predictions: Iterable[str], references: Iterable[list[str]], most: int) -> np.ndarray:
+    """What sacreBLEU's `corpus_score` adds up of each sentence, (sentences, any), of some sentences at a time.
+
+    Args:
+        most: references that one has.
+    """
+    pairs, found, numbers = zip(predictions, references, strict=True), list[np.ndarray](), set[int]()
+    while some := list(itertools.islice(pairs, _SENTENCES)):
+        # It wants a corpus of first references, one of second ones and so on; None stands for one that is not there.
+        streams = [[texts[i] if i < len(texts) else None for _, texts in some] for i in range(most)]
+        found.append(np.array(metric._extract_corpus_statistics([text for text, _ in some], streams)))
+        numbers.add(metric.num_refs)
+    metric.num_refs = numbers.pop() if len(numbers) == 1 else -1  # for the signature
+    return np.concatenate(found)
 
 
 def distinct(texts: Sequence[Sequence[Any]], n: int) -> float:

@@ -1,10 +1,11 @@
 """Rows on the disk, in Arrow's format and mapped: memory holds those that are being read, however many there are.
 
-The files have no names. They are this process's alone, are never found again as another run's, and are gone with it
+Up to a thousand stay in memory. The files have no names. They are this process's alone, are never found again as another run's, and are gone with it
 however it ends, so that no copy of private data stays behind. They stand in `$TL_HUB_CACHE`, by default below the
 folder of the Hub's own cache.
 """
 
+import itertools
 import mmap
 import os
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
 from tl_hub import progress
 from tl_hub.errors import UserError
@@ -28,7 +30,7 @@ Columns = dict[str, list[Any]]
 
 ROWS = 1000
 """Rows in memory at once."""
-_MANY = 10_000
+MANY = 10_000
 """Rows from which a bar shows how far encoding is."""
 
 
@@ -48,16 +50,43 @@ def parts(rows: "Dataset") -> Iterator[tuple[range, Columns]]:
         start = end
 
 
-def each(rows: "Dataset") -> Iterator[dict[str, Any]]:
+def each(rows: "Dataset | list[dict[str, Any]]") -> Iterator[dict[str, Any]]:
     """The rows in their order. One at a time, `datasets` takes more than a hundred times as long to find them."""
+    if isinstance(rows, list):
+        yield from rows
+        return
     for _, batch in parts(rows):
         yield from (dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True))
 
 
-def cells(rows: "Dataset", name: str) -> Iterator[Any]:
-    """The cells of a column, as `each` gives rows."""
-    for _, batch in parts(rows.select_columns(name)):
-        yield from batch[name]
+class Cells:
+    """A column, to go through any number of times, as `each` does rows."""
+
+    def __init__(self, rows: "Dataset", name: str):
+        self.rows, self.name = rows.select_columns(name), name
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, batch in parts(self.rows):
+            yield from batch[self.name]
+
+
+def groups(cells: Cells) -> np.ndarray:
+    """Numbers of texts, the same where they are alike by their 64-bit hashes, as they first come: (rows,)."""
+    hashes = np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in cells), np.uint64, len(cells))
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
+
+
+def columns(rows: Iterable[dict[str, Any]]) -> Iterator[Columns]:
+    """Rows as columns, some at a time; what one lacks that one before it has is None."""
+    names: dict[str, None] = {}
+    left = iter(rows)
+    while some := list(itertools.islice(left, ROWS)):
+        names |= dict.fromkeys(name for row in some for name in row)
+        yield {name: [row.get(name) for row in some] for name in names}
 
 
 def mapped(rows: "Dataset", make: Callable[[Columns, range], Columns]) -> "Dataset":
@@ -68,7 +97,7 @@ def mapped(rows: "Dataset", make: Callable[[Columns, range], Columns]) -> "Datas
     """
 
     def chunks() -> Iterator[Columns]:
-        with progress.bar(len(rows), "tokenizing", "row", leave=False, shown=len(rows) > _MANY) as bar:
+        with progress.bar(len(rows), "tokenizing", "row", leave=False, shown=len(rows) > MANY) as bar:
             for numbers, batch in parts(rows):
                 yield make(batch, numbers)
                 bar.update(len(numbers))
@@ -87,17 +116,17 @@ def written(chunks: Iterable[Columns], features: "Features | None" = None) -> "D
         UserError: the disk is full, or the folder cannot be written to.
         ValueError, OverflowError: a cell fits no type of Arrow's.
     """
-    files: list[tuple[Features, _File]] = []
+    kinds: list[tuple[Features, _Rows]] = []
     with ExitStack() as opened:
         for chunk in chunks:
             found = datasets.Dataset.from_dict(chunk, features=features, on_mixed_types="use_json")
-            fitting = _columns_fitting(files[-1][0], found.features) if files else found.features
+            fitting = _columns_fitting(kinds[-1][0], found.features) if kinds else found.features
             if fitting != found.features:
                 found = datasets.Dataset.from_dict(_with_all(fitting, chunk), features=fitting)
-            if not files or fitting != files[-1][0]:
-                files.append((fitting, _File(opened.enter_context(nameless()), found.data.schema)))
-            files[-1][1].add(found.data.table)
-        read = [file.read() for _, file in files]
+            if not kinds or fitting != kinds[-1][0]:
+                kinds.append((fitting, _Rows(found.data.schema, opened)))
+            kinds[-1][1].add(found.data.table)
+        read = [rows.read() for _, rows in kinds]
     if len(read) > 1:  # what came first fits fewer cells than what came last
         last = read[-1].features
         return written((_with_all(last, batch) for rows in read for _, batch in parts(rows)), last)
@@ -110,11 +139,11 @@ def tables(found: "Iterable[pyarrow.Table]", schema: "pyarrow.Schema") -> "Datas
     Raises:
         UserError: as `written`.
     """
-    with nameless() as opened:
-        file = _File(opened, schema)
+    with ExitStack() as opened:
+        rows = _Rows(schema, opened)
         for table in found:
-            file.add(table)
-        return file.read()
+            rows.add(table)
+        return rows.read()
 
 
 def numbers(found: Iterable[np.ndarray]) -> np.ndarray:
@@ -156,23 +185,33 @@ def _writing() -> Iterator[None]:
         ) from error
 
 
-class _File:
-    """Tables of one schema on their way to the disk."""
+class _Rows:
+    """Tables of one schema on their way to the disk. The first stays in memory if it is the only one."""
 
-    def __init__(self, file: IO[bytes], schema: "pyarrow.Schema"):
-        self.file = file
-        self.writer = pyarrow.ipc.new_stream(self.file, schema)
+    def __init__(self, schema: "pyarrow.Schema", opened: ExitStack):
+        self.schema, self.opened = schema, opened
+        self.first: pyarrow.Table | None = None
+        self.file: IO[bytes] | None = None
 
     def add(self, table: "pyarrow.Table") -> None:
+        if self.first is None:
+            self.first = table
+            return
         with _writing():
-            self.writer.write_table(table, ROWS)
+            if self.file is None:
+                self.file = self.opened.enter_context(nameless())
+                self.writer = pyarrow.ipc.new_stream(self.file, self.schema)
+                self.writer.write_table(self.first)
+            self.writer.write_table(table)
 
     def read(self) -> "Dataset":
-        with _writing():
-            self.writer.close()
-            self.file.flush()
-        mapped_file = pyarrow.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
-        table = pyarrow.ipc.open_stream(mapped_file).read_all()
+        table = self.schema.empty_table() if self.first is None else self.first
+        if self.file:
+            with _writing():
+                self.writer.close()
+                self.file.flush()
+            mapped_file = pyarrow.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+            table = pyarrow.ipc.open_stream(mapped_file).read_all()
         # By default the fingerprint is a hash of all rows.
         return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=uuid.uuid4().hex)
 

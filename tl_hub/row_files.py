@@ -54,7 +54,7 @@ def read(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Dataset:
         encoding = run.encoding or _marked(file)
         if kind in readers:
             with _opened(file, encoding, newline="\n") as lines:
-                rows = on_disk.written(_columns("row", enumerate(readers[kind](lines))))
+                rows = on_disk.written(on_disk.columns(readers[kind](lines)))
         else:
             rows = _READERS[kind](file, encoding, run.delimiter)
     except UnicodeError as error:
@@ -125,12 +125,12 @@ def _read_json(file: Path, encoding: str, delimiter: str | None) -> Dataset:
             )
         if start == "[":
             with _opened(file, encoding, newline="") as text:
-                return on_disk.written(_columns("entry", enumerate(_entries(text), start=1)))
+                return _written("entry", enumerate(_entries(text), start=1))
         if start == "{" and (squad := _whole(file, encoding)) is not None:
-            return on_disk.written(_columns("question", enumerate(_questions(squad["data"]), start=1)))
+            return on_disk.written(on_disk.columns(_questions(squad["data"])))
     with _opened(file, encoding, newline="\n") as text:
         lines = ((number, line.rstrip("\n")) for number, line in enumerate(text, start=1) if line.strip())
-        return on_disk.written(_columns("line", ((number, _parsed(line, number)) for number, line in lines)))
+        return _written("line", ((number, _parsed(line, number)) for number, line in lines))
 
 
 def _entries(text: TextIO) -> Iterator[Any]:
@@ -223,19 +223,16 @@ def _questions(articles: list[Any]) -> Iterator[dict[str, Any]]:
         raise ValueError(f"is not in SQuAD's form{place}, which is {form}; missing or wrong: {error}") from error
 
 
-def _columns(unit: str, entries: Iterator[tuple[int, Any]]) -> Iterator[Columns]:
-    """Columns of numbered objects, of some at a time; what one lacks that another has is None."""
-    names: dict[str, None] = {}
-    while some := list(itertools.islice(_objects(unit, entries), on_disk.ROWS)):
-        names |= dict.fromkeys(name for value in some for name in value)
-        yield {name: [value.get(name) for value in some] for name in names}
+def _written(unit: str, entries: Iterable[tuple[int, Any]]) -> Dataset:
+    """Rows of numbered objects."""
 
+    def objects() -> Iterator[dict[str, Any]]:
+        for number, value in entries:
+            if not isinstance(value, dict):
+                raise ValueError(f"{unit} {number} is not a JSON object")
+            yield value
 
-def _objects(unit: str, entries: Iterator[tuple[int, Any]]) -> Iterator[dict[str, Any]]:
-    for number, value in entries:
-        if not isinstance(value, dict):
-            raise ValueError(f"{unit} {number} is not a JSON object")
-        yield value
+    return on_disk.written(on_disk.columns(objects()))
 
 
 def _parsed(text: str, line: int) -> Any:

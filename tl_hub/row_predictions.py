@@ -1,12 +1,14 @@
 """What a model made of each row it was measured on, kept in the run folder to be looked through. Never published."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tl_hub import run_folder
+from tl_hub.on_disk import each
 from tl_hub.tasks.base import Score
 
 
@@ -19,22 +21,21 @@ def write(folder: Path, score: Score, rows: int, name: str = run_folder.PREDICTI
     """
     lines = figures_of(score, rows)
     with open(folder / name, "w", encoding="utf-8") as file:
-        for shown, figures in zip(score.predictions, lines, strict=True):
+        for shown, figures in zip(each(score.predictions), lines, strict=True):
             place = {key: figures[key] for key in ("row", "group") if key in figures}
             file.write(json.dumps({**place, **shown, **figures}, ensure_ascii=False) + "\n")
 
 
-def figures_of(score: Score, rows: int) -> list[dict[str, Any]]:
+def figures_of(score: Score, rows: int) -> Iterator[dict[str, Any]]:
     """What the lines that `write` writes have beside texts."""
     every = len(score.predictions) == rows
     means = {name: values for name, values in score.metrics.items() if every and values.shape == (rows,)}
     groups = score.groups if every else None
-    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1].tolist()
-    lines = []
+    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
     for i in range(len(score.predictions)):
         figures = {name: None if np.isnan(values[i]) else float(values[i]) for name, values in means.items()}
-        lines.append(({"row": i} if every else {}) | ({"group": numbers[i]} if numbers else {}) | figures)
-    return lines
+        group = {} if numbers is None else {"group": int(numbers[i])}
+        yield ({"row": i} if every else {}) | group | figures
 
 
 def read(folder: Path, name: str = run_folder.PREDICTIONS) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from tl_hub.sensitive import kind_of
 from tl_hub.tasks.base import Task
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from tl_hub.data import Data
 
 EXAMPLES = 8
@@ -50,7 +52,7 @@ def numbers(example_rows: str) -> list[int]:
     return list(dict.fromkeys(map(int, example_rows.split(","))))
 
 
-def choose(predictions: list[dict[str, Any]], run: RunConfig) -> tuple[list[dict[str, Any]], list[str]]:
+def choose(predictions: "Dataset | list[dict[str, Any]]", run: RunConfig) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows to be shown: random ones, not the best, or those asked for; and a note on those passed over, if any."""
     if not run.examples:
         return [], []
@@ -59,11 +61,12 @@ def choose(predictions: list[dict[str, Any]], run: RunConfig) -> tuple[list[dict
     shown: list[dict[str, Any]] = []
     passed = Counter[str]()
     for i in order:
-        kind = kind_of(predictions[i])
+        row = predictions[int(i)]
+        kind = kind_of(row)
         if kind:
             passed[kind] += 1
         else:
-            shown.append(predictions[i])
+            shown.append(row)
         if len(shown) == EXAMPLES and not run.example_rows:
             break
     if not passed:

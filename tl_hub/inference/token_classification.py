@@ -42,7 +42,7 @@ class TokenClassificationPipeline:
         rows = Dataset.from_dict({"text": texts, "start": starts, "end": ends})
         encoded = self.task.encode(rows, self.tokenizer, self.model)
         predictions = predictions_of(self, encoded, batch_size, lambda inputs: self.model(**inputs))
-        tags, scores = self.task.tagged(predictions, encoded, list(map(len, starts)))
+        tags, scores = zip(*self.task.tagged(predictions, encoded, map(len, starts)), strict=True)
         answers = [
             [
                 {

@@ -74,7 +74,7 @@ def line_of(label: str, parts: tuple[Any, ...], asked: str | None, draws: int) -
             chosen = method.choose(model, few, split, task, draw)
             scores.append(method.judged(experiment, vectors, chosen))
         name, count = task.best[0], len(rows.splits[rows.final].rows)
-        kept = [row_predictions.figures_of(score, count) for score in scores]
+        kept = [list(row_predictions.figures_of(score, count)) for score in scores]
         metrics = [finish.metric(name, score, rows.final, count, 0) for score in scores]
         figures[size] = seeds.of_metric(metrics, kept)
     return Line(label, "feature-extraction", figures)

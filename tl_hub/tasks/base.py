@@ -34,7 +34,7 @@ class Score:
         metrics: name -> value for each row, shape (rows,), or a single figure, shape ().
         groups: the cluster (paragraph, document) each row belongs to, shape (rows,), for the bootstrap; None where
             rows are independent.
-        predictions: what is shown beside the expected answer: one dict a row.
+        predictions: what is shown beside the expected answer: one dict a row; of many rows, on the disk.
         decision: what inference must know of this evaluation, such as a threshold chosen on it.
         unit: of the metrics: per cent, or None where they are no shares of anything.
         counts: how many rows a single figure in `metrics` is of, where not of all.
@@ -44,7 +44,7 @@ class Score:
 
     metrics: dict[str, np.ndarray]
     groups: np.ndarray | None = None
-    predictions: list[dict[str, Any]] = field(default_factory=list)
+    predictions: Dataset | list[dict[str, Any]] = field(default_factory=list)
     decision: dict[str, float] = field(default_factory=dict)
     unit: Literal["%"] | None = "%"
     counts: dict[str, int] = field(default_factory=dict)

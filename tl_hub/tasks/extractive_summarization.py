@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.comparison import UPPER_BOUND
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, normalized, rouge_scores, rouge_signature, sentences, words
 from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import torch, transformers
 from tl_hub.tasks.base import Collator, Score, Task, column, give_padding, select_columns
 from tl_hub.tasks.sequence_to_sequence import checked, compared, with_all_references
@@ -62,7 +66,8 @@ class ExtractiveSummarization(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
-        return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
+        texts, summaries = on_disk.Cells(rows, "text"), on_disk.Cells(rows, "summary")
+        return checked(texts, summaries, (self.text_column, self.summary_column))
 
     def rows_to_measure(self, rows: Dataset) -> Dataset:
         return with_all_references(rows)
@@ -79,7 +84,7 @@ class ExtractiveSummarization(Task):
         max_length = self.max_length = min(self.max_length, longest_input(model.config) or self.max_length)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
-        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def encode_batch(batch: Columns, indices: range) -> Columns:
             split = [sentences(text) for text in batch["source"]]
             document = [i for i, parts in zip(indices, split, strict=True) for _ in parts]
             encoded = tokenizer([part for parts in split for part in parts], return_token_type_ids=segments)
@@ -90,9 +95,7 @@ class ExtractiveSummarization(Task):
             cut = [length > max_length for length in whole]
             return {**columns, "row": document, "document": document, "length": lengths, "cut": cut}
 
-        return rows.map(
-            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
-        )
+        return on_disk.mapped(rows, encode_batch)
 
     def notes(self, encoded: Dataset) -> list[str]:
         cut = int(column(encoded, "cut").sum())
@@ -110,40 +113,41 @@ class ExtractiveSummarization(Task):
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Whether each sentence is in the best summary, bool, (sentences, 1)."""
-        chosen = []
-        for row in rows:
-            split = sentences(row["source"])
-            best = set(best_sentences(split, row["references"], self.summary_sentences or _MOST))
-            chosen += [place in best for place in range(len(split))]
-        return np.array(chosen)[:, None]
 
-    def summaries(self, logits: np.ndarray, sources: list[str], count: int) -> list[str]:
+        def chosen() -> Iterator[bool]:
+            for row in on_disk.each(rows):
+                split = sentences(row["source"])
+                best = set(best_sentences(split, row["references"], self.summary_sentences or _MOST))
+                yield from (place in best for place in range(len(split)))
+
+        return np.fromiter(chosen(), bool)[:, None]
+
+    def summaries(self, logits: np.ndarray, sources: Iterable[str], count: int) -> Iterator[str]:
         """The `count` sentences of each text that have the highest logits, in the order of the text.
 
         Args:
             logits: of all sentences of all texts, (sentences, 1).
         """
-        found, start = [], 0
+        start = 0
         for source in sources:
             split = sentences(source)
             best = np.argsort(-logits[start : start + len(split), 0], kind="stable")[:count]
-            found.append(" ".join(split[place] for place in sorted(best)))
+            yield " ".join(split[place] for place in sorted(best))
             start += len(split)
-        return found
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        logits, sources, references = predictions["logits"], rows["source"][:], rows["references"][:]
+        logits, references = predictions["logits"], on_disk.Cells(rows, "references")
         chosen = self.summary_sentences or int((decision or {}).get("sentences", 0))
         if not chosen:
-            few = slice(0, _ROUGE_ROWS)
-            tried = [self.summaries(logits, sources[few], count) for count in range(1, _MOST + 1)]
-            chosen = 1 + int(np.argmax([rouge_scores(t, references[few])["rougeL"].mean() for t in tried]))
-        texts = self.summaries(logits, sources, chosen)
+            few = rows[:_ROUGE_ROWS]
+            tried = [self.summaries(logits, few["source"], count) for count in range(1, _MOST + 1)]
+            chosen = 1 + int(np.argmax([rouge_scores(t, few["references"])["rougeL"].mean() for t in tried]))
+        shown = compared(rows, self.summaries(logits, on_disk.Cells(rows, "source"), chosen))
         return Score(
-            dict(rouge_scores(texts, references)),
-            predictions=compared(rows, texts),
+            dict(rouge_scores(on_disk.Cells(shown, "predicted"), references)),
+            predictions=shown,
             decision={"sentences": float(chosen)},
             tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
@@ -167,7 +171,7 @@ class ExtractiveSummarization(Task):
         split, count = [sentences(text) for text in few["source"]], int(score.decision["sentences"])
         best = [best_sentences(s, texts, _MOST) for s, texts in zip(split, few["references"], strict=True)]
         systems = {
-            "this model": [shown["predicted"] for shown in score.predictions[: len(few)]],
+            "this model": [shown["predicted"] for shown in itertools.islice(on_disk.each(score.predictions), len(few))],
             f"first {count} sentences" if count > 1 else "first sentence": [" ".join(s[:count]) for s in split],
             UPPER_BOUND: [" ".join(s[i] for i in b) for s, b in zip(split, best, strict=True)],
         }

@@ -13,6 +13,8 @@ from tl_hub.errors import UserError, did_you_mean
 _RARE = 3
 """Training rows below which a class is named: one to learn from, one to check on, and one to spare."""
 _SHOWN = 10
+_DIFFERENT = 10_000
+"""Values that are remembered to be shared."""
 _FEW = 64
 """Training rows a class up to which frozen vectors were better in our measurements, and above which training was:
 SST-2, MiniLM, `tests/benchmarks/few_examples.py`; the table is in docs/results/few-labels.md."""
@@ -21,7 +23,7 @@ _INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])
 
 
 def read_labels(
-    column: Iterable[Any], kept: Sequence[int], names: list[str] | None, separator: str | None, name: str
+    column: Sequence[Any], kept: Iterable[int], names: list[str] | None, separator: str | None, name: str
 ) -> tuple[list[Any], bool]:
     """The class, or the list of classes, of each row in `kept`, as text; None where a row has none.
 
@@ -37,15 +39,14 @@ def read_labels(
     Raises:
         UserError: a cell is neither, or lists and single classes are mixed.
     """
-    values = list(column)
     if separator:
-        wrong = [i for i, value in enumerate(values) if value is not None and not isinstance(value, str)]
-        if wrong:
-            raise UserError(f"row {wrong[0]}: {name} is {values[wrong[0]]!r}, not a text; omit --label_separator")
-        parts = [None if value is None else value.split(separator) for value in values]
-        values = [part and [label.strip() for label in part if label.strip()] for part in parts]
+        wrong = next((i for i, cell in enumerate(column) if cell is not None and not isinstance(cell, str)), None)
+        if wrong is not None:
+            raise UserError(f"row {wrong}: {name} is {column[wrong]!r}, not a text; omit --label_separator")
+        parts = (None if cell is None else cell.split(separator) for cell in column)
+        values = shared(part and [label.strip() for label in part if label.strip()] for part in parts)
     else:
-        values = cells.lists(values, name)
+        values = shared(cells.lists(column, name))
     several = next((isinstance(value, list) for value in values if value is not None), False)
     labels: list[Any] = []
     for i in kept:
@@ -57,7 +58,22 @@ def read_labels(
             labels.append(None if None in inner else list(dict.fromkeys(inner)))
         else:
             labels.append(_class_name(value, names, i, name))
-    return labels, several
+    return shared(labels), several
+
+
+def shared(values: Iterable[Any]) -> list[Any]:
+    """Values of which those that are equal are one object: a class then takes 8 bytes a row, and not 60 or 150.
+
+    Only texts and lists of texts are looked at, and as many different ones as classes may be.
+    """
+    known: dict[Any, Any] = {}
+    found = []
+    for value in values:
+        key = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            value = known.get(key, value) if len(known) >= _DIFFERENT else known.setdefault(key, value)
+        found.append(value)
+    return found
 
 
 def _class_name(value: Any, names: list[str] | None, row: int, column: str) -> str | None:
@@ -113,7 +129,7 @@ def count_labels(labels: Iterable[Any]) -> Counter[str]:
 
 
 def names_by_rows(
-    labels: Sequence[Any], names: Sequence[Any], kept: Sequence[int], columns: tuple[str, str], table: dict[int, str]
+    labels: Sequence[Any], names: Sequence[Any], kept: Iterable[int], columns: tuple[str, str], table: dict[int, str]
 ) -> dict[int, str]:
     """`table`, names by number, with those that further rows add, in the order of the numbers.
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tl_hub import cells
+from tl_hub import cells, on_disk
 from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.model_types import Model, Tokenizer
-from tl_hub.on_use import datasets, torch, transformers
-from tl_hub.tasks.base import Collator, Score, Task, give_padding, labelled, padded, select_columns
+from tl_hub.on_disk import Columns
+from tl_hub.on_use import torch, transformers
+from tl_hub.tasks.base import Collator, Score, Task, column, give_padding, labelled, padded, select_columns
 from tl_hub.tasks.text_generation import left_padded
 
 if TYPE_CHECKING:
@@ -125,7 +128,7 @@ class SequenceToSequence(Task):
         self.max_source_length = longest
         names = ("prompt", "target") if prompted else ("input_ids", "labels")
 
-        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def encode_batch(batch: Columns, indices: range) -> Columns:
             # Words of T5 begin with a blank in any case, those of GPT-2 where there is one.
             sources = [text.strip() for text in batch["source"]]
             targets = [texts[0].strip() for texts in batch["references"]]
@@ -141,17 +144,15 @@ class SequenceToSequence(Task):
                 names[1]: outputs,
                 "length": [len(ids) + len(labels) for ids, labels in zip(inputs, outputs, strict=True)],
                 "source_length": [len(ids) for ids in inputs],
-                "row": indices,
+                "row": list(indices),
                 "source_cut": [len(ids) > room for ids in source_ids],
                 "target_cut": [len(ids) >= self.max_target_length for ids in target_ids],
                 "unknown": [tokenizer.unk_token_id in ids for ids in target_ids],
                 "references": [len(texts) for texts in batch["references"]],
             }
 
-        encoded = rows.map(
-            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
-        )
-        unknown = sum(encoded["unknown"][:])
+        encoded = on_disk.mapped(rows, encode_batch)
+        unknown = int(column(encoded, "unknown").sum())
         if 2 * unknown > len(encoded):
             raise UserError(
                 f"{unknown:,} of {len(encoded):,} reference outputs have characters that the model's tokenizer does "
@@ -161,18 +162,18 @@ class SequenceToSequence(Task):
 
     def notes(self, encoded: Dataset) -> list[str]:
         found = []
-        for column, what in (("source_cut", "inputs"), ("target_cut", "reference outputs")):
-            cut = sum(encoded[column][:])
+        for name, what in (("source_cut", "inputs"), ("target_cut", "reference outputs")):
+            cut = int(column(encoded, name).sum())
             if cut:
-                longest = "the model's room" if column == "source_cut" else f"{self.max_target_length} tokens"
+                longest = "the model's room" if name == "source_cut" else f"{self.max_target_length} tokens"
                 found.append(f"{cut:,} of {len(encoded):,} {what} were longer than {longest} and were cut")
-        references = sum(encoded["references"][:])
+        references = int(column(encoded, "references").sum())
         if references > len(encoded):
             found.append(
                 f"{len(encoded):,} texts have {references:,} references, all of which count in a score; training "
                 "takes the first of each"
             )
-        unknown = sum(encoded["unknown"][:])
+        unknown = int(column(encoded, "unknown").sum())
         if unknown:
             found.append(f"{unknown:,} of {len(encoded):,} reference outputs have characters unknown to the tokenizer")
         return found
@@ -226,6 +227,11 @@ class SequenceToSequence(Task):
     def predict(self, outputs: torch.Tensor, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"generated": outputs}
 
+    def compared(self, rows: Dataset, generated: np.ndarray) -> Dataset:
+        """What is shown beside the expected answer of each row, by generated ids, (rows, max_target_length)."""
+        parts = np.array_split(generated, range(on_disk.ROWS, len(generated), on_disk.ROWS))
+        return compared(rows, (text for part in parts for text in self.texts(part)))
+
     def texts(self, generated: Any) -> list[str]:
         """Generated ids as texts."""
         return [text.strip() for text in self._tokenizer.batch_decode(generated, skip_special_tokens=True)]
@@ -252,15 +258,16 @@ class Summarization(SequenceToSequence):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column, "summary": self.summary_column})
-        return checked(rows["text"], rows["summary"], (self.text_column, self.summary_column))
+        texts, summaries = on_disk.Cells(rows, "text"), on_disk.Cells(rows, "summary")
+        return checked(texts, summaries, (self.text_column, self.summary_column))
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        texts, references = self.texts(predictions["generated"]), rows["references"][:]
+        shown, references = self.compared(rows, predictions["generated"]), on_disk.Cells(rows, "references")
         return Score(
-            dict(rouge_scores(texts, references)),
-            predictions=compared(rows, texts),
+            dict(rouge_scores(on_disk.Cells(shown, "predicted"), references)),
+            predictions=shown,
             tables={"Signatures": [{"metric": "ROUGE", "signature": rouge_signature(references)}]},
         )
 
@@ -336,42 +343,44 @@ class Translation(SequenceToSequence):
         if self.source_column is not None and self.target_column is not None:
             names = (self.source_column, self.target_column)
             rows = select_columns(rows, dict(zip(("source", "target"), names, strict=True)))
-            return checked(rows["source"], rows["target"], names)
-        pairs = select_columns(rows, {"translation": self.translation_column})["translation"]
-        pairs = cells.objects(pairs, self.translation_column)
-        texts: list[list[Any]] = [[], []]
-        for i, pair in enumerate(pairs):
+        else:
+            names, rows = codes, on_disk.written(on_disk.columns(self._pairs(rows, codes)))
+        return checked(on_disk.Cells(rows, "source"), on_disk.Cells(rows, "target"), names)
+
+    def _pairs(self, rows: Dataset, codes: tuple[str, str]) -> Iterator[dict[str, Any]]:
+        pairs = on_disk.Cells(select_columns(rows, {"translation": self.translation_column}), "translation")
+        for i, pair in enumerate(cells.objects(pairs, self.translation_column)):
             if not isinstance(pair, dict) or not set(codes) <= set(pair):
                 has = ", ".join(pair) if isinstance(pair, dict) else repr(pair)
                 raise UserError(
                     f"row {i}: {self.translation_column} has {has}; it must have {' and '.join(codes)}, or give "
                     "--source_language and --target_language"
                 )
-            for side, code in zip(texts, codes, strict=True):
-                side.append(pair[code])
-        return checked(texts[0], texts[1], codes)
+            yield {"source": pair[codes[0]], "target": pair[codes[1]]}
 
-    def scores(self, texts: list[str], rows: Dataset, resamples: int = 0) -> dict[str, dict[str, Any]]:
+    def scores(self, texts: Iterable[str], rows: Dataset, resamples: int = 0) -> dict[str, dict[str, Any]]:
         """chrF and BLEU of translations of `rows`; see `metrics.translation_scores`."""
         tokenize = _BLEU_TOKENIZERS.get(_primary(self.target_language), "13a")
-        return translation_scores(texts, rows["references"][:], tokenize, resamples)
+        return translation_scores(texts, on_disk.Cells(rows, "references"), tokenize, resamples)
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        texts = self.texts(predictions["generated"])
+        shown = self.compared(rows, predictions["generated"])
         # Each resample is a copy of all sentences' counts, so there are fewer of them where sentences are many.
-        found = self.scores(texts, rows, resamples=max(100, min(1000, 4_000_000 // len(rows))))
+        found = self.scores(
+            on_disk.Cells(shown, "predicted"), rows, resamples=max(100, min(1000, 4_000_000 // len(rows)))
+        )
         return Score(
             {name: np.asarray(score["value"]) for name, score in found.items()},
-            predictions=compared(rows, texts),
+            predictions=shown,
             intervals={name: (score["low"], score["high"]) for name, score in found.items()},
             tables={"Signatures": [{"metric": n, "signature": score["signature"]} for n, score in found.items()]},
         )
 
     def baselines(self, rows: Dataset, score: Score, seed: int) -> dict[str, list[dict[str, Any]]]:
         """The source, left as it is, as a translation of itself."""
-        copied = {name: found["value"] for name, found in self.scores(rows["source"][:], rows).items()}
+        copied = {name: found["value"] for name, found in self.scores(on_disk.Cells(rows, "source"), rows).items()}
         model = {name: float(score.metrics[name]) for name in copied}
         return {"Baselines": [{"system": "this model", **model}, {"system": "the source, as it is", **copied}]}
 
@@ -381,7 +390,7 @@ def _primary(language: str) -> str:
     return language.partition("-")[0]
 
 
-def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, str]) -> Dataset:
+def checked(sources: on_disk.Cells, targets: on_disk.Cells, columns: tuple[str, str]) -> Dataset:
     """Rows of `source` and `references`. Blank ones are left out: there is nothing to learn from them.
 
     Args:
@@ -391,37 +400,47 @@ def checked(sources: Sequence[Any], targets: Sequence[Any], columns: tuple[str, 
     Raises:
         UserError: a source or reference is something else than a text, or none is left.
     """
-    kept: dict[str, list[Any]] = {"source": [], "references": []}
-    targets = cells.lists(targets, columns[1])
     joined = 0
-    for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        if isinstance(source, list) and all(isinstance(sentence, str) for sentence in source):
-            source, joined = " ".join(source), joined + 1
-        texts = target if isinstance(target, list) else [target]
-        for column, side in zip(columns, ([source], texts), strict=True):
-            if not all(text is None or isinstance(text, str) for text in side):
-                raise UserError(f"row {i}: {column} is {side!r}; it must be a text")
-        if texts and all(text and text.strip() for text in (source, *texts)):
-            kept["source"].append(source)
-            kept["references"].append(texts)
-    if not kept["source"]:
+
+    def told() -> Iterator[dict[str, Any]]:
+        nonlocal joined
+        for i, (source, target) in enumerate(zip(sources, cells.lists(targets, columns[1]), strict=True)):
+            if isinstance(source, list) and all(isinstance(sentence, str) for sentence in source):
+                source, joined = " ".join(source), joined + 1
+            texts = target if isinstance(target, list) else [target]
+            for name, side in zip(columns, ([source], texts), strict=True):
+                if not all(text is None or isinstance(text, str) for text in side):
+                    raise UserError(f"row {i}: {name} is {side!r}; it must be a text")
+            if texts and all(text and text.strip() for text in (source, *texts)):
+                yield {"source": source, "references": texts}
+
+    found = on_disk.written(on_disk.columns(told()))
+    if not len(found):
         raise UserError(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
     if joined:
         print(f"note: {columns[0]} is a list of sentences in {joined:,} rows; they were joined with blanks", flush=True)
-    return datasets.Dataset.from_dict(kept)
+    return found
 
 
 def with_all_references(rows: Dataset) -> Dataset:
     """Rows of one source as one row with all their references, in the order in which the sources first come."""
-    found: dict[str, list[str]] = {}
-    for source, references in zip(rows["source"][:], rows["references"][:], strict=True):
-        found[source] = list(dict.fromkeys([*found.get(source, []), *references]))
-    return datasets.Dataset.from_dict({"source": list(found), "references": list(found.values())})
+    group = on_disk.groups(on_disk.Cells(rows, "source"))
+    order = np.argsort(group, kind="stable")
+
+    def merged() -> Iterator[dict[str, Any]]:
+        numbered = zip(group[order], on_disk.each(rows.select(order)), strict=True)
+        for _, same in itertools.groupby(numbered, key=operator.itemgetter(0)):
+            found = [row for _, row in same]
+            references = dict.fromkeys(text for row in found for text in row["references"])
+            yield {"source": found[0]["source"], "references": list(references)}
+
+    return on_disk.written(on_disk.columns(merged()))
 
 
-def compared(rows: Dataset, texts: list[str]) -> list[dict[str, Any]]:
-    """What is shown beside the expected answer of each row."""
-    return [
+def compared(rows: Dataset, texts: Iterable[str]) -> Dataset:
+    """What is shown beside the expected answer of each row, on the disk."""
+    shown = (
         {"text": row["source"], "expected": row["references"][0], "predicted": text}
-        for row, text in zip(rows, texts, strict=True)
-    ]
+        for row, text in zip(on_disk.each(rows), texts, strict=True)
+    )
+    return on_disk.written(on_disk.columns(shown))

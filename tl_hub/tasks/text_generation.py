@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
@@ -91,8 +92,7 @@ class TextGeneration(CausalLanguageModeling):
         return without_mask
 
     def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Any) -> Dataset:
-        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
-        ids, row_of = np.insert(ids, 0, tokenizer.eos_token_id), np.insert(row_of, 0, 0)
+        ids, ends = joined(rows, tokenizer, tokenizer.eos_token_id, before=[tokenizer.eos_token_id])
         window = self.window(model)
         longest = longest_input(model.config)
         if longest and longest < PROMPT + self.max_new_tokens:
@@ -100,13 +100,13 @@ class TextGeneration(CausalLanguageModeling):
                 f"--max_new_tokens is {self.max_new_tokens}; the model reads {longest} tokens, of which "
                 f"{PROMPT} are a prompt's"
             )
-        return blocks(ids, row_of, range(0, len(ids) - 1, window - 1), size=window, least=2)
+        return blocks(ids, ends, range(0, len(ids) - 1, window - 1), size=window, least=2)
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
         score = super().score(predictions, rows, encoded, decision)
-        size = sum(len(text.encode()) for text in rows["text"][:])
+        size = sum(len(text.encode()) for text in on_disk.Cells(rows, "text"))
         per_byte = predictions["tokens"].sum() / size / np.log(2)  # the loss is of tokens, in nats
         score.metrics["bits_per_byte"] = score.metrics["loss"] * per_byte
         if "loss" in score.intervals:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tl_hub import calibration, run_folder
+from tl_hub import calibration, on_disk, run_folder
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError, did_you_mean
 from tl_hub.model_types import Config, Model, Tokenizer
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
     Collator,
@@ -40,6 +41,7 @@ from tl_hub.tasks.labels import (
     is_number,
     parse_names,
     read_labels,
+    shared,
     spelling_key,
 )
 
@@ -187,11 +189,11 @@ class Classification(Task):
         texts = [name for name in ("text", "text_pair") if name in rows.column_names]
         kept = reading.rows_with_text(rows, {name: columns[name] for name in texts})
         names = reading.class_names(rows.features["label"])
-        labels, several = self._read(rows["label"][:], kept.tolist(), names)
-        missing = [i for i, label in zip(kept, labels, strict=True) if label is None]
+        labels, several = self._read(shared(on_disk.Cells(rows, "label")), kept, names)
+        missing = kept[np.fromiter((label is None for label in labels), bool, len(labels))]
         if len(missing) == len(kept):
             return rows.select([])
-        if missing:
+        if len(missing):
             raise UserError(
                 f"{len(missing)} rows have no {self.label_column} (the first is row {missing[0]}, counted from 0); "
                 "label them, or take them out"
@@ -200,15 +202,15 @@ class Classification(Task):
             reading.check_not_ids(labels, self.label_column, given_rows, columns.values())
         called = None
         if name_column := columns.get("label_name"):
-            found, _ = read_labels(rows["label_name"][:], kept.tolist(), None, None, name_column)
+            found, _ = read_labels(shared(on_disk.Cells(rows, "label_name")), kept, None, None, name_column)
             called = name_column, found
-        labels, self._naming = self._naming.named(labels, kept.tolist(), self.label_column, names, called)
+        labels, self._naming = self._naming.named(labels, kept, self.label_column, names, called)
         self.label_names = self._naming.given  # so that the record has the numbers too
         string = datasets.Value("string")
         kind = datasets.Value("float64") if self.regression else datasets.List(string) if several else string
         return reading.with_labels(rows, kept, texts, labels, kind)
 
-    def _read(self, cells: list[Any], kept: list[int], names: list[str] | None) -> tuple[list[Any], bool]:
+    def _read(self, cells: list[Any], kept: np.ndarray, names: list[str] | None) -> tuple[list[Any], bool]:
         """The label of each row `kept`: a class, a list of them or a number; and whether they are lists."""
         if self.regression is None and not self._seen and not self.label_separator and not names:
             self.regression = regression.are_numbers(cells) or None
@@ -294,7 +296,7 @@ class Classification(Task):
         return task
 
     def class_counts(self, rows: Dataset) -> dict[str, int]:
-        return {} if self.regression else count_labels(rows["label"])
+        return {} if self.regression else count_labels(on_disk.Cells(rows, "label"))
 
     def remarks(self) -> list[str]:
         """Classes that are probably the same, rare or without a name, and what was folded; or that it is regression."""
@@ -368,15 +370,13 @@ class Classification(Task):
         check_window(f"the model reads {longest} tokens at most", max_length, self.doc_stride)
         segments = ARCHITECTURES[model.config.model_type].token_type_ids
 
-        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def encode_batch(batch: Columns, indices: range) -> Columns:
             columns = windows(tokenizer, batch["text"], batch.get("text_pair"), max_length, self.doc_stride, segments)
             if "label" in batch:
                 columns["labels"] = [self._target(batch["label"][place]) for place in columns["row"]]
             return {**columns, "row": [indices[place] for place in columns["row"]]}
 
-        return rows.map(
-            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
-        )
+        return on_disk.mapped(rows, encode_batch)
 
     def _target(self, label: Any) -> int | float | list[float]:
         if self.regression:
@@ -416,7 +416,7 @@ class Classification(Task):
     ) -> Score:
         if self.regression:
             return regression.score(self.logits(predictions, encoded)[:, 0], rows)
-        logits, expected = self.logits(predictions, encoded), self._indicators(rows["label"])
+        logits, expected = self.logits(predictions, encoded), self._indicators(on_disk.Cells(rows, "label"))
         final = decision is not None
         if self.multi_label and self.threshold:
             decision = {"threshold": self.threshold}
@@ -425,20 +425,23 @@ class Classification(Task):
         probabilities = self.probabilities(logits, decision)
         predicted = given_classes(probabilities, decision.get("threshold"))
         metrics, intervals = figures(expected, predicted, probabilities, self.multi_label)
-        shown = [
-            {
-                **{name: row[name] for name in ("text", "text_pair") if name in row},
-                "expected": row["label"],
-                "predicted": names if self.multi_label else names[0],
-                **({} if self.multi_label else {"probability": round(float(probability.max()), 4)}),
-            }
-            for row, names, probability in zip(rows, names_of(predicted, self.labels), probabilities, strict=True)
-        ]
+
+        def shown() -> Iterator[Columns]:
+            for numbers, batch in on_disk.parts(rows):
+                part = slice(numbers.start, numbers.stop)
+                found = {**reading.texts_of(batch), "expected": batch["label"]}
+                names: list[Any] = names_of(predicted[part], self.labels)
+                if not self.multi_label:
+                    names = [each[0] for each in names]
+                    found["probability"] = [round(float(each), 4) for each in probabilities[part].max(1)]
+                yield {**found, "predicted": names}
+
         tables = {}
         if final and not self.multi_label:
             right, before = (expected == predicted).all(1), self.probabilities(logits, {}).max(1)
             tables = calibration.tables(probabilities.max(1), right, before, decision)
-        return Score(metrics, predictions=shown, decision=decision, intervals=intervals, tables=tables)
+        shown_rows = on_disk.written(shown())
+        return Score(metrics, predictions=shown_rows, decision=decision, intervals=intervals, tables=tables)
 
     def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
         """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).
@@ -451,7 +454,7 @@ class Classification(Task):
 
     def targets(self, rows: Dataset) -> np.ndarray:
         """Which classes each row has, bool, (rows, classes), or its number in regression, float, (rows, 1)."""
-        return column(rows, "label")[:, None] if self.regression else self._indicators(rows["label"])
+        return column(rows, "label")[:, None] if self.regression else self._indicators(on_disk.Cells(rows, "label"))
 
     def _indicators(self, labels: Any) -> np.ndarray:
         return indicators(labels, self.labels)
@@ -469,19 +472,17 @@ class Classification(Task):
     ) -> None:
         score.tables = self.tables(rows, score) | score.tables
         if not (self.multi_label or self.regression):
-            found = (
-                self._indicators([shown[name] for shown in score.predictions]) for name in ("expected", "predicted")
-            )
+            found = (self._indicators(_shown(score, name)) for name in ("expected", "predicted"))
             report.draw(folder / run_folder.CONFUSION, self.labels, *found)
 
     def tables(self, rows: Dataset, score: Score) -> dict[str, list[dict[str, Any]]]:
         """Baselines fitted on the training rows, figures of each class and, for one class a text, the confusions."""
-        (texts, labels), asked = self._known(), [self.input_of(row) for row in rows]
-        given = [shown["predicted"] for shown in score.predictions]
+        (texts, labels), asked = self._known(), (self.input_of(row) for row in on_disk.each(rows))
+        given = _shown(score, "predicted")
         if self.regression:
-            found = regression.baselines(texts, np.array(labels), asked, column(rows, "label"), np.array(given))
+            found = regression.baselines(texts, np.array(labels), asked, column(rows, "label"), np.array(list(given)))
             return {"Baselines": found}
-        known, expected, predicted = map(self._indicators, (labels, rows["label"], given))
+        known, expected, predicted = map(self._indicators, (labels, on_disk.Cells(rows, "label"), given))
         tables = {
             "Baselines": report.systems(texts, known, asked, expected, predicted, self.multi_label),
             "Classes": report.by_class(self.labels, self._counts, expected, predicted),
@@ -494,7 +495,7 @@ class Classification(Task):
         train = self._train
         if len(train) > _BASELINE_ROWS:
             train = train.shuffle(seed=0).select(range(_BASELINE_ROWS))
-        return [self.input_of(row) for row in train], train["label"][:]
+        return [self.input_of(row) for row in on_disk.each(train)], train["label"][:]
 
 
 @dataclass(kw_only=True)
@@ -510,6 +511,11 @@ class DocumentClassification(Classification):
     """What a whole document is about."""
 
     sample: ClassVar[str] = "documents"
+
+
+def _shown(score: Score, name: str) -> Iterator[Any]:
+    """One of the columns of what is shown of each row."""
+    return (row[name] for row in on_disk.each(score.predictions))
 
 
 def _rows(count: int) -> str:

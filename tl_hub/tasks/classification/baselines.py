@@ -3,6 +3,8 @@
 Texts come as strings, and which classes each has as bool, (rows, classes): exactly one, unless `multi_label`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -31,7 +33,7 @@ def words_and_pairs() -> TfidfVectorizer:
 
 
 def linear_model_of_words(
-    texts: list[str], targets: np.ndarray, asked: list[str], multi_label: bool
+    texts: list[str], targets: np.ndarray, asked: Iterable[str], multi_label: bool
 ) -> tuple[np.ndarray, float]:
     """TF-IDF of words and pairs of words, and logistic regression, fitted on `texts`.
 

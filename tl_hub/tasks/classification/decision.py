@@ -1,5 +1,6 @@
 """From probabilities to classes, and how good that is. Classes of rows are indicators: bool, (rows, classes)."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,10 +13,13 @@ from tl_hub.on_use import scipy  # it takes a second, and only deciding needs it
 def indicators(labels: Iterable[str | list[str]], classes: Sequence[str]) -> np.ndarray:
     """Which of the `classes` each row has, bool, (rows, classes), from its class or its list of them."""
     place = {name: i for i, name in enumerate(classes)}
-    rows = [[label] if isinstance(label, str) else label for label in labels]
-    found = np.zeros((len(rows), len(classes)), dtype=bool)
-    for indicated, names in zip(found, rows, strict=True):
-        indicated[[place[name] for name in names]] = True
+    rows, columns, count = array("q"), array("q"), 0
+    for count, label in enumerate(labels, start=1):
+        for name in [label] if isinstance(label, str) else label:
+            rows.append(count - 1)
+            columns.append(place[name])
+    found = np.zeros((count, len(classes)), dtype=bool)
+    found[np.array(rows), np.array(columns)] = True
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class Naming:
     def named(
         self,
         labels: list[Any],
-        kept: list[int],
+        kept: Iterable[int],
         column: str,
         names: list[str] | None,
         called: tuple[str, list[Any]] | None,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.errors import UserError, did_you_mean
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import datasets
 from tl_hub.tasks.labels import is_number, spelling_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_CHECKED_AT_ONCE = 10_000
 _LOOKED_AT = 1000
 _LEAST_ROWS = 20
 """Rows below which each may well have a class of its own."""
@@ -37,11 +39,10 @@ def rows_with_text(rows: Dataset, columns: Mapping[str, str]) -> np.ndarray:
     kept = np.arange(len(rows))
     for name, given in columns.items():
         told = np.zeros(len(rows), dtype=bool)
-        for start in range(0, len(rows), _CHECKED_AT_ONCE):
-            for i, text in enumerate(rows[name][start : start + _CHECKED_AT_ONCE], start):
-                if text is not None and not isinstance(text, str):
-                    raise UserError(f"row {i}: {given} is {text!r}; it must be a text")
-                told[i] = bool(text and text.strip())
+        for i, text in enumerate(on_disk.Cells(rows, name)):
+            if text is not None and not isinstance(text, str):
+                raise UserError(f"row {i}: {given} is {text!r}; it must be a text")
+            told[i] = bool(text and text.strip())
         kept = kept[told[kept]]
     if len(kept) == 0:
         raise UserError(f"none of the {len(rows)} rows has a text in {' and '.join(columns.values())}")
@@ -54,10 +55,17 @@ def with_labels(rows: Dataset, kept: np.ndarray, texts: Sequence[str], labels: l
     Args:
         kind: of the labels, in `datasets`.
     """
-    rows = (rows if len(kept) == len(rows) else rows.select(kept)).select_columns(list(texts))
     strings = datasets.Features({name: datasets.Value("string") for name in texts})
-    rows = rows if rows.features == strings else rows.cast(strings)  # rows on the disk stay there
-    return rows.add_column("label", labels, feature=kind)
+    whole, rows = len(kept) == len(rows), rows.select_columns(list(texts))
+    if not whole or rows.features != strings:
+        rows = on_disk.written((batch for _, batch in on_disk.parts(rows.select(kept))), strings)
+    # By default the fingerprint is a hash of the labels.
+    return rows.add_column("label", labels, new_fingerprint=uuid.uuid4().hex, feature=kind)
+
+
+def texts_of(columns: Columns) -> Columns:
+    """The texts among columns of rows."""
+    return {name: columns[name] for name in ("text", "text_pair") if name in columns}
 
 
 def ordered(classes: Collection[str], names: Sequence[str]) -> list[str]:

@@ -7,14 +7,17 @@ published gives scores that need no scaling back.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.errors import UserError
 from tl_hub.metrics import student_quantile
-from tl_hub.tasks.base import Score
+from tl_hub.on_disk import Columns
+from tl_hub.tasks.base import Score, column
+from tl_hub.tasks.classification.reading import texts_of
 
 SCORE = "score"
 """Name of the model's one output, where a classifier has the names of its classes."""
@@ -37,8 +40,11 @@ def are_numbers(cells: Sequence[Any]) -> bool:
 
     Whole numbers are classes, as `1` and `1.0` may be; so are texts such as `v1.5`.
     """
-    found = [value for value in map(_number, cells) if value is not None]
-    return 2 * len(found) > len(cells) and any(math.isfinite(value) and not value.is_integer() for value in found)
+    count, fraction = 0, False
+    for value in map(_number, cells):
+        count += value is not None
+        fraction = fraction or (value is not None and math.isfinite(value) and not value.is_integer())
+    return fraction and 2 * count > len(cells)
 
 
 def check_commas(cells: Sequence[Any], name: str) -> None:
@@ -50,16 +56,15 @@ def check_commas(cells: Sequence[Any], name: str) -> None:
     Raises:
         UserError: most labels are numbers, and one at least has a comma (names the row).
     """
-    commas = _with_comma(cells)
-    if commas and 2 * (len(commas) + sum(_number(cell) is not None for cell in cells)) > len(cells):
-        i = next(iter(commas))
+    i = next((i for i, cell in enumerate(cells) if _has_comma(cell)), None)
+    if i is not None and 2 * sum(_has_comma(cell) or _number(cell) is not None for cell in cells) > len(cells):
         raise UserError(
             f"row {i}: {name} is {cells[i]!r}; give --regression where that is a number with a decimal comma, "
             "--no-regression where it is the name of a class, or --label_separator , where it is two classes"
         )
 
 
-def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[float | None]:
+def read_numbers(cells: Sequence[Any], kept: Iterable[int], name: str) -> list[float | None]:
     """The label of each row in `kept`; None where a row has none.
 
     Args:
@@ -69,11 +74,9 @@ def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[f
     Raises:
         UserError: a label is not a finite number, or its comma may divide thousands (names the row).
     """
-    commas = _with_comma(cells)
-    if any("." in cell for cell in cells if isinstance(cell, str)):
-        commas = {}
-    if commas and all(_THOUSANDS.fullmatch(text) for text in commas.values()):
-        i = next(iter(commas))
+    points = any("." in cell for cell in cells if isinstance(cell, str))
+    i = None if points else next((i for i, cell in enumerate(cells) if _has_comma(cell)), None)
+    if i is not None and all(_THOUSANDS.fullmatch(cell.strip()) for cell in cells if _has_comma(cell)):
         raise UserError(
             f"row {i}: {name} is {cells[i]!r}, and no label tells whether commas divide thousands or begin fractions; "
             "write the labels without commas, and fractions with a point"
@@ -84,7 +87,7 @@ def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[f
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             labels.append(None)
             continue
-        value = _number(cell.replace(",", ".") if i in commas else cell)
+        value = _number(cell.replace(",", ".") if not points and _has_comma(cell) else cell)
         if value is None or not math.isfinite(value):
             raise UserError(
                 f"row {i}: {name} is {cell!r}, and the labels are read as numbers; give a finite number, with a point "
@@ -94,10 +97,9 @@ def read_numbers(cells: Sequence[Any], kept: Sequence[int], name: str) -> list[f
     return labels
 
 
-def _with_comma(cells: Sequence[Any]) -> dict[int, str]:
-    """Texts that are numbers with one comma, by the places of their rows."""
-    texts = {i: cell.strip() for i, cell in enumerate(cells) if isinstance(cell, str) and "," in cell}
-    return {i: text for i, text in texts.items() if _COMMA.fullmatch(text)}
+def _has_comma(cell: Any) -> bool:
+    """Whether it is the text of a number with one comma."""
+    return isinstance(cell, str) and "," in cell and _COMMA.fullmatch(cell.strip()) is not None
 
 
 def _number(cell: Any) -> float | None:
@@ -139,7 +141,7 @@ def score(predicted: np.ndarray, rows: Any) -> Score:
 
     A correlation is left out where all labels or all scores are the same number, as it is undefined there.
     """
-    expected = np.asarray(rows["label"][:], dtype=float)
+    expected = column(rows, "label").astype(float)
     metrics: dict[str, np.ndarray] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for name, measure in MEASURES.items():
@@ -147,15 +149,13 @@ def score(predicted: np.ndarray, rows: Any) -> Score:
         if not np.isnan(value):
             metrics[name] = np.array(value)
             intervals[name] = interval(measure, expected, predicted)
-    shown = [
-        {
-            **{name: row[name] for name in ("text", "text_pair") if name in row},
-            "expected": row["label"],
-            "predicted": round(float(value), 4),
-        }
-        for row, value in zip(rows, predicted, strict=True)
-    ]
-    return Score(metrics, predictions=shown, intervals=intervals, unit=None)
+
+    def shown() -> Iterator[Columns]:
+        for numbers, batch in on_disk.parts(rows):
+            found = [round(float(predicted[i]), 4) for i in numbers]
+            yield {**texts_of(batch), "expected": batch["label"], "predicted": found}
+
+    return Score(metrics, predictions=on_disk.written(shown()), intervals=intervals, unit=None)
 
 
 def rmse(expected: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -221,7 +221,7 @@ def interval(
 
 
 def baselines(
-    texts: list[str], labels: np.ndarray, asked: list[str], expected: np.ndarray, predicted: np.ndarray
+    texts: list[str], labels: np.ndarray, asked: Iterable[str], expected: np.ndarray, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
     """This model beside the mean of the training labels and a ridge regression on TF-IDF of words and pairs of words.
 
@@ -239,7 +239,7 @@ def baselines(
     ridge = RidgeCV(alphas=_PENALTIES).fit(words.fit_transform(texts), labels)
     systems = {
         "this model": predicted,
-        "mean of the training labels": np.full(len(asked), labels.mean()),
+        "mean of the training labels": np.full(len(expected), labels.mean()),
         f"TF-IDF and ridge regression (alpha = {ridge.alpha_:g})": ridge.predict(words.transform(asked)),
     }
     table = []

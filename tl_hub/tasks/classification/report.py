@@ -3,6 +3,7 @@
 Which classes rows have, and which they were given, come as indicators: bool, (rows, classes).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ _MATRIX = 20
 
 
 def systems(
-    texts: list[str], known: np.ndarray, asked: list[str], expected: np.ndarray, predicted: np.ndarray, several: bool
+    texts: list[str],
+    known: np.ndarray,
+    asked: Iterable[str],
+    expected: np.ndarray,
+    predicted: np.ndarray,
+    several: bool,
 ) -> list[dict[str, Any]]:
     """This model beside what knows nothing and what knows words only.
 
@@ -30,7 +36,7 @@ def systems(
     by_words, strength = baselines.linear_model_of_words(texts, known, asked, several)
     found = {
         "this model": predicted,
-        "most frequent class": baselines.most_frequent(known, len(asked), several),
+        "most frequent class": baselines.most_frequent(known, len(expected), several),
         f"TF-IDF and logistic regression (C = {strength:g})": by_words,
     }
     return [

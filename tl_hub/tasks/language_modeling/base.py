@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tl_hub import on_disk, progress
 from tl_hub.architectures import longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.model_types import Model, Tokenizer
-from tl_hub.on_use import datasets, torch
+from tl_hub.on_use import torch
 from tl_hub.tasks.base import Score, Task, column, labelled, padded, select_columns
 
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ class LanguageModeling(Task):
 
     def check(self, rows: Dataset) -> Dataset:
         rows = select_columns(rows, {"text": self.text_column})
-        wrong = [i for i, text in enumerate(rows["text"]) if text is not None and not isinstance(text, str)]
-        if wrong:
-            raise UserError(f"{len(wrong)} rows have something else than a text (the first is row {wrong[0]})")
-        told = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
-        if not told:
+        told, wrong = np.zeros((2, len(rows)), dtype=bool)
+        for i, text in enumerate(on_disk.Cells(rows, "text")):
+            wrong[i] = text is not None and not isinstance(text, str)
+            told[i] = isinstance(text, str) and bool(text.strip())
+        if wrong.any():
+            raise UserError(f"{wrong.sum()} rows have something else than a text (the first is row {wrong.argmax()})")
+        if not told.any():
             raise UserError(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
-        return rows.select(told)
+        return rows.select(np.flatnonzero(told))
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["text"]
@@ -128,21 +131,39 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.
     return {"loss": losses.sum(1), "tokens": (labels != -100).sum(1)}
 
 
-def joined(rows: Dataset, tokenizer: Tokenizer, separator: int) -> tuple[np.ndarray, np.ndarray]:
-    """All texts as one sequence, `separator` after each: token ids and the row that each came from, (tokens,)."""
-    ids: list[np.ndarray] = []
-    for batch in rows.iter(batch_size=1000):
-        encoded = tokenizer(batch["text"], add_special_tokens=False)["input_ids"]
-        ids.extend(np.array([*text, separator], dtype=np.int32) for text in encoded)
-    return np.concatenate(ids), np.repeat(np.arange(len(ids)), [len(text) for text in ids])
+def joined(
+    rows: Dataset, tokenizer: Tokenizer, separator: int, before: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """All texts as one sequence, `separator` after each and `before` the first one.
+
+    Returns:
+        The token ids, on the disk, (tokens,), and where each row ends among them, (rows,).
+    """
+    ends = np.zeros(len(rows), dtype=np.int64)
+
+    def ids() -> Iterator[np.ndarray]:
+        yield np.array(before, dtype=np.int32)
+        with progress.bar(len(rows), "tokenizing", "row", leave=False, shown=len(rows) > on_disk.MANY) as bar:
+            for numbers, batch in on_disk.parts(rows):
+                for i, text in zip(
+                    numbers, tokenizer(batch["text"], add_special_tokens=False)["input_ids"], strict=True
+                ):
+                    ends[i] = len(text) + 1
+                    yield np.array([*text, separator], dtype=np.int32)
+                bar.update(len(numbers))
+
+    return on_disk.numbers(ids()), len(before) + np.cumsum(ends)
 
 
 def blocks(
-    ids: np.ndarray, row_of: np.ndarray, starts: range, size: int = 0, end: list[int] | None = None, least: int = 1
+    ids: np.ndarray, ends: np.ndarray, starts: range, size: int = 0, end: list[int] | None = None, least: int = 1
 ) -> Dataset:
     """Cut `ids` at `starts` into encoded rows of `size` tokens (up to the next start if 0), with `end` after each.
 
     A last block of fewer than `least` tokens is left out.
+
+    Args:
+        ids, ends: as `joined` gives them.
     """
 
     def generate() -> Iterator[dict[str, Any]]:
@@ -150,9 +171,9 @@ def blocks(
             block = ids[start : start + (size or starts.step)]
             if len(block) >= least:
                 whole = [*block.tolist(), *(end or [])]
-                yield {"input_ids": whole, "length": len(whole), "row": int(row_of[start])}
+                yield {"input_ids": whole, "length": len(whole), "row": int(np.searchsorted(ends, start, "right"))}
 
-    return datasets.Dataset.from_list(list(generate()))
+    return on_disk.written(on_disk.columns(generate()))
 
 
 def drawn(

@@ -40,8 +40,8 @@ class CausalLanguageModeling(LanguageModeling):
     pretrained_by: ClassVar[tuple[Objective, ...]] = ("causal",)
 
     def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
-        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
-        return blocks(ids, row_of, range(0, len(ids), self.window(model)), least=2)
+        ids, ends = joined(rows, tokenizer, tokenizer.eos_token_id)
+        return blocks(ids, ends, range(0, len(ids), self.window(model)), least=2)
 
     def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         def collate(encoded: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

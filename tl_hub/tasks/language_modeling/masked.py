@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.architectures import Objective
 from tl_hub.config import flag
 from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import torch
 from tl_hub.tasks.base import Collator, check_fast, padded
 from tl_hub.tasks.language_modeling.base import (
@@ -56,13 +58,13 @@ class MaskedLanguageModeling(LanguageModeling):
         check_fast(tokenizer)
         check_mask(tokenizer, "masked")
 
-        def windows(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def windows(batch: Columns, indices: range) -> Columns:
             encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_overflowing_tokens=True)
             ids = encoded["input_ids"]
             rows_of = [indices[i] for i in encoded["overflow_to_sample_mapping"]]
             return {"input_ids": ids, "length": [len(window) for window in ids], "row": rows_of}
 
-        return rows.map(windows, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing")
+        return on_disk.mapped(rows, windows)
 
     def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         special = torch.zeros(len(tokenizer), dtype=torch.bool)

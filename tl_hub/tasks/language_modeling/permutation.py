@@ -43,12 +43,12 @@ class PermutationLanguageModeling(LanguageModeling):
     def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         check_mask(tokenizer, "permutation")
         end = [tokenizer.sep_token_id, tokenizer.cls_token_id]
-        ids, row_of = joined(rows, tokenizer, tokenizer.sep_token_id)
+        ids, ends = joined(rows, tokenizer, tokenizer.sep_token_id)
         count = -(-len(ids) // (self.window(model) - len(end)))
         size = len(ids) // count // 2 * 2
         if size < 2:
             raise UserError(f"{len(ids)} tokens of text are too few; give more or longer texts")
-        return blocks(ids, row_of, range(0, count * size, size), size=size, end=end)
+        return blocks(ids, ends, range(0, count * size, size), size=size, end=end)
 
     def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         stock = transformers.DataCollatorForPermutationLanguageModeling(tokenizer)

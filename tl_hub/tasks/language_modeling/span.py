@@ -67,8 +67,8 @@ class SpanCorruption(LanguageModeling):
             raise UserError(
                 f"the model's tokenizer lacks {_SENTINELS[0]} to {_SENTINELS[-1]}, which stand for the gaps"
             )
-        ids, row_of = joined(rows, tokenizer, tokenizer.eos_token_id)
-        return blocks(ids, row_of, range(0, len(ids), self.window(model) - 1), least=2)
+        ids, ends = joined(rows, tokenizer, tokenizer.eos_token_id)
+        return blocks(ids, ends, range(0, len(ids), self.window(model) - 1), least=2)
 
     def collator(self, tokenizer: Tokenizer, training: bool) -> Collator:
         sentinels = np.array(tokenizer.convert_tokens_to_ids(_SENTINELS))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tl_hub import calibration
+from tl_hub import calibration, on_disk
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.metrics import answer_rule, squad_scores, squad_signature
 from tl_hub.model_types import Model, Tokenizer
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
     Collator,
@@ -107,40 +108,33 @@ class QuestionAnswering(Task):
     def check(self, rows: Dataset) -> Dataset:
         names = {name: getattr(self, f"{name}_column") for name in ("question", "context", "answers")}
         rows = select_columns(rows, names)
-        checked, wrong = [], []
-        for i, row in enumerate(rows.to_list()):
-            texts = {names[name]: row[name] for name in ("question", "context")}
-            for name, text in texts.items():
-                if text is not None and not isinstance(text, str):
-                    raise UserError(f"row {i}: {name} is {text!r}; it must be a text")
-            if not all(text and text.strip() for text in texts.values()):
-                continue  # blank rows, as public data have
-            row = {**row, "answers": _answers(row["answers"], i, names["answers"])}
-            for text, start in zip(*row["answers"].values(), strict=True):
-                if row["context"][start : start + len(text)] != text:
-                    found = row["context"][start : start + len(text)]
-                    wrong.append(f"row {i}: {text!r} is not at {start}, which has {found!r}")
-                    break
-            checked.append(row)
-        if wrong:
-            raise UserError(
-                f"{len(wrong)} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong[:3])}"
-            )
-        if not checked:
+        wrong: list[str] = []
+        count = 0
+
+        def told() -> Iterator[dict[str, Any]]:
+            nonlocal count
+            for i, row in enumerate(on_disk.each(rows)):
+                texts = {names[name]: row[name] for name in ("question", "context")}
+                for name, text in texts.items():
+                    if text is not None and not isinstance(text, str):
+                        raise UserError(f"row {i}: {name} is {text!r}; it must be a text")
+                if not all(text and text.strip() for text in texts.values()):
+                    continue  # blank rows, as public data have
+                row = {**row, "answers": _answers(row["answers"], i, names["answers"])}
+                if misplaced := _misplaced(row):
+                    count += 1
+                    wrong.extend([f"row {i}: {misplaced}"] * (count <= 3))
+                yield row
+
+        string, number = datasets.Value("string"), datasets.Value("int64")
+        answers = {"text": datasets.List(string), "answer_start": datasets.List(number)}
+        features = datasets.Features({"question": string, "context": string, "answers": answers})
+        checked = on_disk.written(on_disk.columns(told()), features)
+        if count:
+            raise UserError(f"{count} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong)}")
+        if not len(checked):
             raise UserError(f"none of the {len(rows)} rows has both a {names['question']} and a {names['context']}")
-        return datasets.Dataset.from_list(
-            checked,
-            features=datasets.Features(
-                {
-                    "question": datasets.Value("string"),
-                    "context": datasets.Value("string"),
-                    "answers": {
-                        "text": datasets.List(datasets.Value("string")),
-                        "answer_start": datasets.List(datasets.Value("int64")),
-                    },
-                }
-            ),
-        )
+        return checked
 
     def input_of(self, row: dict[str, Any]) -> str:
         return "\n".join(self.texts_of(row))
@@ -190,12 +184,10 @@ class QuestionAnswering(Task):
     def encode(self, rows: Dataset, tokenizer: Tokenizer, model: Model) -> Dataset:
         settings = self.window_settings(tokenizer, model)
 
-        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def encode_batch(batch: Columns, indices: range) -> Columns:
             return windows(tokenizer, batch["question"], batch["context"], batch["answers"], indices, **settings)
 
-        encoded = rows.map(
-            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
-        )
+        encoded = on_disk.mapped(rows, encode_batch)
         # Training rows come first. A start and an end that belong to two answers are farther apart than most answers.
         if self.max_answer_length is None:
             names = ("start_positions", "end_positions", "null_position")
@@ -208,39 +200,36 @@ class QuestionAnswering(Task):
 
     def notes(self, encoded: Dataset) -> list[str]:
         """Contexts that took several windows, questions that were cut or have no answer, answers that are too long."""
-        windows_of = Counter(encoded["row"][:])
-        long = sum(count > 1 for count in windows_of.values())
-        cut = len(np.unique(column(encoded, "row")[column(encoded, "cut")]))
-        notes = [f"{long:,} of {len(windows_of):,} contexts were read in overlapping windows"] if long else []
+        names = ("row", "cut", "answered", "legible", "start_positions", "end_positions", "null_position")
+        row, cut, answered, seen, start, end, null = (column(encoded, name) for name in names)
+        # Of the windows of a row, which stand together:
+        first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+        several = np.diff(np.r_[first, len(row)]) > 1
+        rows, long, shortened = len(first), int(several.sum()), int(cut[first].sum())
+        notes = [f"{long:,} of {rows:,} contexts were read in overlapping windows"] if long else []
         longest = f"were longer than {QUESTION_TOKENS} tokens and were cut"
-        notes += [f"{cut:,} of {len(windows_of):,} questions {longest}"] if cut else []
-        answers: dict[int, int] = {}  # tokens of the answer of each row that has one; 0 if no window holds it
-        legible = set()
-        names = ("row", "answered", "legible", "start_positions", "end_positions", "null_position")
-        for row, answered, seen, start, end, null in zip(*(encoded[name][:] for name in names), strict=True):
-            if answered:
-                answers[row] = max(answers.get(row, 0), end - start + 1 if start != null else 0)
-            if seen and windows_of[row] > 1:  # of a context in one window, the tokenizer has dropped the answer
-                legible.add(row)
-        silent = len(windows_of) - len(answers)
-        nowhere = {row for row, length in answers.items() if length == 0}
-        lost, unread = len(nowhere & legible), len(nowhere - legible)
-        too_long = sum(length > (self.max_answer_length or LONGEST_ANSWER) for length in answers.values())
-        if silent:
-            notes.append(f"{silent:,} of {len(windows_of):,} questions have no answer in their context")
+        notes += [f"{shortened:,} of {rows:,} questions {longest}"] if shortened else []
+        tokens = np.maximum.reduceat(np.where(start != null, end - start + 1, 0), first)  # 0 if no window holds it
+        answers, legible = int(answered[first].sum()), seen[first] & several
+        nowhere = answered[first] & (tokens == 0)
+        # Of a context in one window, the tokenizer has dropped the answer.
+        lost, unread = int((nowhere & legible).sum()), int((nowhere & ~legible).sum())
+        too_long = int((answered[first] & (tokens > (self.max_answer_length or LONGEST_ANSWER))).sum())
+        if rows > answers:
+            notes.append(f"{rows - answers:,} of {rows:,} questions have no answer in their context")
         if lost:
             notes.append(
-                f"{lost:,} of {len(answers):,} answers stand whole in no window and count as no answer in training; a "
+                f"{lost:,} of {answers:,} answers stand whole in no window and count as no answer in training; a "
                 "larger --doc_stride would help"
             )
         if unread:
             notes.append(
-                f"{unread:,} of {len(answers):,} answers have no character that the tokenizer reads and count as no "
+                f"{unread:,} of {answers:,} answers have no character that the tokenizer reads and count as no "
                 "answer in training"
             )
         if too_long:
             notes.append(
-                f"{too_long:,} of {len(answers):,} answers have more than {self.max_answer_length} tokens, the most "
+                f"{too_long:,} of {answers:,} answers have more than {self.max_answer_length} tokens, the most "
                 "that is looked for; a larger --max_answer_length finds them"
             )
         return notes
@@ -266,17 +255,18 @@ class QuestionAnswering(Task):
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        contexts, references = rows["context"][:], [answers["text"] for answers in rows["answers"][:]]
-        best = answers_of(predictions, encoded, contexts)
-        answered = squad_scores([answer["answer"] for answer in best], references)
-        unanswerable = np.array([not texts for texts in references])
-        margin = np.array([answer["null_margin"] for answer in best])
+        contexts = on_disk.Cells(rows, "context")
+        references = on_disk.Cells(rows.flatten().select_columns("answers.text"), "answers.text")
+        best = on_disk.written(on_disk.columns(answers_of(predictions, encoded, contexts)))
+        answered = squad_scores(on_disk.Cells(best, "answer"), references)
+        unanswerable = np.fromiter((not texts for texts in references), bool, len(rows))
+        margin = column(best, "null_margin")
         final, decision = decision is not None, dict(decision or {})
         if not final and unanswerable.any():
             decision["null_threshold"] = best_threshold(margin, answered["f1"], 100.0 * unanswerable)
         silent = margin > decision.get("null_threshold", np.inf)
         metrics = {name: np.where(silent, 100.0 * unanswerable, values) for name, values in answered.items()}
-        scores, null_scores = (np.array([answer[name] for answer in best]) for name in ("score", "null_score"))
+        scores, null_scores = (column(best, name) for name in ("score", "null_score"))
         before = np.where(silent, null_scores, scores)
         right = metrics["exact_match"] == 100
         if not final:
@@ -295,20 +285,22 @@ class QuestionAnswering(Task):
             for name in list(metrics):
                 metrics[f"{name}_answerable"] = np.where(unanswerable, np.nan, metrics[name])
             metrics["no_answer_accuracy"] = 100.0 * (silent == unanswerable)
-        _, groups = np.unique(contexts, return_inverse=True)
+        groups = on_disk.groups(contexts)
         if final:
             tables |= calibration.tables(confidence, right, before, decision, groups)
-        shown = [
+        shown = (
             {
                 "question": row["question"],
                 "context": row["context"],
-                "expected": texts[0] if texts else "",
-                "predicted": "" if quiet else answer["answer"],
+                "expected": row["answers"]["text"][0] if row["answers"]["text"] else "",
+                "predicted": "" if quiet else answer,
                 "probability": round(float(probability), 4),
             }
-            for row, texts, quiet, answer, probability in zip(rows, references, silent, best, confidence, strict=True)
-        ]
-        return Score(metrics, groups, shown, decision, tables=tables)
+            for row, quiet, answer, probability in zip(
+                on_disk.each(rows), silent, on_disk.Cells(best, "answer"), confidence, strict=True
+            )
+        )
+        return Score(metrics, groups, on_disk.written(on_disk.columns(shown)), decision, tables=tables)
 
 
 def _answers(value: Any, row: int, column: str) -> dict[str, list[Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tl_hub import on_disk
 from tl_hub.on_use import torch
+from tl_hub.tasks.base import column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,38 +55,36 @@ def best_spans(
     }
 
 
-def answers_of(predictions: dict[str, np.ndarray], encoded: Dataset, contexts: list[str]) -> list[dict[str, Any]]:
+def answers_of(
+    predictions: dict[str, np.ndarray], encoded: Dataset, contexts: Iterable[str]
+) -> Iterator[dict[str, Any]]:
     """The best answer of each row over all of its windows.
 
-    Returns:
+    Yields:
         One dict a row: `answer` (text), `start`, `end` (characters in the context), `score` (probability among all
         valid spans of all windows), `null_score` (probability of "no answer" against all of them) and `null_margin`
         (how far the null score, the lowest over the windows, lies above the answer's: large means "no answer").
     """
-    windows_of: list[list[int]] = [[] for _ in contexts]
-    for i, row in enumerate(encoded["row"][:]):
-        windows_of[row].append(i)
-    chosen = [max(indices, key=lambda i: predictions["span"][i]) for indices in windows_of]
-    offsets = encoded.select(chosen)["offsets"]
-    found = []
-    for context, indices, best, places in zip(contexts, windows_of, chosen, offsets, strict=True):
+    row = column(encoded, "row")
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+    ends = np.r_[first[1:], len(row)]
+    chosen = np.array([i + predictions["span"][i:end].argmax() for i, end in zip(first, ends, strict=True)])
+    offsets = on_disk.Cells(encoded.select(chosen), "offsets")
+    for context, i, end_of_row, best, places in zip(contexts, first, ends, chosen, offsets, strict=True):
         start, end = places[predictions["start"][best]][0], places[predictions["end"][best]][1]
         # Some tokenizers count the blank before a word among its characters, or have a token for it.
         end -= len(context[start:end]) - len(context[start:end].rstrip())
         start += len(context[start:end]) - len(context[start:end].lstrip())
-        total = np.logaddexp.reduce(predictions["log_total"][indices].astype(float))
-        null = float(predictions["null"][indices].min())
-        found.append(
-            {
-                "answer": context[start:end],
-                "start": start,
-                "end": end,
-                "score": float(np.exp(predictions["span"][best] - total)),
-                "null_score": float(np.exp(null - np.logaddexp(null, total))),
-                "null_margin": null - float(predictions["span"][best]),
-            }
-        )
-    return found
+        total = np.logaddexp.reduce(predictions["log_total"][i:end_of_row].astype(float))
+        null = float(predictions["null"][i:end_of_row].min())
+        yield {
+            "answer": context[start:end],
+            "start": start,
+            "end": end,
+            "score": float(np.exp(predictions["span"][best] - total)),
+            "null_score": float(np.exp(null - np.logaddexp(null, total))),
+            "null_margin": null - float(predictions["span"][best]),
+        }
 
 
 def best_threshold(margin: np.ndarray, if_answered: np.ndarray, if_silent: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Questions with their contexts in windows that a model can read, and the tokens that answers stand at."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from tl_hub.model_types import Tokenizer
@@ -14,7 +15,7 @@ def windows(
     questions: list[str],
     contexts: list[str],
     answers: list[dict[str, list[Any]]] | None,
-    indices: list[int],
+    indices: Sequence[int],
     *,
     max_length: int,
     doc_stride: int,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tl_hub import cells
+from tl_hub import cells, on_disk
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
 from tl_hub.errors import UserError
 from tl_hub.model_types import Config, Model, Tokenizer
+from tl_hub.on_disk import Columns
 from tl_hub.on_use import datasets, torch, transformers
 from tl_hub.tasks.base import (
     Collator,
@@ -111,36 +113,37 @@ class TokenClassification(Task):
         names = getattr(getattr(rows.features["tags"], "feature", None), "names", None)
         if self.tag_names:
             names = [name.strip() for name in self.tag_names.split(",")]
-        words = cells.lists(rows["tokens"][:], self.tokens_column)
-        tags = cells.lists(rows["tags"][:], self.tags_column)
-        told = [i for i, tokens in enumerate(words) if tokens]
-        if not told:
-            raise UserError(f"none of the {len(words)} rows has words in {self.tokens_column}")
-        hidden = [i for i in told if tags[i] is None or (names and all(tag == -1 for tag in tags[i]))]
-        if len(hidden) == len(told):
+        told, hidden = np.zeros((2, len(rows)), dtype=bool)
+        for i, (words, tags) in enumerate(self._tagged_words(rows)):
+            told[i] = bool(words)
+            hidden[i] = told[i] and (tags is None or bool(names and all(tag == -1 for tag in tags)))
+        if not told.any():
+            raise UserError(f"none of the {len(rows)} rows has words in {self.tokens_column}")
+        if (hidden == told).all():
             return rows.select([])
-        if hidden:
+        if hidden.any():
             raise UserError(
-                f"{len(hidden)} rows have no {self.tags_column} (the first is row {hidden[0]}, counted from 0); tag "
-                "them, or take them out"
+                f"{hidden.sum()} rows have no {self.tags_column} (the first is row {hidden.argmax()}, counted from 0); "
+                "tag them, or take them out"
             )
-        read = [self._sentence(i, words[i], tags[i], names) for i in told]
-        read = [row for row in read if row["words"]]
-        scheme = entities.scheme_of([tag for row in read for tag in row["tags"]])
-        return datasets.Dataset.from_list(
-            [_spelled(row, scheme) for row in read],
-            features=datasets.Features(
-                {
-                    "text": datasets.Value("string"),
-                    "start": datasets.List(datasets.Value("int64")),
-                    "end": datasets.List(datasets.Value("int64")),
-                    "tags": datasets.List(datasets.Value("string")),
-                    "label": datasets.List(datasets.Value("string")),
-                    "repaired": datasets.Value("int64"),
-                    "blank": datasets.Value("int64"),
-                }
-            ),
-        )
+
+        def sentences() -> Iterator[dict[str, Any]]:
+            for i, (words, tags) in enumerate(self._tagged_words(rows)):
+                if told[i] and (sentence := self._sentence(i, words, tags, names))["words"]:
+                    yield sentence
+
+        scheme = entities.scheme_of(tag for sentence in sentences() for tag in sentence["tags"])
+        string, number = datasets.Value("string"), datasets.Value("int64")
+        places, names_of = datasets.List(number), datasets.List(string)
+        features = {"text": string, "start": places, "end": places, "tags": names_of, "label": names_of}
+        features |= {"repaired": number, "blank": number}
+        spelled = (_spelled(sentence, scheme) for sentence in sentences())
+        return on_disk.written(on_disk.columns(spelled), datasets.Features(features))
+
+    def _tagged_words(self, rows: Dataset) -> Iterator[tuple[Any, Any]]:
+        """The words and the tags of each row."""
+        given = {"tokens": self.tokens_column, "tags": self.tags_column}
+        return zip(*(cells.lists(on_disk.Cells(rows, name), column) for name, column in given.items()), strict=True)
 
     def _sentence(self, row: int, words: Any, tags: Any, names: list[str] | None) -> dict[str, Any]:
         """Words that can be seen and their tags, by name."""
@@ -195,9 +198,11 @@ class TokenClassification(Task):
             known = sorted(self.class_counts(train))
             if not known:
                 raise UserError(f"no word of the {len(train):,} training rows is tagged as an entity (all tags are O)")
-            scheme = entities.scheme_of([tag for tags in train["tags"] for tag in tags])
+            scheme = entities.scheme_of(tag for tags in on_disk.Cells(train, "tags") for tag in tags)
             task.labels = entities.labels_of(known, scheme)
-            task._learned = Counter(kind for tags in train["tags"] for kind, _, _ in entities.entities_of(tags))
+            task._learned = Counter(
+                kind for tags in on_disk.Cells(train, "tags") for kind, _, _ in entities.entities_of(tags)
+            )
         for name, part in rows.items():
             unseen = sorted(set(self.class_counts(part)) - set(task.kinds))
             if unseen and self._label_map is not None:
@@ -213,7 +218,7 @@ class TokenClassification(Task):
         return task
 
     def class_counts(self, rows: Dataset) -> dict[str, int]:
-        return count_labels(rows["label"])
+        return count_labels(on_disk.Cells(rows, "label"))
 
     def input_of(self, row: dict[str, Any]) -> str:
         return row["text"]
@@ -244,7 +249,7 @@ class TokenClassification(Task):
             goes_on = tag if tag == entities.OUTSIDE else f"{'I' if prefix in 'BI' else 'E'}-{kind}"
             return number[goes_on] if self.tag_tokens == "all" else UNTRAINED
 
-        def encode_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        def encode_batch(batch: Columns, indices: range) -> Columns:
             columns = windows(
                 tokenizer, batch["text"], batch["start"], batch["end"], self.max_length, self.doc_stride, segments
             )
@@ -261,9 +266,7 @@ class TokenClassification(Task):
                     columns[name] = [batch[name][row] for row in columns["row"]]
             return {**columns, "row": [indices[place] for place in columns["row"]]}
 
-        return rows.map(
-            encode_batch, with_indices=True, batched=True, remove_columns=rows.column_names, desc="tokenizing"
-        )
+        return on_disk.mapped(rows, encode_batch)
 
     def notes(self, encoded: Dataset) -> list[str]:
         """Sentences in several windows, tags that were repaired, and words without a token of their own."""
@@ -313,34 +316,45 @@ class TokenClassification(Task):
         }
 
     def tagged(
-        self, predictions: dict[str, np.ndarray], encoded: Dataset, counts: Sequence[int]
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        """The tag of each word and its probability, of rows with so many words."""
-        tags = [[entities.OUTSIDE] * count for count in counts]
-        scores = [[1.0] * count for count in counts]
-        for i, (row, words, places) in enumerate(zip(*(encoded[n] for n in ("row", "words", "places")), strict=True)):
-            for word, place in zip(words, places, strict=True):
-                tags[row][word] = self.labels[predictions["tag"][i, place]]
-                scores[row][word] = float(predictions["score"][i, place])
-        return tags, scores
+        self, predictions: dict[str, np.ndarray], encoded: Dataset, counts: Iterable[int]
+    ) -> Iterator[tuple[list[str], list[float]]]:
+        """For each row, with so many words, the tag of each word and its probability."""
+        windows = enumerate(on_disk.each(encoded.select_columns(["row", "words", "places"])))
+        i, window = next(windows)
+        for row, count in enumerate(counts):
+            tags, scores = [entities.OUTSIDE] * count, [1.0] * count
+            while window and window["row"] == row:
+                for word, place in zip(window["words"], window["places"], strict=True):
+                    tags[word] = self.labels[predictions["tag"][i, place]]
+                    scores[word] = float(predictions["score"][i, place])
+                i, window = next(windows, (i, {}))
+            yield tags, scores
 
     def score(
         self, predictions: dict[str, np.ndarray], rows: Dataset, encoded: Dataset, decision: dict[str, float] | None
     ) -> Score:
-        expected = [entities.entities_of(tags) for tags in rows["tags"][:]]
-        tags, _ = self.tagged(predictions, encoded, [len(starts) for starts in rows["start"][:]])
-        predicted = [entities.entities_of(each) for each in tags]
-        counts = entities.compared(expected, predicted, self.kinds)
+        counts = np.zeros((len(rows), len(self.kinds), 3), dtype=int)
+
+        def shown() -> Iterator[Columns]:
+            tagged = self.tagged(predictions, encoded, map(len, on_disk.Cells(rows, "start")))
+            for numbers, batch in on_disk.parts(rows):
+                expected = [entities.entities_of(tags) for tags in batch["tags"]]
+                found = [entities.entities_of(tags) for tags, _ in itertools.islice(tagged, len(numbers))]
+                counts[numbers.start : numbers.stop] = entities.compared(expected, found, self.kinds)
+                words = list(zip(batch["text"], batch["start"], batch["end"], strict=True))
+                yield {
+                    "text": batch["text"],
+                    "expected": [_named(row, wanted) for row, wanted in zip(words, expected, strict=True)],
+                    "predicted": [_named(row, given) for row, given in zip(words, found, strict=True)],
+                }
+
+        shown_rows = on_disk.written(shown())
         right = (counts[..., 0] == counts[..., 1]) & (counts[..., 0] == counts[..., 2])
         every = counts.sum(1)
         metrics = entities.figures(every.sum(0)) | {"exact_match": 100.0 * right.all(1)}
-        shown = [
-            {"text": row["text"], "expected": _named(row, wanted), "predicted": _named(row, found)}
-            for row, wanted, found in zip(rows, expected, predicted, strict=True)
-        ]
         return Score(
             metrics,
-            predictions=shown,
+            predictions=shown_rows,
             intervals=entities.intervals(every),
             tables={"Entities": self._by_kind(counts.sum(0))},
         )
@@ -375,13 +389,16 @@ class TokenClassification(Task):
         """This model beside giving each word the tag that it has most often in the training rows."""
         assert self._train is not None
         known: dict[str, Counter[str]] = {}
-        for row in self._train:
+        for row in on_disk.each(self._train):
             for word, tag in zip(_words(row), row["tags"], strict=True):
                 known.setdefault(word, Counter())[tag] += 1
         usual = {word: min(counts, key=lambda tag: (-counts[tag], tag)) for word, counts in known.items()}
-        guessed = [[usual.get(word, entities.OUTSIDE) for word in _words(row)] for row in rows]
-        expected, found = ([entities.entities_of(tags) for tags in each] for each in (rows["tags"], guessed))
-        by_words = entities.figures(entities.compared(expected, found, self.kinds).sum((0, 1)))
+        counts = np.zeros(3, dtype=int)
+        for row in on_disk.each(rows):
+            guessed = [usual.get(word, entities.OUTSIDE) for word in _words(row)]
+            expected, found = map(entities.entities_of, (row["tags"], guessed))
+            counts += entities.compared([expected], [found], self.kinds).sum((0, 1))
+        by_words = entities.figures(counts)
         systems = {"this model": score.metrics, "most frequent tag of each word": by_words}
         names = {"F1": "f1", "precision": "precision", "recall": "recall"}
         table = [
@@ -424,9 +441,10 @@ def _words(row: dict[str, Any]) -> list[str]:
     return [row["text"][start:end] for start, end in zip(row["start"], row["end"], strict=True)]
 
 
-def _named(row: dict[str, Any], found: Sequence[Entity]) -> list[str]:
-    """Entities as a person reads them."""
-    return [f"{row['text'][row['start'][begin] : row['end'][end - 1]]} ({kind})" for kind, begin, end in found]
+def _named(words: tuple[str, list[int], list[int]], found: Sequence[Entity]) -> list[str]:
+    """Entities as a person reads them, of a text and where its words begin and end."""
+    text, starts, ends = words
+    return [f"{text[starts[begin] : ends[end - 1]]} ({kind})" for kind, begin, end in found]
 
 
 def _checked(tag: Any, where: str) -> tuple[str, str]:
