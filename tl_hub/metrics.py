@@ -204,8 +204,9 @@ def translation_scores(
         found[name] = {"value": float(score.score), "signature": str(metric.get_signature())}
         if resamples:
             # sacreBLEU's own interval fails on a mixture of its number types where a resample scores 0.
-            drawn = np.random.default_rng(0).integers(len(counts), size=(resamples, len(counts)))
-            scores = [metric._compute_score_from_stats(counts[rows].sum(0).tolist()).score for rows in drawn]
+            random = np.random.default_rng(0)
+            drawn = (counts[random.integers(len(counts), size=len(counts))].sum(0) for _ in range(resamples))
+            scores = [metric._compute_score_from_stats(each.tolist()).score for each in drawn]
             low, high = interval_by_error(score.score / 100, float(np.std(scores)) / 100, len(counts))
             found[name] |= {"low": 100 * low, "high": 100 * high}
     return found

@@ -1,8 +1,8 @@
 """Rows on the disk, in Arrow's format and mapped: memory holds those that are being read, however many there are.
 
-Up to a thousand stay in memory. The files have no names. They are this process's alone, are never found again as another run's, and are gone with it
-however it ends, so that no copy of private data stays behind. They stand in `$TL_HUB_CACHE`, by default below the
-folder of the Hub's own cache.
+Up to a thousand stay in memory. The files have no names. They are this process's alone, are never found again as
+another run's, and are gone with it however it ends, so that no copy of private data stays behind. They stand in
+`$TL_HUB_CACHE`, by default below the folder of the Hub's own cache.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -119,13 +119,13 @@ def written(chunks: Iterable[Columns], features: "Features | None" = None) -> "D
     kinds: list[tuple[Features, _Rows]] = []
     with ExitStack() as opened:
         for chunk in chunks:
-            found = datasets.Dataset.from_dict(chunk, features=features, on_mixed_types="use_json")
-            fitting = _columns_fitting(kinds[-1][0], found.features) if kinds else found.features
-            if fitting != found.features:
-                found = datasets.Dataset.from_dict(_with_all(fitting, chunk), features=fitting)
+            table, found = _typed(chunk, features)
+            fitting = _columns_fitting(kinds[-1][0], found) if kinds else found
+            if fitting != found:
+                table, _ = _typed(_with_all(fitting, chunk), fitting)
             if not kinds or fitting != kinds[-1][0]:
-                kinds.append((fitting, _Rows(found.data.schema, opened)))
-            kinds[-1][1].add(found.data.table)
+                kinds.append((fitting, _Rows(table.schema, opened)))
+            kinds[-1][1].add(table)
         read = [rows.read() for _, rows in kinds]
     if len(read) > 1:  # what came first fits fewer cells than what came last
         last = read[-1].features
@@ -153,7 +153,7 @@ def numbers(found: Iterable[np.ndarray]) -> np.ndarray:
         UserError: as `written`.
     """
     kind = np.dtype(float)
-    with nameless() as file:
+    with _nameless() as file:
         for array in found:
             kind = array.dtype
             with _writing():
@@ -163,15 +163,17 @@ def numbers(found: Iterable[np.ndarray]) -> np.ndarray:
         return np.memmap(file, kind, "r")
 
 
-def nameless() -> IO[bytes]:
-    """A new file without a name, in `folder`.
-
-    Raises:
-        UserError: there can be none.
-    """
+@contextmanager
+def _nameless() -> Iterator[IO[bytes]]:
+    """A new file without a name, in `folder`."""
     with _writing():
         folder().mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=folder())
+        file = tempfile.TemporaryFile(dir=folder())
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # of a full disk, which has been said
+            file.close()
 
 
 @contextmanager
@@ -199,7 +201,7 @@ class _Rows:
             return
         with _writing():
             if self.file is None:
-                self.file = self.opened.enter_context(nameless())
+                self.file = self.opened.enter_context(_nameless())
                 self.writer = pyarrow.ipc.new_stream(self.file, self.schema)
                 self.writer.write_table(self.first)
             self.writer.write_table(table)
@@ -214,6 +216,21 @@ class _Rows:
             table = pyarrow.ipc.open_stream(mapped_file).read_all()
         # By default the fingerprint is a hash of all rows.
         return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=uuid.uuid4().hex)
+
+
+def _typed(chunk: Columns, features: "Features | None") -> "tuple[pyarrow.Table, Features]":
+    """Some rows, and their types, as `Dataset.from_dict` has them, which would also make a hash of them."""
+    cells = {
+        name: datasets.arrow_writer.OptimizedTypedSequence(
+            values if features is None else features.encode_column(values, name),
+            type=None if features is None else features[name],
+            col=name,
+            on_mixed_types="use_json",
+        )
+        for name, values in chunk.items()
+    }
+    table = pyarrow.table(cells)
+    return table, datasets.Features({name: each.get_inferred_type() for name, each in cells.items()})
 
 
 def _with_all(columns: Iterable[str], chunk: Columns) -> Columns:

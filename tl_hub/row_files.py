@@ -174,7 +174,10 @@ def _entries(text: TextIO) -> Iterator[Any]:
             next_mark()
         while True:
             try:
-                value, at = decoder.raw_decode(held, at)
+                value, end = decoder.raw_decode(held, at)
+                if end == len(held) and fill():
+                    continue  # a number may go on
+                at = end
                 break
             except json.JSONDecodeError as error:
                 # What is cut off fails where it is, or as a string without an end.

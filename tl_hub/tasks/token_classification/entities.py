@@ -201,11 +201,9 @@ def intervals(counts: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[
     Args:
         counts: (sentences, 3).
     """
-    random, drawn = np.random.default_rng(seed), list[np.ndarray]()
-    for _ in range(0, resamples, 100):
-        times = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=100)
-        drawn.append(times @ counts)
-    errors = {name: values.std() for name, values in figures(np.concatenate(drawn)).items()}
+    random, shares = np.random.default_rng(seed), np.full(len(counts), 1 / len(counts))
+    drawn = np.array([random.multinomial(len(counts), shares) @ counts for _ in range(resamples)])
+    errors = {name: values.std() for name, values in figures(drawn).items()}
     _, found, wanted = counts.sum(0)
     there = {"f1": (found + wanted) / 2, "precision": found, "recall": wanted}  # fewer than sentences, where rare
     ends = {
