@@ -16,7 +16,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import strategies as st
 
-from tl_hub import data, on_disk, row_files
+from tl_hub import data, on_disk, overlap, row_files
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.base import Task
@@ -242,7 +242,7 @@ def test_no_text_and_no_token_of_a_row_stays_in_memory(tmp_path, checkpoints, na
         try:
             with measured(peaks, "check"):
                 rows, task = data.load(RunConfig(train_file=str(path), validation_file=str(path)), given)
-                data.overlap(rows, task)
+                overlap.count(rows, task)
             task.adapt(tokenizer, model)
             with measured(peaks, "encode"):
                 data.encode(rows, task, tokenizer, model)

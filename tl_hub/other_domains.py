@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tl_hub import data
+from tl_hub import data, row_files
 from tl_hub.config import RunConfig
 from tl_hub.data import Data
 from tl_hub.domain_sources import Source, sources
@@ -77,8 +77,8 @@ def as_written(task: "Task", written: Mapping[str, str]) -> "Task":
 
 def _run_of(run: RunConfig, source: Source, task: "Task") -> RunConfig:
     """The run, with these rows for its own."""
-    path, kinds = Path(source.place), data.readers_for(task)
-    is_file = path.is_file() or (data.suffix(path) in kinds and not path.is_dir())
+    path, kinds = Path(source.place), row_files.kinds(task.readers)
+    is_file = path.is_file() or (row_files.suffix(path) in kinds and not path.is_dir())
     settings: dict[str, Any] = dict.fromkeys(("train_file", "validation_file", "test_file", "dataset", "eval_on"))
     settings |= {"dataset_config": None, "dataset_revision": None}
     settings["test_file" if is_file else "dataset"] = source.place

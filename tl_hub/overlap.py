@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from tl_hub.data import Data, each
+from tl_hub.data import Data
 from tl_hub.near_duplicates import near
+from tl_hub.on_disk import each
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,7 +53,8 @@ def count(data: Data, task: "Task") -> None:
 
 def _hashes(task: "Task", rows: "Dataset") -> np.ndarray:
     """Of the inputs, (rows,)."""
-    return np.array([xxhash.xxh3_64_intdigest(task.input_of(row).encode()) for row in each(rows)], dtype=np.uint64)
+    found = (xxhash.xxh3_64_intdigest(task.input_of(row).encode()) for row in each(rows))
+    return np.fromiter(found, np.uint64, len(rows))
 
 
 def _drawn(rows: "Dataset", most: int) -> np.ndarray:

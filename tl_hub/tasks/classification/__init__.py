@@ -429,7 +429,7 @@ class Classification(Task):
         def shown() -> Iterator[Columns]:
             for numbers, batch in on_disk.parts(rows):
                 part = slice(numbers.start, numbers.stop)
-                found = {**reading.texts_of(batch), "expected": batch["label"]}
+                found = {**reading.text_columns(batch), "expected": batch["label"]}
                 names: list[Any] = names_of(predicted[part], self.labels)
                 if not self.multi_label:
                     names = [each[0] for each in names]

@@ -63,7 +63,7 @@ def with_labels(rows: Dataset, kept: np.ndarray, texts: Sequence[str], labels: l
     return rows.add_column("label", labels, new_fingerprint=uuid.uuid4().hex, feature=kind)
 
 
-def texts_of(columns: Columns) -> Columns:
+def text_columns(columns: Columns) -> Columns:
     """The texts among columns of rows."""
     return {name: columns[name] for name in ("text", "text_pair") if name in columns}
 

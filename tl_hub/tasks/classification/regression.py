@@ -17,7 +17,7 @@ from tl_hub.errors import UserError
 from tl_hub.metrics import student_quantile
 from tl_hub.on_disk import Columns
 from tl_hub.tasks.base import Score, column
-from tl_hub.tasks.classification.reading import texts_of
+from tl_hub.tasks.classification.reading import text_columns
 
 SCORE = "score"
 """Name of the model's one output, where a classifier has the names of its classes."""
@@ -153,7 +153,7 @@ def score(predicted: np.ndarray, rows: Any) -> Score:
     def shown() -> Iterator[Columns]:
         for numbers, batch in on_disk.parts(rows):
             found = [round(float(predicted[i]), 4) for i in numbers]
-            yield {**texts_of(batch), "expected": batch["label"], "predicted": found}
+            yield {**text_columns(batch), "expected": batch["label"], "predicted": found}
 
     return Score(metrics, predictions=on_disk.written(shown()), intervals=intervals, unit=None)
 
