@@ -102,7 +102,7 @@ JSON = st.recursive(
 
 
 @hypothesis.given(st.lists(JSON, max_size=4), st.booleans(), st.sampled_from(["", ",", "{", "]", "x", '"']), st.data())
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=100)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=150)
 def test_a_list_of_json_is_read_in_blocks_as_it_would_be_whole(monkeypatch, entries, indented, fault, draw):
     """Also where one letter is another: it is refused with the same message, line and column."""
     monkeypatch.setattr(row_files, "_BLOCK", 7)

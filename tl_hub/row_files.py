@@ -175,8 +175,8 @@ def _entries(text: TextIO) -> Iterator[Any]:
         while True:
             try:
                 value, end = decoder.raw_decode(held, at)
-                if end == len(held) and fill():
-                    continue  # a number may go on
+                if end > len(held) - 3 and fill():
+                    continue  # a number may go on, such as 1e-
                 at = end
                 break
             except json.JSONDecodeError as error:
