@@ -303,6 +303,15 @@ class QuestionAnswering(Task):
         return Score(metrics, groups, on_disk.written(on_disk.columns(shown)), decision, tables=tables)
 
 
+def _misplaced(row: dict[str, Any]) -> str | None:
+    """Which answer does not stand in the context where it is said to, if any."""
+    for text, start in zip(*row["answers"].values(), strict=True):
+        found = row["context"][start : start + len(text)]
+        if found != text:
+            return f"{text!r} is not at {start}, which has {found!r}"
+    return None
+
+
 def _answers(value: Any, row: int, column: str) -> dict[str, list[Any]]:
     """The answers of a row, which a CSV file holds as JSON text."""
     try:
