@@ -14,7 +14,7 @@ import tl_hub
 from tl_hub import cli, run_folder, run_table
 from tl_hub.config import RunConfig
 from tl_hub.errors import Checked, RunStopped, UserError
-from tl_hub.study.commands import add_compare, add_curve, add_labels
+from tl_hub.study.commands import add_compare, add_curve, add_domains, add_labels
 
 # What a command needs is imported when it is called: the Hub's client alone takes longer to load than `--help` may.
 
@@ -57,6 +57,7 @@ def _parser() -> cli.Parser:
         add_compare,
         add_curve,
         add_labels,
+        add_domains,
         _add_cache,
         _add_completion,
     ):

@@ -93,7 +93,7 @@ def finish(experiment: Experiment, history: History, score: Score, before: Score
     if chosen_by:
         row_predictions.write(folder, chosen_by, len(rows.splits["validation"].rows), run_folder.VALIDATION)
     record = record_of(experiment, history, score)
-    record.domains = [_domain(experiment, *each, record.metrics) for each in zip(rows.others, elsewhere, strict=True)]
+    record.domains = [domain_of(experiment, *each, record.metrics) for each in zip(rows.others, elsewhere, strict=True)]
     if history.epochs:
         curves.draw(folder, record)
     with open(folder / run_folder.LOG, "a", encoding="utf-8") as log:
@@ -276,7 +276,7 @@ def _data_facts(rows: Data, passed_over: list[str]) -> DataFacts:
     )
 
 
-def _domain(experiment: Experiment, rows: Data, score: Score, own: Sequence[Metric]) -> Domain:
+def domain_of(experiment: Experiment, rows: Data, score: Score, own: Sequence[Metric]) -> Domain:
     """The figures on rows of another domain, each beside the one among those of the run's `own` measured rows."""
     count, seed = len(rows.splits[rows.final].rows), experiment.run.seed
     metrics = []

@@ -126,7 +126,7 @@ def test_a_quick_curve_has_the_figures_of_the_recipe_on_the_same_rows(
         tmp_path / "curve",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    (line,) = json.loads(ended.stdout[ended.stdout.index('{\n  "metric"') :])["curves"]
+    (line,) = json.loads(ended.stdout)["curves"]
     run = RunConfig(train_file=str(tmp_path / "train.jsonl"), validation_file=str(others[1]), train_draw=0)
     pool = data.load(run, SentimentAnalysis())[0].splits["train"].rows
     figures = []

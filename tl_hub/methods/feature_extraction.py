@@ -295,11 +295,11 @@ class FeatureExtraction(FittedMethod):
             score.tables[f"{_TABLE}: {chosen.metric} in cross-validation (chosen: {read})"] = chosen.sweep
         return score
 
-    def judged(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen) -> Score:
-        """Score the rows that the reported numbers come from, by a decision that is made on the validation rows."""
+    def judged(self, experiment: Experiment, vectors: dict[str, Vectors], chosen: Chosen, name: str) -> Score:
+        """Score the rows that are called so, by a decision that is made on the validation rows."""
         chosen = dataclasses.replace(chosen)
         _decide(chosen, self._score(experiment, vectors, chosen, "validation", None))
-        return self._score(experiment, vectors, chosen, experiment.rows.final, chosen.decision)
+        return self._score(experiment, vectors, chosen, name, chosen.decision)
 
     def assemble(
         self, chosen: Chosen, model: Model, tokenizer: Tokenizer, task: VectorTask, base: Base, run: RunConfig
@@ -380,7 +380,8 @@ class FeatureExtraction(FittedMethod):
         decision: dict[str, float] | None,
     ) -> Score:
         task = cast("VectorTask", experiment.task)
-        split = experiment.rows.splits[name]
+        others = {other.name: other.splits[other.final] for other in experiment.rows.others}
+        split = (experiment.rows.splits | others)[name]
         assert split.encoded is not None
         sentences = isinstance(task, ExtractiveSummarization)
         blocks = _blocks(vectors[name], column(split.encoded, "row"), chosen.layers, chosen.pooling, chosen.mix)

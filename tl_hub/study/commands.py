@@ -1,4 +1,4 @@
-"""`tl-hub compare`, `tl-hub curve` and `tl-hub labels`. What it needs is imported when it is called."""
+"""`tl-hub compare`, `curve`, `domains` and `labels`. What they need is imported when they are called."""
 
 import argparse
 import contextlib
@@ -162,6 +162,81 @@ def labels(asked: argparse.Namespace) -> tuple[Any, str]:
     with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
         answer = judging.examine(parts, Path(asked.output_dir))
     return answer, judging.text_of(answer)
+
+
+def add_domains(commands: "Commands") -> None:
+    parser = cli.add_command(
+        commands,
+        domains,
+        "domains",
+        "train a technique on each of several domains, measure it on all, and show what is lost between them",
+        """\
+tl-hub domains sentiment_features --quick --data restaurants=sample:sentiment,gadgets=sample:sentiment-gadgets
+tl-hub domains sentiment_adapter --data films=films/,tweets=tweets/ --check     what would be run, and how long
+tl-hub domains sentiment_adapter --data "films=films/ text_column=sentence,tweets=tweets/\"""",
+    )
+    _add_common(parser, "runs/domains")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="the domains, each NAME=DATA: a folder with train and test files, a Hub data set id or sample:NAME; with "
+        "commas between them, and settings such as text_column=sentence behind one",
+    )
+    parser.add_argument("--quick", action="store_true", help="heads on frozen vectors only, without runs of recipes")
+
+
+def domains(asked: argparse.Namespace) -> tuple[Any, str]:
+    from tl_hub.methods.feature_extraction import FeatureExtraction
+    from tl_hub.study import domains as studies
+    from tl_hub.study import entries, pictures, quick, report
+    from tl_hub.study.runs import Job, Study
+
+    entry, words, parts = _of_domains(asked)
+    texts = {name: studies.training_texts(name, run, task) for name, (run, task, _) in parts.items()}
+    run, _, method = next(iter(parts.values()))
+    place = Path(asked.output_dir or "runs/domains")
+    if asked.quick:
+        if asked.check or not isinstance(method, FeatureExtraction):
+            raise UserError("--quick fits heads on frozen vectors in about a minute; it takes one recipe *_features")
+        with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
+            kept, trained = "quick", [quick.trained_on(name, each) for name, each in parts.items()]
+    else:
+        jobs = [Job(f"{entry.name}/on={name}", entry, (*words[name],)) for name in parts]
+        kept, study = "domains", Study(place, asked.overwrite)
+        left = study.left(jobs, entries.scripts_of([entry]))
+        if asked.check:
+            return _checked(study, jobs, left, left[:1])
+        _train(study, left, asked.json)
+        trained = [studies.of_run(name, place / job.name) for name, job in zip(parts, jobs, strict=True)]
+    answer = studies.compared(entry.label, run.model, trained, texts)
+    _keep(place, answer, f"{kept}.json")
+    pictures.draw_domains(place / f"{kept}.png", answer)
+    report.write_domains(place, answer, kept)
+    runs = "" if asked.quick else "the runs, "
+    return answer, f"{studies.text_of(answer)}\n\nIn {place}: {runs}{kept}.json, {kept}.png, {kept}.html"
+
+
+def _of_domains(asked: argparse.Namespace) -> "tuple[Entry, dict[str, list[str]], dict[str, tuple[Any, ...]]]":
+    """The technique, and for each domain the flags of its run and what they make of run, task and method.
+
+    Raises:
+        UserError: it is not one recipe, the domains are not of their form, or flags say where rows are.
+    """
+    from tl_hub.domain_sources import sources
+    from tl_hub.study import domains as studies
+    from tl_hub.study import entries
+    from tl_hub.trials import flag_of
+
+    for name in map(flag_of, asked.others):
+        if name in ("dataset", "eval_on", "train_file", "validation_file", "test_file"):
+            raise UserError(f"--{name} is not for tl-hub domains, whose --data names the rows; omit it")
+    entry, *more = entries.of(asked.techniques, asked.others)
+    if more or not entry.recipe:
+        raise UserError(f"{asked.techniques[0]} is not one recipe; give one, such as sentiment_features")
+    where, script = studies.named(sources(asked.data, "data")), entries.scripts_of([entry])[entry.recipe]
+    usual = {"encoding": "utf-8", **vars(entries.settings_of(entry, script)[1])}
+    words = {name: studies.words_of(name, where, usual) for name in where}
+    return entry, words, {name: entries.settings_of(entry, script, *words[name]) for name in where}
 
 
 def _keep(folder: Path, answer: Any, name: str) -> None:

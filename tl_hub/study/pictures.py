@@ -79,6 +79,32 @@ def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
 
 
+def draw_domains(path: Path, answer: Mapping[str, Any]) -> None:
+    """A square for each model in each domain, the darker the better, with its figure.
+
+    Args:
+        answer: what `domains.compared` gave.
+    """
+    names = answer["domains"]
+    values = {(cell["trained_on"], cell["measured_on"]): cell["value"] for cell in answer["cells"]}
+    low, high = picture.limits(values.values(), answer["unit"])
+    size = 1.2 * len(names)
+    with picture.drawn(path, size + 3, size + 1.5) as figure:
+        axes = figure.subplots()
+        squares = [[values[own, other] for other in names] for own in names]
+        palette = "Blues" if answer["higher_is_better"] else "Blues_r"
+        image = axes.imshow(squares, cmap=palette, vmin=low, vmax=high)
+        for row, line in enumerate(squares):
+            for place, value in enumerate(line):
+                dark = (value - low) / (high - low) > 0.5 if answer["higher_is_better"] else value < (low + high) / 2
+                text = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+                axes.text(place, row, f"{value:.1f}", weight="bold" if row == place else "normal", **text)
+        axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="measured on", ylabel="trained on")
+        axes.set_xticklabels(names, rotation=30, ha="right")
+        axes.set_yticklabels(names)
+        figure.colorbar(image, label=f"{label_of(answer['metric'])}{_unit(answer)}")
+
+
 def _unit(answer: Mapping[str, Any]) -> str:
     return {"%": ", %", "share": " (share)"}.get(answer["unit"] or "", "")
 

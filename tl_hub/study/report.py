@@ -7,6 +7,7 @@ from typing import Any
 from tl_hub.card.markdown import capitalized, duration, figure, label_of, table, text_as_is
 from tl_hub.card.page import page_of
 from tl_hub.study.curve import crossing_text, outlook_text
+from tl_hub.study.domains import cell_text, drop_lines
 
 
 def write_comparison(folder: Path, answer: Mapping[str, Any]) -> None:
@@ -80,6 +81,36 @@ def write_curve(folder: Path, answer: Mapping[str, Any], name: str) -> None:
         *(text_as_is(crossing_text(crossing)) for crossing in answer["crossings"]),
         f"![{capitalized(metric)} by the number of training rows]({name}.png)",
         table(["training rows", *(text_as_is(curve["technique"]) for curve in answer["curves"])], rows),
+    ]
+    _write(folder, name, parts)
+
+
+def write_domains(folder: Path, answer: Mapping[str, Any], name: str) -> None:
+    """Write domains.html or quick.html, of what `domains.compared` gave."""
+    metric, names = label_of(answer["metric"]), [text_as_is(each) for each in answer["domains"]]
+    cells = {(cell["trained_on"], cell["measured_on"]): cell for cell in answer["cells"]}
+    distances = {frozenset(found["domains"]): found["value"] for found in answer["distances"]}
+    every = answer["domains"]
+    apart = [[distances.get(frozenset((one, other))) for other in every] for one in every]
+    parts = [
+        f"# {capitalized(metric)} in other domains",
+        f"**{text_as_is(answer['advice'])}**",
+        f"{capitalized(metric)} by {text_as_is(answer['technique'])}, with its 95 % interval. A line is a model, and "
+        "what it was trained on; a column is the rows that it is measured on.",
+        f"![{capitalized(metric)} of each model in each domain]({name}.png)",
+        table(
+            ["trained on", *names],
+            [[names[i], *(cell_text(cells[own, other]) for other in every)] for i, own in enumerate(every)],
+        ),
+        "## How much worse than on its own rows",
+        *(f"- {text_as_is(line)}" for line in drop_lines(answer)),
+        "## How far the texts lie apart",
+        "Proxy A-distance (Ben-David et al. 2007), by a linear classifier on TF-IDF of words: 0 where it cannot tell "
+        "texts of two domains apart, 2 where it always can.",
+        table(
+            ["", *names],
+            [[names[i], *("" if value is None else f"{value:.2f}" for value in line)] for i, line in enumerate(apart)],
+        ),
     ]
     _write(folder, name, parts)
 
