@@ -3,7 +3,7 @@
     TL_HUB_BENCHMARKS=1 OMP_NUM_THREADS=1 pytest tests/benchmarks/test_equality.py -s
 
 Prints a table: the largest relative difference of a loss to that of one batch of 16 rows, over six steps in three
-epochs, the last of each with fewer rows. In float32 and without dropout.
+epochs, the last of each with fewer rows. In float32 and without dropout; `log.jsonl` keeps six digits.
 """
 
 import json
@@ -79,7 +79,7 @@ def plain_losses(experiment: Experiment) -> Iterator[float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        yield float(loss)
+        yield loss.item()
 
 
 class Enough(Exception):
@@ -98,7 +98,10 @@ def test_losses_do_not_depend_on_who_reads_the_rows(forks, without_dropout, tmp_
         assert done.returncode == 0, done.stderr
     print(f"\n| | {' | '.join([*list(OURS)[1:], 'plain torch'])} |\n|{' --- |' * (len(OURS) + 1)}")
     for number, (family, task) in enumerate(EVERY_LOSS):
-        found = {form: [line["loss"] for line in log(run_of(tmp_path / form / str(number), "", 1, 1))] for form in OURS}
+        found = {
+            form: [line["loss"] for line in log(run_of(tmp_path / form / str(number), models[family], 1, 1))]
+            for form in OURS
+        }
 
         def plain(experiment: Experiment, found: dict[str, list[float]] = found) -> None:
             found["plain torch"] = [*plain_losses(experiment)]
@@ -108,6 +111,6 @@ def test_losses_do_not_depend_on_who_reads_the_rows(forks, without_dropout, tmp_
             go(run_of(tmp_path / "plain" / str(number), models[family], ROWS, 1), before=plain, task=task)
         reference = torch.tensor(found.pop("one batch"))
         differ = [((torch.tensor(losses) - reference).abs() / reference).max().item() for losses in found.values()]
-        settings = ", ".join(name for name in ("label_smoothing", "class_weights") if getattr(task, name, None))
-        print(f"| {task.name}, {family}{settings and ', ' + settings} | {' | '.join(f'{d:.0e}' for d in differ)} |")
-        assert max(differ) < 1e-3
+        shown = " | ".join(f"{largest:.0e}" if largest else "0" for largest in differ)
+        print(f"| {task.name}, {family} | {shown} |")
+        assert max(differ) < 1e-4
