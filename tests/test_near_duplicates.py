@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from tl_hub import overlap, overview, samples
 from tl_hub.data import Data, Split
-from tl_hub.near_duplicates import near, shingles
+from tl_hub.near_duplicates import READ, near, shingles
 from tl_hub.tasks.classification import Classification
 
 
@@ -65,10 +65,16 @@ def test_a_pair_is_near_if_both_texts_are():
 
 
 def test_words_of_scripts_without_blanks_are_characters():
-    assert len(shingles("今日は良い天気")) == 5 and shingles("Good, soup") == {("good", "soup")}
+    assert len(shingles("今日は良い天気")) == 5 and shingles("Good, soup") == {hash(("good", "soup"))}
     long = "今日は良い天気なので、公園へ散歩に行きました。"
     other = "昨日は悪い天気だったので、家で本を読みました。"
     assert near([[long]], [[long.replace("、", "")], [other]]).tolist() == [True, False]
+
+
+def test_of_long_texts_the_beginning_is_compared():
+    words = [f"word{i}" for i in range(2 * READ)]
+    begun = [[" ".join([*words[:length], "and", "so", "on"])] for length in (READ, READ // 2)]
+    assert near([[" ".join(words)]], begun).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", ["sentiment", "documents", "translation", "text", "summarization"])

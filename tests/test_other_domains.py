@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 import tl_hub
 from tl_hub import data, evaluation, overlap
+from tl_hub.card import rules
 from tl_hub.config import RunConfig
 from tl_hub.domain_sources import Source, sources
 from tl_hub.errors import UserError
@@ -162,6 +163,8 @@ def test_figures_of_other_domains_go_everywhere(recipe_here, checkpoint_folders,
     assert names.keys() == {"train.jsonl, validation.jsonl, test.jsonl", "test.jsonl", "chairs"}
     assert all(abs(names[domain.name] - domain.metrics[0].value) < 1 for domain in record.domains), "rounded"
     text = (run / "README.md").read_text()
+    assert not [fault.text for fault in rules.judge(text) if "dataset" in fault.rule or fault.rule == "model-index"]
+    assert "chairs=chairs text_column=review" in (record.command or "")
     assert "## Other domains" in text and 'rows under "Other domains"' in text
     assert str(tmp_path) not in text + (run / "run.json").read_text()
 
