@@ -4,15 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import scipy.stats
-from datasets import Dataset
 
 from tl_hub import data, finish, row_predictions, run_folder, shown_rows
 from tl_hub.config import RunConfig
@@ -20,21 +16,6 @@ from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score
 from tl_hub.tasks.classification import SentimentAnalysis
 from tl_hub.tasks.language_modeling import MaskedLanguageModeling
-
-
-@dataclass
-class Texts:
-    """What `by_length` asks of a task."""
-
-    best: ClassVar[tuple[str, bool]] = ("macro_f1", True)
-
-    def input_of(self, row: dict[str, Any]) -> str:
-        return row["text"]
-
-
-def rows_of(words: np.ndarray) -> Dataset:
-    return Dataset.from_dict({"text": ["word " * n for n in words.tolist()]})
-
 
 SCRIPT = """
 import sys
@@ -84,33 +65,6 @@ def test_the_command_is_the_one_that_was_given(script, words, expected):
     given = [str(tool / words[0]), *(word.format(folder=folder) for word in words[1:])]
     own = {"ACCELERATE_USE_CPU": "true"} if words[0] == "torchrun" else {}
     assert told(given, script, **own) == expected.format(parent=folder.name)
-
-
-def test_thirds_by_length_hold_every_row_once_and_their_own_mean():
-    words = np.random.default_rng(0).integers(1, 50, 400)
-    values = np.where(words > 30, 0.0, 100.0)
-    score = Score({"macro_f1": np.array(1.0), "accuracy": values})
-    (table,) = finish.by_length(rows_of(words), Texts(), score).values()  # type: ignore[arg-type]
-    spans = [tuple(map(int, row["words of the input"].split(" to "))) for row in table]
-    assert len(spans) == 3 and all(spans[i][1] < spans[i + 1][0] for i in range(2))
-    for (low, high), row in zip(spans, table, strict=True):
-        inside = (words >= low) & (words <= high)
-        assert row["rows"] == inside.sum() and 400 / 4 < row["rows"] < 400 / 2
-        assert row["accuracy"] == pytest.approx(values[inside].mean())
-    assert sum(row["rows"] for row in table) == 400
-    stock = scipy.stats.binomtest(table[0]["rows"], table[0]["rows"]).proportion_ci(method="wilson")
-    assert table[0]["95 % interval"] == f"{100 * stock.low:.1f} to 100.0"
-
-
-@pytest.mark.parametrize("words", [np.full(200, 7), np.arange(1, 60)], ids=["of one length", "few"])
-def test_no_table_where_lengths_tell_nothing(words):
-    score = Score({"macro_f1": np.array(1.0), "accuracy": np.ones(len(words))})
-    assert finish.by_length(rows_of(words), Texts(), score) == {}  # type: ignore[arg-type]
-
-
-def test_no_table_of_a_metric_that_is_no_mean_over_rows():
-    score = Score({"macro_f1": np.array(1.0)})
-    assert finish.by_length(rows_of(np.arange(200)), Texts(), score) == {}  # type: ignore[arg-type]
 
 
 def test_each_measured_row_is_kept_with_its_prediction_and_never_sent(tmp_path):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from datasets import Dataset
 from tqdm.auto import tqdm
 
 from tl_hub import (
@@ -36,6 +35,7 @@ from tl_hub import (
     seeds,
     settings_file,
     shown_rows,
+    slices,
     training,
     trials,
     verification,
@@ -50,7 +50,7 @@ from tl_hub.experiment import Experiment
 from tl_hub.licenses import Terms, license_of
 from tl_hub.methods.adapters.base import merged
 from tl_hub.metrics import bootstrap_interval, difference_interval, mean_interval
-from tl_hub.on_disk import Cells, each
+from tl_hub.on_disk import Cells
 from tl_hub.probe import write_probe
 from tl_hub.publishing import Destination, Options, Patience, publish_to
 from tl_hub.publishing.state import drop_state, push_state
@@ -60,8 +60,6 @@ from tl_hub.training_state import History
 from tl_hub.vectors.model import FeatureModel
 
 PROBES = 4
-SLICE_ROWS = 30
-"""Fewest rows of a slice: of less, the interval is too wide to tell it from another."""
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 
 
@@ -239,6 +237,7 @@ def record_of(experiment: Experiment, history: History, score: Score | None) -> 
         commit=_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         examples=examples,
+        mistakes=shown_rows.mistakes(score, task, run) if score else [],
         config=task.config_for(model.config.model_type) if method.kind in ("adapter", "merged") else {},
         language=_languages(run, task, rows),
         license=license_of(run.license, base.license if base else None),
@@ -254,7 +253,7 @@ def _tables(experiment: Experiment, history: History, score: Score) -> dict[str,
     rows = experiment.rows.splits[experiment.rows.final].rows
     average = averaging.table(history, experiment.run.average)
     tried = trials.tables(Path(experiment.run.output_dir))
-    return score.tables | by_length(rows, experiment.task, score) | average | tried
+    return score.tables | slices.tables(rows, experiment.task, score) | average | tried
 
 
 def _data_facts(rows: Data, passed_over: list[str]) -> DataFacts:
@@ -334,31 +333,6 @@ def _operations(experiment: Experiment, history: History) -> tuple[float | None,
         written = float(np.mean(np.fromiter(map(len, Cells(encoded, "labels")), int, len(encoded))))
         tokens -= written  # the length is that of both
     return effort.operations(experiment.model, history.rows * tokens, history.rows * written)
-
-
-def by_length(rows: Dataset, task: Task, score: Score) -> dict[str, list[dict[str, Any]]]:
-    """A table of a metric in thirds of the rows by the words of their input, with 95 % intervals.
-
-    The metric is the one that chose the epoch if it is a mean over rows, or else the first that is. No table where
-    none is, or where the rows are too few or too much of a length to be cut.
-    """
-    means = [name for name, values in score.metrics.items() if values.shape == (len(rows),)]
-    if not means or len(rows) < 3 * SLICE_ROWS:
-        return {}
-    metric = task.best[0] if task.best[0] in means else means[0]
-    values = score.metrics[metric]
-    words = np.fromiter((len(task.input_of(row).split()) for row in each(rows)), int, len(rows))
-    edges = np.unique([0, *np.quantile(words, [1 / 3, 2 / 3], method="lower"), words.max()])
-    table = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = (words > low) & (words <= high) & ~np.isnan(values)
-        if inside.sum() >= SLICE_ROWS:
-            groups = None if score.groups is None else score.groups[inside]
-            interval = "{:.1f} to {:.1f}".format(*mean_interval(values[inside], groups))
-            span = f"{words[inside].min()} to {words[inside].max()}"
-            figures = {metric.replace("_", " "): float(values[inside].mean()), "95 % interval": interval}
-            table.append({"words of the input": span, "rows": int(inside.sum()), **figures})
-    return {"By length of the input": table} if len(table) > 1 else {}
 
 
 def _languages(run: RunConfig, task: Task, rows: Data) -> list[str]:

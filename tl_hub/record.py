@@ -200,6 +200,7 @@ class RunRecord:
         history: one dict for each epoch (or evaluation); `best_epoch` is the one whose weights are in the folder.
         decision: what inference needs besides the weights, such as a threshold chosen on the validation rows.
         examples: rows of the measured split with expected and predicted answer.
+        mistakes: those of them that it was surest of and that are wrong, with their probability.
         config: values of the model's configuration that an adapter must be loaded with, as it has no config.json.
         domains: figures on rows of other domains.
         seeds: the figures of the same run with several seeds, of which this one is the median on the validation rows.
@@ -231,6 +232,7 @@ class RunRecord:
     commit: str | None = None
     created: str | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     seeds: list[SeedsMetric] = field(default_factory=list)
     domains: list[Domain] = field(default_factory=list)
@@ -257,7 +259,7 @@ class RunRecord:
 
     def hide_examples(self) -> None:
         """Take the rows that are shown out of the record, and what a load-back says of them."""
-        self.examples = []
+        self.examples = self.mistakes = []
         if self.verification:
             self.verification = {
                 name: self.verification[name] for name in self.verification if name not in _OF_EXAMPLES

@@ -3,6 +3,7 @@
 A row with personal data, a secret or a path of a machine is never shown.
 """
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,16 @@ import numpy as np
 
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
+from tl_hub.on_disk import each
 from tl_hub.sensitive import kind_of
-from tl_hub.tasks.base import Task
+from tl_hub.tasks.base import Score, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from tl_hub.data import Data
 
-EXAMPLES = 8
+EXAMPLES, MISTAKES = 8, 10
 PASSED_OVER = "When the examples were chosen"
 """How the note on rows that were passed over begins."""
 
@@ -75,3 +77,14 @@ def choose(predictions: "Dataset | list[dict[str, Any]]", run: RunConfig) -> tup
     kinds = ", ".join(f"{number} with {kind}" for kind, number in passed.most_common())
     rows = "1 row was" if count == 1 else f"{count:,} rows were"
     return shown, [f"{PASSED_OVER}, {rows} passed over: {kinds}."]
+
+
+def mistakes(score: Score, task: Task, run: RunConfig) -> list[dict[str, Any]]:
+    """The rows that a model was surest of and got wholly wrong, where it tells how sure it is of each."""
+    values = score.metrics.get(task.best[0])
+    if not run.examples or values is None or values.shape != (len(score.predictions),):
+        return []
+    sure = np.fromiter((row.get("probability", np.nan) for row in each(score.predictions)), float, len(values))
+    wrong = np.flatnonzero((values == 0) & ~np.isnan(sure))
+    surest = (score.predictions[int(i)] for i in wrong[np.argsort(-sure[wrong], kind="stable")])
+    return list(itertools.islice((row for row in surest if not kind_of(row)), MISTAKES))

@@ -141,9 +141,9 @@ def table_of(rows: list[dict[str, Any]]) -> str:
     return table(headers, [[figure(row[name]) if name in row else "" for name in columns] for row in rows])
 
 
-def examples(record: RunRecord) -> str:
+def examples(record: RunRecord, rows: list[dict[str, Any]]) -> str:
     """All columns but the context, which is long; in question answering no text stands for "there is no answer"."""
-    columns = [name for name in keys_of(record.examples) if name != "context"]
+    columns = [name for name in keys_of(rows) if name != "context"]
     empty = f"*{catalog.facts_of(record).no_answer}*"
 
     def cell(row: dict[str, Any], name: str) -> str:
@@ -153,7 +153,7 @@ def examples(record: RunRecord) -> str:
         return text_as_is(cut(value)) or empty
 
     headers = [text_as_is(capitalized(name.replace("_", " "))) for name in columns]
-    return table(headers, [[cell(row, name) for name in columns] for row in record.examples])
+    return table(headers, [[cell(row, name) for name in columns] for row in rows])
 
 
 def splits(data: DataFacts) -> str:

@@ -225,9 +225,10 @@ def _give_notes(
 ) -> None:
     if push_base and not base_folder:
         say(f"--push_base {push_base} is not needed: the base is on the Hub, or the result stands alone")
-    if run.examples and run.data.source == "local":
+    shown = len(run.examples) + len(run.mistakes)
+    if shown and run.data.source == "local":
         say(
-            f"note: {len(run.examples)} of your rows stand on the card and in run.json, verbatim; tl-hub card {folder} "
+            f"note: {shown} of your rows stand on the card and in run.json, verbatim; tl-hub card {folder} "
             "--no_examples takes them out"
         )
 

@@ -145,6 +145,10 @@ class Task(ABC):
         """
         return None
 
+    def slices_of(self, row: dict[str, Any]) -> dict[str, str]:
+        """Kinds that a checked row is of, by which a card looks for where a model is worst: name -> value."""
+        return {}
+
     def class_counts(self, rows: Dataset) -> dict[str, int]:
         """How many checked rows each class has, where the task has classes."""
         return {}

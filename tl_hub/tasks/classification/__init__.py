@@ -295,6 +295,9 @@ class Classification(Task):
             task.best = ("micro_f1", True)  # type: ignore[misc]
         return task
 
+    def slices_of(self, row: dict[str, Any]) -> dict[str, str]:
+        return {} if self.regression or self.multi_label else {"class": row["label"]}
+
     def class_counts(self, rows: Dataset) -> dict[str, int]:
         return {} if self.regression else count_labels(on_disk.Cells(rows, "label"))
 
@@ -430,11 +433,12 @@ class Classification(Task):
             for numbers, batch in on_disk.parts(rows):
                 part = slice(numbers.start, numbers.stop)
                 found = {**reading.text_columns(batch), "expected": batch["label"]}
-                names: list[Any] = names_of(predicted[part], self.labels)
-                if not self.multi_label:
-                    names = [each[0] for each in names]
-                    found["probability"] = [round(float(each), 4) for each in probabilities[part].max(1)]
-                yield {**found, "predicted": names}
+                names = names_of(predicted[part], self.labels)
+                if self.multi_label:
+                    yield {**found, "predicted": names}
+                else:
+                    sure = [round(float(each), 4) for each in probabilities[part].max(1)]
+                    yield {**found, "predicted": [each[0] for each in names], "probability": sure}
 
         tables = {}
         if final and not self.multi_label:

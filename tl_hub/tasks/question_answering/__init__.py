@@ -142,6 +142,11 @@ class QuestionAnswering(Task):
     def texts_of(self, row: dict[str, Any]) -> list[str]:
         return [row["question"], row["context"]]
 
+    def slices_of(self, row: dict[str, Any]) -> dict[str, str]:
+        """Whether there is an answer, and the first word of the question, which in English asks for what it is."""
+        first = next(iter(row["question"].lower().split()), "")
+        return {"answer": "in the context" if row["answers"]["text"] else "none", "first word of the question": first}
+
     def advice(self, frozen: bool = False) -> str | None:
         if not frozen:
             return None
