@@ -15,13 +15,13 @@ import numpy as np
 import scipy.special
 from datasets import Dataset
 
-from tl_hub import data
 from tl_hub.calibration import temperature
 from tl_hub.card.markdown import cut
 from tl_hub.errors import UserError
 from tl_hub.experiment import Experiment
 from tl_hub.methods.feature_extraction import FeatureExtraction, examples
 from tl_hub.metrics import mean_interval
+from tl_hub.on_disk import each
 from tl_hub.study.quick import prepared
 from tl_hub.tasks.base import column
 from tl_hub.tasks.classification import Classification
@@ -123,7 +123,7 @@ def _contradictions(task: Classification, splits: Iterable[Dataset]) -> int:
     """How many texts stand there more than once, with labels that differ."""
     first: dict[str, Any] = {}
     found = set()
-    for row in itertools.chain.from_iterable(map(data.each, splits)):
+    for row in itertools.chain.from_iterable(map(each, splits)):
         if first.setdefault(task.input_of(row), row["label"]) != row["label"]:
             found.add(task.input_of(row))
     return len(found)
@@ -166,7 +166,7 @@ def _lines(task: Classification, rows: Dataset, doubts: Doubts) -> Iterator[dict
     """What the file says of each row, whose columns are called as the recipe's flags say."""
     names = {"text": task.text_column, "text_pair": task.text_pair_column, "label": task.label_column}
     suggested = names_of(doubts.suggested, task.labels)
-    for place, row in enumerate(data.each(rows)):
+    for place, row in enumerate(each(rows)):
         cells = {str(names[name]): row[name] for name in names if name in row}
         other = suggested[place] if task.multi_label else suggested[place][0]
         found = {"row": place, "doubt": round(1 - float(doubts.own[place]), 4), **cells}
