@@ -1,9 +1,9 @@
 """How much memory a run takes by the number of its rows: python -m tests.benchmarks.memory [ROWS ...]
 
-For each task, a process trains a few steps of a small model on so many short rows of a generated file, and measures 100
-others. Prints a table of the most memory that each process had for itself (Linux: anonymous pages, of which 10 ms tell
-the most), and with all that it had mapped (`ru_maxrss`), which holds pages of files that the system takes back when it
-needs room. `--tasks` names some tasks only.
+For each task, a process trains three steps of an embedded model on so many short rows of a generated file, and measures
+100 others. Prints a table, in MiB: the most memory that each process had for itself (anonymous pages, looked at every 10
+ms, on Linux) beyond what its imports take; and in brackets, with these and all that it had mapped (`ru_maxrss`), which
+holds pages of files that the system takes back when it needs room. `--tasks` names some tasks only.
 """
 
 import argparse
@@ -53,7 +53,7 @@ TASKS: dict[str, tuple[str, str, Callable[[int], dict[str, Any]]]] = {
 
 def run_recipe(recipe: str, *arguments: str) -> None:
     """In this process: a recipe, and then a line of JSON with the memory it took, in MiB."""
-    peak = [0, 0]
+    peak = [0]
 
     def watch() -> None:
         while True:
@@ -64,7 +64,8 @@ def run_recipe(recipe: str, *arguments: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
     import tl_hub.training  # noqa: F401  what every recipe imports
 
-    imported = peak[0] if not time.sleep(0.05) else 0
+    time.sleep(0.05)
+    imported = peak[0]
     sys.argv = [recipe, *arguments]
     with suppress(SystemExit):
         runpy.run_path(f"recipes/{recipe}.py", run_name="__main__")
@@ -106,12 +107,12 @@ def main() -> None:
     print("| task | " + " | ".join(f"{count:,} rows" for count in given.rows) + " |")
     print("| --- |" + " --- |" * len(given.rows))
     for name in given.tasks:
-        cells = []
+        print(f"| {name} |", end="", flush=True)
         for count in given.rows:
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(name, count, Path(folder))
-            cells.append(f"{found['own'] - found['imports']:.0f} ({found['mapped']:.0f})")
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+            print(f" {found['own'] - found['imports']:.0f} ({found['mapped']:.0f}) |", end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":
