@@ -1,9 +1,9 @@
 """How much memory a run takes by the number of its rows: python -m tests.benchmarks.memory [ROWS ...]
 
 For each task, a process trains three steps of an embedded model on so many short rows of a generated file, and measures
-100 others. Prints a table, in MiB: the most memory that each process had for itself (anonymous pages, looked at every 10
-ms, on Linux) beyond what its imports take; and in brackets, with these and all that it had mapped (`ru_maxrss`), which
-holds pages of files that the system takes back when it needs room. `--tasks` names some tasks only.
+100 others. Prints a table, in MiB: the most memory that each process had for itself beyond what its imports take
+(anonymous pages, looked at every 10 ms, on Linux); and in brackets, with these and all that it had mapped
+(`ru_maxrss`), which holds pages of files that the system takes back when it needs room. `--tasks` names some tasks.
 """
 
 import argparse
