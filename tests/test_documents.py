@@ -174,6 +174,12 @@ def tiny(
             rows = [{column if name == "text" else name: value for name, value in row.items()} for row in rows]
             (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             words[words.index("--train_file") + 1] = str(tmp_path / "mine.jsonl")
+        if "--eval_on" in words:
+            rows = samples.load("sentiment")["test"][:4]
+            lines = ["tweet,label", *(f'"{row["text"]}",{row["label"]}' for row in rows)]
+            (tmp_path / "tweets.csv").write_text("\n".join(lines) + "\n")
+            place = words.index("--eval_on") + 1
+            words[place] = words[place].replace("tweets.csv", str(tmp_path / "tweets.csv"))
         if "--preset" not in words:
             if script.stem == "pretraining":
                 words += "--layers 1 --hidden_size 32 --intermediate_size 32 --vocab_size 600".split()
