@@ -24,6 +24,7 @@ from tl_hub import (
     cpu,
     estimate,
     frozen_layers,
+    merged_lora,
     overview,
     progress,
     rate_finder,
@@ -143,11 +144,13 @@ def _history(experiment: Experiment, keeper: Keeper, steps: int) -> History:
 @contextmanager
 def _computing(model: Any, accelerator: Accelerator) -> Iterator[None]:
     """Within it, the model computes fast: on a CPU as suits that, and with inputs that are cast once."""
-    faster = cpu.faster_training(model) if accelerator.device.type == "cpu" else nullcontext()
+    on_cpu = accelerator.device.type == "cpu"
+    faster = cpu.faster_training(model) if on_cpu else nullcontext()
+    products = merged_lora.fast_products(model) if on_cpu else nullcontext()
     # Autocast casts inputs itself; PEFT would first cast each one to float32. IA3's layers lack the switch.
     added = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     switches = all(hasattr(module, "cast_input_dtype_enabled") for module in added)
-    with faster, disable_input_dtype_casting(model, active=switches):
+    with faster, products, disable_input_dtype_casting(model, active=switches):
         yield
 
 
