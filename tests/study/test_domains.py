@@ -10,7 +10,7 @@ from tl_hub import samples
 from tl_hub.domain_sources import sources
 from tl_hub.errors import UserError
 from tl_hub.record import DataFacts, Domain, DomainMetric, Metric, RunRecord
-from tl_hub.study import domains, pictures, report
+from tl_hub.study import domains, pictures, report, runs
 
 
 @pytest.fixture
@@ -56,6 +56,24 @@ def test_each_domain_is_trained_on_once_and_measured_by_all(command, begun, fold
     for pair, cell in cells.items():
         assert figures[pair]["value"] == pytest.approx(cell["value"]), "which were measured in another way"
     assert sorted(path.name for path in (tmp_path / "quick").iterdir()) == ["quick.html", "quick.json", "quick.png"]
+
+
+def test_a_check_asks_the_recipe_about_the_domain_with_most_rows(command, monkeypatch, tmp_path):
+    """And takes the others for as much shorter, as their rows are fewer."""
+    asked = []
+
+    def checked(study, job):
+        asked.append(job.name)
+        return {"seconds": 2400.0, "memory_bytes": 2**30}
+
+    monkeypatch.setattr(runs.Study, "checked", checked)
+    data = "gadgets=sample:sentiment-gadgets,restaurants=sample:sentiment"
+    ended = command(
+        "domains", "sentiment_adapter", "--data", data, "--check", "--json", "--output_dir", tmp_path / "study"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert asked == ["sentiment_adapter/on=restaurants"] and not (tmp_path / "study").exists()
+    assert json.loads(ended.stdout)["seconds"] == 3000, "600 rows take a quarter of 2,400"
 
 
 def test_the_distance_is_none_between_like_texts_and_2_between_others():

@@ -201,11 +201,11 @@ def domains(asked: argparse.Namespace) -> tuple[Any, str]:
         with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
             kept, trained = "quick", [quick.trained_on(name, each) for name, each in parts.items()]
     else:
-        jobs = [Job(f"{entry.name}/on={name}", entry, (*words[name],)) for name in parts]
+        jobs = [Job(f"{entry.name}/on={name}", entry, (*words[name],), len(texts[name])) for name in parts]
         kept, study = "domains", Study(place, asked.overwrite)
         left = study.left(jobs, entries.scripts_of([entry]))
         if asked.check:
-            return _checked(study, jobs, left, left[:1])
+            return _checked(study, jobs, left, sorted(left, key=lambda job: -job.rows)[:1])
         _train(study, left, asked.json)
         trained = [studies.of_run(name, place / job.name) for name, job in zip(parts, jobs, strict=True)]
     answer = studies.compared(entry.label, run.model, trained, texts)
