@@ -230,7 +230,7 @@ def test_no_text_and_no_token_of_a_row_stays_in_memory(tmp_path, checkpoints, na
     """A row of these takes 400 bytes as a text, and 800 or more as token ids: memory may grow by less, for numbers."""
     family, given, row, predictions = TASKS[name]
     peaks: dict[str, list[float]] = {}
-    counts = (20, 50, 200)  # the first one imports
+    counts = (20, 150, 300)  # the first one imports; of the second, blocks of tokens are several chunks
     model, tokenizer = checkpoints(family, given.class_for(family))
     monkeypatch.setattr("tl_hub.metrics._SENTENCES", 25)
     monkeypatch.setattr("tl_hub.tasks.classification.regression._RESAMPLES", 1)  # which it draws by the million
