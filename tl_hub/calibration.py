@@ -85,7 +85,7 @@ def check_sure_at(wanted: float | None) -> None:
         UserError: no per cent of the answers.
     """
     if wanted is not None and not 0 < wanted <= 100:
-        raise UserError(f"--sure_at is {wanted:g}; it must be per cent of the answers, above 0 and up to 100")
+        raise UserError(f"--sure_at is {wanted}; it must be per cent of the answers, above 0 and up to 100")
 
 
 def sure_from(confidence: np.ndarray, right: np.ndarray, wanted: float) -> float:
