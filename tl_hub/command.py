@@ -227,6 +227,7 @@ def _add_verify(commands: "Commands") -> None:
         """\
 tl-hub verify runs/qa_adapter
 tl-hub verify runs/qa_adapter --metrics                   are the figures on the card true?
+tl-hub verify runs/qa_adapter --retrain                   does training again give the same weights?
 tl-hub verify alice/qa --revision v1 --json
 tl-hub verify alice/qa --public_key alice.pem             did its owner publish exactly this?
 tl-hub verify runs/mine --test_file other.csv --encoding cp1252 --text_column review
@@ -238,7 +239,11 @@ tl-hub verify runs/mine --test_file other.csv --label_map neg=negative,pos=posit
         "--public_key", metavar="KEY", help="key in PEM of whoever must have signed it, by --sign of the push"
     )
     parser.add_argument("--metrics", action="store_true", help="measure the card's figures anew, on the run's own rows")
-    rows = parser.add_argument_group("rows to measure them on, given as to the recipe")
+    parser.add_argument(
+        "--retrain", action="store_true", help="train the run again, and compare its weights, or else its figures"
+    )
+    parser.add_argument("--base", metavar="FOLDER", help="model in a folder that it started from, for --retrain")
+    rows = parser.add_argument_group("rows to measure them on, or to train on again, given as to the recipe")
     settings: list[Any] = [RunConfig]
     if sys.argv[1:2] == ["verify"]:  # the tasks take as long to import as torch does
         from tl_hub.tasks import catalog
@@ -265,7 +270,7 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
     label_map = _label_map(asked.label_map) if asked.label_map is not None else None
     rows = {name: value for name, value in vars(asked).items() if name in asked.row_settings}
-    how = {"revision": asked.revision, "metrics": asked.metrics, "public_key": asked.public_key}
+    how = {name: getattr(asked, name) for name in ("revision", "metrics", "public_key", "retrain", "base")}
     report = verifying.verify(asked.location, label_map=label_map, **how, **rows)
     found = [f"{asked.location}: loaded by {' and '.join(report['loaded_by'])}"]
     if "max_difference" in report:
@@ -281,7 +286,9 @@ def verify_run(asked: argparse.Namespace) -> tuple[Any, str]:
     for domain in report.get("domains", []):
         found += [f"on {domain['name']}, {claim}" for claim in verifying.claims(domain["metrics"])]
         measured += domain["metrics"]
-    if any(metric["holds"] is False for metric in measured):
+    again = report.get("retrained")
+    found += verifying.retrained(again) if again else []
+    if any(metric["holds"] is False for metric in measured) or (again and not again["holds"]):
         if asked.json:
             print(json.dumps(report, indent=2, ensure_ascii=False))
         raise RunStopped("; ".join(found), exit_code=1)

@@ -87,8 +87,8 @@ def _measured(
         stated = ", ".join(dict.fromkeys(metric.name for metric in record.metrics)) or "none"
         raise UserError(f"of the figures on record ({stated}) none is measured here ({', '.join(score.metrics)})")
     anew = [finish.metric(claim.name, score, split, len(measured.rows), experiment.run.seed) for claim in there]
-    compared = [_compared(claim, found, record, same_rows) for claim, found in zip(there, anew, strict=True)]
-    return {"same_rows": same_rows, "metrics": compared}
+    metrics = [compared(claim, found, record, same_rows) for claim, found in zip(there, anew, strict=True)]
+    return {"same_rows": same_rows, "metrics": metrics}
 
 
 def _domains(experiment: Experiment, record: RunRecord) -> list[dict[str, Any]]:
@@ -135,8 +135,8 @@ def _measured_split(rows: data.Data, record: RunRecord, given: Mapping[str, str]
     return split
 
 
-def _compared(claim: Metric, anew: Metric, record: RunRecord, same_rows: bool | None) -> dict[str, Any]:
-    """A claimed figure beside the one found, in the unit of the claim."""
+def compared(claim: Metric, anew: Metric, record: RunRecord, same_rows: bool | None) -> dict[str, Any]:
+    """A claimed figure beside the one found, in the unit of the claim, as `remeasure` gives it."""
     scale = 0.01 if _is_share(claim, anew, record) else 1.0
     found = scale * anew.value
     if same_rows is False:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_hub.config import FEW_ROWS, PATIENCE
 from tl_hub.model_types import Tokenizer
+from tl_hub.on_use import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,6 +61,7 @@ class Experiment:
         settings = asdict(run) | asdict(self.task)
         settings["settings_from"] = run.settings_from or None
         settings["patience"] = self.patience
+        settings["threads"] = torch.get_num_threads()  # by which sums are rounded
         if trained:  # batch_size is that of each process
             settings["num_processes"] = processes
             settings["effective_batch_size"] = run.batch_size * run.accumulation * processes
