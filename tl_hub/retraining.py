@@ -6,7 +6,6 @@ where to read, write, publish or report. Its `command` tells which recipe of thi
 
 import hashlib
 import os
-import re
 import runpy
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from tl_hub import base_model, cpu, data, evaluation, finish, hub_names, launch, recipe_files, run_folder, settings_file
+from tl_hub import base_model, cpu, data, evaluation, finish, launch, recipe_files, run_folder, settings_file
 from tl_hub.card.markdown import duration
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
@@ -27,8 +26,6 @@ from tl_hub.record import RunRecord
 from tl_hub.study import entries, runs
 from tl_hub.tasks.catalog import task_of
 
-_IDS = {"hub": hub_names.ID, "embedded": re.compile(r"(tiny|sample):[a-z0-9_-]+")}
-"""Where a base or rows are to be looked for -> ids of such, none of which is a path out of here."""
 _WEIGHTS = (run_folder.WEIGHTS, run_folder.SHARDS, run_folder.ADAPTER_WEIGHTS, run_folder.HEAD)
 
 
@@ -101,7 +98,7 @@ def _settings(
     """What a recipe is given, by the names of its flags: of the record what a record may hold, and what the user gave.
 
     Raises:
-        UserError: the base or the rows are to be given, or stand in the record by a name that is none.
+        UserError: the base or the rows are to be given, or something here has their name.
     """
     own = record.settings | record.method.get("settings", {})
     method = script["METHOD"]
@@ -115,7 +112,7 @@ def _settings(
     settings |= {"method": adapter.method} if adapter else {}
     counts = {name: own[name] for name in ("accumulation", "num_processes", "threads") if type(own.get(name)) is int}
     if counts.get("num_processes", 1) > 1:  # as many rows a step, by one
-        settings["accumulation"] = counts["accumulation"] * counts["num_processes"]
+        settings["accumulation"] = counts.get("accumulation", 1) * counts["num_processes"]
     if "threads" in counts:
         settings["threads"] = min(counts["threads"], cpu.cores())
     settings["precision"] = "bf16" if record.cost.precision == "bf16" and launch.computes_bf16() else "fp32"
@@ -125,7 +122,7 @@ def _settings(
     elif record.data.source == "local":
         raise UserError(f"the rows of {record.name} are in {record.data.id}; give --train_file and the like")
     else:
-        settings["dataset"] = _checked_id(record.data.id, record.data.source)
+        settings["dataset"] = _not_here(record.data.id)
         settings |= {"dataset_revision": record.data.revision} if record.data.revision else {}
     return settings | {**given}
 
@@ -133,27 +130,28 @@ def _settings(
 def _place_of_base(record: RunRecord, base: str | Path | None) -> dict[str, str]:
     """
     Raises:
-        UserError: it is to be given, or not to be given.
+        UserError: it is to be given, or not to be given, or something here has its name.
     """
     if record.base is None or record.base.source != "local":
         if base:
             raise UserError(f"--base {base}: {record.name} started from no model in a folder; omit it")
         if record.base is None:
             return {}
-        place = {"model": _checked_id(record.base.id, record.base.source)}
+        place = {"model": _not_here(record.base.id)}
         return place | ({"revision": record.base.revision} if record.base.revision else {})
     if not base:
         raise UserError(f"{record.name} started from a model in a folder {record.base.id}; give it as --base FOLDER")
     return {"model": str(base)}
 
 
-def _checked_id(name: str, source: str) -> str:
-    """
+def _not_here(name: str) -> str:
+    """An id, of which a record's schema lets none be a path, but a folder here may have its name.
+
     Raises:
-        UserError: it could name something on this machine.
+        UserError: one has.
     """
-    if not _IDS[source].fullmatch(name) or Path(name).exists():
-        raise UserError(f"run.json names {name!r}, which is here, or is no name of what is {source}; correct it")
+    if Path(name).exists():
+        raise UserError(f"run.json names {name}, and so is something in this folder; start it from another folder")
     return name
 
 
@@ -163,14 +161,14 @@ def _check(record: RunRecord, recipe: entries.Entry, script: dict[str, Any]) -> 
         UserError: the recipe refuses the settings, is another than the record's, or base or rows are not the run's.
     """
     run, settings, method = entries.settings_of(recipe, script)
-    if record.base:
+    if (record.base is None) != (method.kind == "pretrained"):
+        raise UserError(f"{record.name} has another base than its command's recipe starts from; run.json was changed")
+    if record.base is None:
+        settings = settings.objective(method.model_type)
+    else:
         found = finish.base_facts(base_model.locate(run)[1])
         if len({found.weights_sha256, record.base.weights_sha256} - {None}) > 1:  # of the Hub's, the revision tells
-            raise UserError(
-                f"--model {run.model} has other weights than the model that {record.name} started from; give that"
-            )
-    else:
-        settings = settings.objective(method.model_type)
+            raise UserError(f"--model {run.model} has other weights than what {record.name} started from; give that")
     rows, task = data.load(run, settings)
     if (task.name, method.name) != (task_of(record), record.method["name"]):
         raise UserError(
