@@ -177,6 +177,7 @@ def test_recipes_take_the_settings_of_runs_of_long_ago(name: str) -> None:
     entry = entries.Entry(name, name, recipe, (*words,))
     retraining._check(record, entry, script)
     run, task, method = entries.settings_of(entry, script)
+    assert run.patience == (None if "patience" in method.unused else record.settings.get("patience", 0))
     for field, value in (record.settings | record.method["settings"]).items():
         for part in (run, task, method):
             if hasattr(part, field) and field not in ("license", "precision"):
