@@ -75,7 +75,7 @@ def test_a_tracker_gets_the_settings_that_are_published_and_no_path(run, tmp_pat
 
 @pytest.mark.parametrize(("source", "says"), [("hf_" + "a" * 34 + ".csv", "a secret"), ("/home/ann/a.csv", "a path")])
 def test_a_setting_that_holds_a_secret_or_a_path_is_refused(tmp_path, source, says):
-    run = RunConfig(output_dir=str(tmp_path), report_to="tensorboard")
+    run = RunConfig(output_dir=str(tmp_path), report_to="tensorboard", patience=0)
     experiment = Experiment(run, TASK, FineTune(), None, Data({}, source, "local"), None, None, launch.start(run))
     with pytest.raises(UserError, match=f"what --report_to sends holds .*{says}"), trackers.reporting(experiment, 0):
         pass
