@@ -906,7 +906,9 @@ def test_the_best_sentences_and_the_summaries_of_them():
     logits = np.array([[0.1], [3.0], [4.0], [0.2], [1.0], [2.0]])
     assert list(task.summaries(logits, texts, 2)) == ["The old bridge fell. Nobody was hurt.", "One. Two."]
     three = np.array([[1.0], [2.0], [0.3], [0.2], [0.1], [0.0], [0.9]])
-    assert list(task.summaries(three, ["One. Two.", "A. B. C.", "I. Me."], 1)) == ["Two.", "A.", "Me."], "each by its own"
+    assert list(task.summaries(three, ["One. Two.", "A. B. C.", "I. Me."], 1)) == ["Two.", "A.", "Me."], (
+        "each by its own"
+    )
     rows = Dataset.from_dict({"source": texts, "references": [["The old bridge fell."], ["Two."]]})
     assert task.targets(rows)[:, 0].tolist() == [False, True, False, False, False, True]
     assert len(task.targets(rows)) == sum(len(sentences(text)) for text in texts)

@@ -207,7 +207,7 @@ def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_pat
     data.encode(rows, task, tokenizer, model)
     experiment = Experiment(run, task, FineTune(), base, rows, model, tokenizer, accelerator)
     history = training.train(experiment)
-    score = training.evaluate(experiment, split="test")
+    score = training.evaluate(experiment, history.decision, split="test")
     finish.finish(experiment, history, score)
     assert model.config.id2label == {0: "Yes", 1: "no"}
     report = evaluation.remeasure(tmp_path / "run", test_file=str(test))
