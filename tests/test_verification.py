@@ -105,7 +105,7 @@ def test_the_pipeline_is_the_evaluation(folders, checkpoint_folders):
 def test_scores_of_a_short_context_equal_brute_force(folders):
     folder = folders("bert", FineTune())
     ask = tl_hub.pipeline(folder)
-    ask.threshold = math.inf
+    ask.threshold, ask.temperature = math.inf, 1.0
     context = "The Danube ends in the Black Sea."
     answer = ask("Where does it end?", context)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -122,7 +122,11 @@ def test_scores_of_a_short_context_equal_brute_force(folders):
     }  # fmt: skip
     best = max(spans, key=spans.__getitem__)
     assert (answer["start"], answer["end"]) == best
-    assert answer["score"] == pytest.approx(np.exp(spans[best]) / np.exp(list(spans.values())).sum(), rel=1e-3)
+    share = np.exp(spans[best]) / np.exp(list(spans.values())).sum()
+    assert answer["score"] == pytest.approx(share, rel=1e-3)
+    ask.temperature = 2.0  # the probability that it is right, by its odds
+    odds = math.sqrt(share / (1 - share))
+    assert ask("Where does it end?", context)["score"] == pytest.approx(odds / (1 + odds), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["adapter", "fine-tuned"])

@@ -20,7 +20,8 @@ class QuestionAnsweringPipeline:
 
     def __init__(self, model: Model, tokenizer: Tokenizer, task: QuestionAnswering, decision: dict[str, float]):
         self.model, self.tokenizer, self.task = model, tokenizer, task
-        self.decision = decision
+        self.threshold = decision.get("null_threshold", np.inf)
+        self.temperature, self.sure_from = decision.get("temperature", 1.0), decision.get("sure_from")
 
     @call_of_pipeline
     @torch.no_grad()
@@ -59,9 +60,9 @@ class QuestionAnsweringPipeline:
 
     def _decided(self, answer: dict[str, Any]) -> dict[str, Any]:
         found = {name: answer[name] for name in ("answer", "score", "start", "end")}
-        if answer["null_margin"] > self.decision.get("null_threshold", np.inf):
+        if answer["null_margin"] > self.threshold:
             found = {"answer": "", "score": answer["null_score"], "start": 0, "end": 0}
-        found["score"] = float(scaled(found["score"], self.decision.get("temperature", 1.0)))
-        if "sure_from" in self.decision:
-            found["sure"] = found["score"] >= self.decision["sure_from"]
+        found["score"] = float(scaled(found["score"], self.temperature))
+        if self.sure_from is not None:
+            found["sure"] = found["score"] >= self.sure_from
         return found
