@@ -151,6 +151,25 @@ def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch, load_back_here: None) -> list[list[str]]:
+    """The command lines of the recipes that others begin, which run in this process."""
+    from tl_hub.study import runs  # the process that only starts workers uses none
+
+    found: list[list[str]] = []
+
+    def run(words: list[str], out: Any) -> int:
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        found.append(words)
+        with monkeypatch.context() as within, contextlib.redirect_stdout(out), pytest.raises(SystemExit) as end:
+            within.setattr(sys, "argv", [*words])
+            runpy.run_path(words[0], run_name="__main__")
+        return int(end.value.code or 0)
+
+    monkeypatch.setattr(runs, "in_a_process", run)
+    return found
+
+
+@pytest.fixture
 def script_here(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script in this process, where its own is not what is tested: the imports of one take eight seconds."""
 

@@ -1,17 +1,14 @@
 """`tl-hub verify --retrain`: a run is trained again from its record, of which nothing else is done."""
 
-import contextlib
 import json
 import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import tl_hub
@@ -45,23 +42,6 @@ def made(
         assert done.returncode == 0, done.stderr
     shutil.copytree(place / "run", tmp_path / "run")
     return {"run": tmp_path / "run", "base": str(checkpoint_folders("bert")), **given}
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of the trainings that begin, in this process: the imports of one take eight seconds."""
-    found: list[list[str]] = []
-
-    def run(words: list[str], out: Any) -> int:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        found.append(words)
-        with monkeypatch.context() as within, contextlib.redirect_stdout(out), pytest.raises(SystemExit) as end:
-            within.setattr(sys, "argv", [*words])
-            runpy.run_path(words[0], run_name="__main__")
-        return int(end.value.code or 0)
-
-    monkeypatch.setattr(runs, "in_a_process", run)
-    return found
 
 
 @pytest.fixture

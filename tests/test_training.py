@@ -392,16 +392,21 @@ def test_the_best_epoch_is_kept_and_its_figures_are_the_models(run):
     assert all(torch.equal(kept[name], p) for name, p in weights(model).items())
 
 
-def test_training_ends_when_patience_does(run, tmp_path, monkeypatch, capsys):
-    """The best of five figures is the second: with a patience of two epochs, the fourth is the last one."""
-    scored, figures = QuestionAnswering.score, itertools.cycle([30.0, 40.0, 20.0, 40.0, 50.0])
+def scores(monkeypatch, figures):
+    """Let evaluations of questions come to these figures, again and again."""
+    scored, cycle = QuestionAnswering.score, itertools.cycle(figures)
 
     def told(*arguments):
         score = scored(*arguments)
-        score.metrics = {"f1": torch.tensor(next(figures)).numpy()}
+        score.metrics = {"f1": torch.tensor(next(cycle)).numpy()}
         return score
 
     monkeypatch.setattr(QuestionAnswering, "score", told)
+
+
+def test_training_ends_when_patience_does(run, tmp_path, monkeypatch, capsys):
+    """The best of five figures is the second: with a patience of two epochs, the fourth is the last one."""
+    scores(monkeypatch, [30.0, 40.0, 20.0, 40.0, 50.0])
     run = replace(run, epochs=5, train_rows=12, patience=2)
     _, history, _ = go(run)
     assert [epoch["f1"] for epoch in history.epochs] == [30.0, 40.0, 20.0, 40.0] and history.best_epoch == 2
@@ -409,7 +414,7 @@ def test_training_ends_when_patience_does(run, tmp_path, monkeypatch, capsys):
     assert shown.count("training ends here") == 1 and "training ends here: epoch 2 stayed the best for 2" in shown
     _, again, _ = go(replace(run, resume=True))
     assert again.step == history.step == 12, "it has ended, and a resumed run does not begin anew"
-    figures = itertools.cycle([30.0, 40.0, 20.0, 40.0, 50.0])
+    scores(monkeypatch, [30.0, 40.0, 20.0, 40.0, 50.0])
     _, history, _ = go(replace(run, patience=3, output_dir=str(tmp_path / "patient")))
     assert len(history.epochs) == 5 and history.best_epoch == 5
     assert "training ends here" not in capsys.readouterr().out, "it ended with its last epoch"
@@ -417,14 +422,7 @@ def test_training_ends_when_patience_does(run, tmp_path, monkeypatch, capsys):
 
 def test_few_rows_end_training_unless_told_otherwise(run, tmp_path, monkeypatch, capsys):
     """The best figure is the first: five epochs after a warm-up of two end it, where rows are fewer than 1,000."""
-    scored, figures = QuestionAnswering.score, itertools.cycle([40.0, *[30.0] * 9])
-
-    def told(*arguments):
-        score = scored(*arguments)
-        score.metrics = {"f1": torch.tensor(next(figures)).numpy()}
-        return score
-
-    monkeypatch.setattr(QuestionAnswering, "score", told)
+    scores(monkeypatch, [40.0, *[30.0] * 9])
     run = replace(run, epochs=10, train_rows=12, warmup=0.2)
     _, history, experiment = go(run)
     shown = capsys.readouterr().out
@@ -434,7 +432,7 @@ def test_few_rows_end_training_unless_told_otherwise(run, tmp_path, monkeypatch,
     _, again, _ = go(replace(run, resume=True, patience=0))
     assert len(again.epochs) == 10, "a resumed run may go on to the last epoch"
     assert "training ends" not in capsys.readouterr().out
-    figures = itertools.cycle([40.0, *[30.0] * 9])
+    scores(monkeypatch, [40.0, *[30.0] * 9])
     monkeypatch.setattr("tl_hub.experiment.FEW_ROWS", 12)
     _, enough, experiment = go(replace(run, output_dir=str(tmp_path / "enough")))
     assert len(enough.epochs) == 10 and "patience" not in experiment.settings(trained=True)

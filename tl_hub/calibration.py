@@ -43,10 +43,11 @@ def log_loss(logits: np.ndarray, targets: np.ndarray, multi_label: bool = False)
 
 
 def smoothed(targets: np.ndarray) -> np.ndarray:
-    """One class a row, as likely as those of so many rows show, (rows, classes).
+    """Targets that leave some probability to the other classes, (rows, classes): 1 / (rows + 2) in all.
 
-    With all rows right, a temperature would otherwise go to 0, and each answer would be called certain. These are the
-    targets of Platt 1999 ("Probabilistic outputs for support vector machines", section 2.2), for any number of classes.
+    Without it, the temperature of rows that are all right would go to 0, and each answer would be called certain. After
+    Platt 1999 ("Probabilistic outputs for support vector machines", section 2.2), whose targets count the rows of each
+    of two classes.
     """
     rows, classes = targets.shape
     other = 1 / (rows + 2)

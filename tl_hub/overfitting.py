@@ -9,7 +9,7 @@ from tl_hub.record import RunRecord, in_history
 _EPOCHS = 2
 """Epochs after the best one from which a trend may be told."""
 _RISE = 0.01
-"""Share by which a figure must be worse that is no share of rows."""
+"""By how much of itself a figure such as a loss must be worse, which is not a share of the rows."""
 
 
 def sentence(record: RunRecord) -> str | None:

@@ -101,7 +101,7 @@ RESUMED = (*TOKENIZER, LOG, f"{STATE}/*.safetensors", f"{STATE}/{HISTORY}", f"{S
 def holds_nothing_of_use(folder: Path) -> bool:
     """Whether a folder holds only what a run leaves that ended before it kept anything: no state and no result.
 
-    By its log, which a run begins first, it is told from a tokenizer or a log of somebody's own.
+    A run begins its log first, which tells it from a folder with somebody's own tokenizer or log.
     """
     if not (folder / LOG).is_file() or (folder / NEW_STATE / STATE_HASHES).exists():
         return False

@@ -72,6 +72,8 @@ def test_labels_that_were_made_wrong_come_first_and_the_corrected_file_trains(co
     right = sum(line["suggested"] == rows[int(line["row"])]["label"] for line in lines if int(line["row"]) in flipped)
     assert right >= 8
 
+    again = command("labels", "document_classification", "--output_dir", tmp_path / "labels")
+    assert again.returncode == 2 and "may hold corrections; give another --output_dir" in again.stderr
     with open(tmp_path / "corrected.csv", "w", newline="") as file:  # as a person would
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
@@ -88,10 +90,12 @@ def test_labels_that_were_made_wrong_come_first_and_the_corrected_file_trains(co
         (("translation",), "translation gives no classes to texts"),
         (("sentiment", "--head", "mlp"), "--head mlp: labels are judged by ridge regression; omit it"),
         (("sentiment", "--train_file", "{numbers}"), "the labels are numbers"),
+        (("sentiment", "--text_column", "doubt"), "column 'doubt' would be lost"),
     ],
 )
 def test_what_has_no_labels_to_judge_is_refused(command, tmp_path, words, why):
     lines = [json.dumps({"text": f"number {i}", "label": i + 0.5}) + "\n" for i in range(20)]
     (tmp_path / "numbers.jsonl").write_text("".join(lines))
-    ended = command("labels", *(word.format(numbers=tmp_path / "numbers.jsonl") for word in words))
+    given = (word.format(numbers=tmp_path / "numbers.jsonl") for word in words)
+    ended = command("labels", *given, "--output_dir", tmp_path / "labels")
     assert ended.returncode == 2 and why in ended.stderr and len(ended.stderr.strip().splitlines()) == 1

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.special
 from datasets import Dataset
 
+from tl_hub import data
 from tl_hub.calibration import temperature
 from tl_hub.card.markdown import cut
 from tl_hub.errors import UserError
@@ -27,6 +28,10 @@ from tl_hub.tasks.base import column
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.classification.decision import names_of
 from tl_hub.vectors import heads
+
+_OWN = ("row", "doubt", "suggested")
+"""Columns of the files beside the user's."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,11 @@ def examine(parts: tuple[Any, ...], folder: Path) -> dict[str, Any]:
         `contradictions`: groups of rows with the same text and different labels; `worst`: the most doubtful rows.
 
     Raises:
-        UserError: as the recipe, or the task is not to give classes.
+        UserError: as the recipe, the task is not to give classes, or a file that would be written is there.
     """
     if not isinstance(parts[1], Classification):
         raise UserError(f"labels of {parts[1].name} are not classes of texts; give a task such as sentiment")
+    _check_files(parts[1], folder)
     if parts[2].head != FeatureExtraction.head:
         raise UserError(f"--head {parts[2].head}: labels are judged by ridge regression; omit it")
     experiment = prepared((*parts[:2], replace(parts[2], head="ridge")))
@@ -113,10 +119,34 @@ def examine(parts: tuple[Any, ...], folder: Path) -> dict[str, Any]:
             writer.writeheader()
             writer.writerows(lines)
         answer["splits"][name] = {"rows": len(rows), "wrong": int(doubts.wrong.sum()), "file": str(path)}
-        answer["worst"] += [{"split": name, **line} for line in lines if line["suggested"]][:5]
-    answer["worst"] = sorted(answer["worst"], key=lambda line: -line["doubt"])[:5]
+        worst = [line for line in lines if line["suggested"]][:_SHOWN]
+        answer["worst"] += [
+            {
+                "split": name,
+                "row": line["row"],
+                "doubt": line["doubt"],
+                "text": line[task.text_column],
+                "label": line[task.label_column],
+                "suggested": line["suggested"],
+            }
+            for line in worst
+        ]
+    answer["worst"] = sorted(answer["worst"], key=lambda line: -line["doubt"])[:_SHOWN]
     answer["contradictions"] = _contradictions(task, splits.values())
     return answer
+
+
+def _check_files(task: Classification, folder: Path) -> None:
+    """
+    Raises:
+        UserError: a file is there already, which a person may have corrected, or a column has a name of ours.
+    """
+    for path in (folder / f"{name}.csv" for name in data.SPLITS):
+        if path.exists():
+            raise UserError(f"{path} is there, and may hold corrections; give another --output_dir")
+    for column_name in (task.text_column, task.text_pair_column, task.label_column):
+        if column_name in _OWN:
+            raise UserError(f"column {column_name!r} would be lost, as the files have one of that name; rename it")
 
 
 def _contradictions(task: Classification, splits: Iterable[Dataset]) -> int:
@@ -185,8 +215,8 @@ def text_of(answer: dict[str, Any]) -> str:
     if answer["contradictions"]:
         lines.append(f"{answer['contradictions']:,} texts stand there more than once, with labels that differ")
     for line in answer["worst"]:
-        text, label = list(line.values())[3], list(line.values())[-2]
-        lines.append(f"  {line['split']} row {line['row']}: {label}, rather {line['suggested']}: {cut(text)}")
+        said = f"{line['label']}, rather {line['suggested']}: {cut(line['text'])}"
+        lines.append(f"  {line['split']} row {line['row']}: {said}")
     figure = f"{answer['accuracy']:.1f} % ({answer['low']:.1f} to {answer['high']:.1f})"
     if answer["low"] <= answer["chance"]:
         lines.append(
