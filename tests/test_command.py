@@ -199,10 +199,13 @@ def test_a_mistake_is_one_line(command, folder, tmp_path):
 def test_rows_that_are_shown_can_be_taken_out_later(command, folder):
     """Before a push, say, which sends the card and the record."""
     example = {"text": "Call 555 0199", "expected": "a", "predicted": "b"}
-    (folder / "run.json").write_text(json.dumps(RECORD | {"examples": [example]}))
-    assert command("card", folder).returncode == 0 and "555 0199" in (folder / "README.md").read_text()
+    mistake = {"text": "Call 555 0200", "expected": "a", "predicted": "b", "probability": 0.99}
+    (folder / "run.json").write_text(json.dumps(RECORD | {"examples": [example], "mistakes": [mistake]}))
+    assert command("card", folder).returncode == 0
+    shown = (folder / "README.md").read_text()
+    assert "555 0199" in shown and "| Call 555 0200 | a | b | 0.99 |" in shown.partition("Mistakes it was surest of")[2]
     assert command("card", folder, "--no_examples").returncode == 0
-    assert "555 0199" not in (folder / "README.md").read_text() + (folder / "run.json").read_text()
+    assert "555 0" not in (folder / "README.md").read_text() + (folder / "run.json").read_text()
 
 
 @pytest.mark.usefixtures("load_back_here")

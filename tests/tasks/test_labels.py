@@ -9,12 +9,13 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import BertConfig
 
-from tl_hub import base_model, data, evaluation, finish, launch, overview, training
+from tl_hub import base_model, data, evaluation, finish, launch, overview, row_predictions, training
 from tl_hub.config import RunConfig
 from tl_hub.data import Data, Split
 from tl_hub.errors import Checked, UserError
 from tl_hub.experiment import Experiment
 from tl_hub.methods.fine_tune import FineTune
+from tl_hub.record import RunRecord
 from tl_hub.tasks.classification import Classification
 from tl_hub.tasks.labels import spelling_key
 from tl_hub.tasks.question_answering import QuestionAnswering
@@ -210,6 +211,9 @@ def test_a_run_with_folded_labels_is_measured_on_rows_of_other_spellings(tmp_pat
     score = training.evaluate(experiment, history.decision, split="test")
     finish.finish(experiment, history, score)
     assert model.config.id2label == {0: "Yes", 1: "no"}
+    lines = row_predictions.read(tmp_path / "run")
+    wrong = {line["text"] for line in lines if line["expected"] != line["predicted"]}
+    assert wrong == {row["text"] for row in RunRecord.load(tmp_path / "run").mistakes} and 0 < len(wrong) < len(lines)
     report = evaluation.remeasure(tmp_path / "run", test_file=str(test))
     assert report["same_rows"] and all(metric["holds"] for metric in report["metrics"])
 
