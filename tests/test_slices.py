@@ -108,5 +108,6 @@ def test_the_surest_mistakes_are_shown_but_no_personal_data():
     found = shown_rows.mistakes(score, SentimentAnalysis(), RunConfig())
     assert [row["text"] for row in found] == [f"row {i}" for i in worst[1:11]]
     assert shown_rows.mistakes(score, SentimentAnalysis(), RunConfig(examples=False)) == []
+    assert shown_rows.mistakes(score, SentimentAnalysis(), RunConfig(example_rows="3,17")) == [], "only those"
     unsure = Score({"accuracy": 100.0 * right}, predictions=[{"text": "a"}] * 60)
     assert shown_rows.mistakes(unsure, SentimentAnalysis(), RunConfig()) == []

@@ -80,9 +80,12 @@ def choose(predictions: "Dataset | list[dict[str, Any]]", run: RunConfig) -> tup
 
 
 def mistakes(score: Score, task: Task, run: RunConfig) -> list[dict[str, Any]]:
-    """The rows that a model was surest of and got wholly wrong, where it tells how sure it is of each."""
+    """The rows that a model was surest of and got wholly wrong, where it tells how sure it is of each.
+
+    None where `--example_rows` names the rows that may be shown.
+    """
     values = score.metrics.get(task.best[0])
-    if not run.examples or values is None or values.shape != (len(score.predictions),):
+    if not run.examples or run.example_rows or values is None or values.shape != (len(score.predictions),):
         return []
     sure = np.fromiter((row.get("probability", np.nan) for row in each(score.predictions)), float, len(values))
     wrong = np.flatnonzero((values == 0) & ~np.isnan(sure))
