@@ -20,6 +20,7 @@ from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError, first_line, out_of_memory
 from tl_hub.methods.adapters import Adapter
 from tl_hub.methods.base import Method
+from tl_hub.on_use import set_imports_aside
 from tl_hub.other_names import OTHER_NAMES
 
 _GROUPS = ("run", "task", "method")
@@ -219,6 +220,7 @@ def _picked(usual: Adapter, preset: Mapping[str, Any], given: Mapping[str, Any])
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Call a recipe's `main` and leave with its exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
+    set_imports_aside()
     try:
         if any(word.partition("=")[0] in ("--sweep", "--seeds") for word in sys.argv):
             from tl_hub import several_runs  # which itself reads flags by this module

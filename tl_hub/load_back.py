@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 import tl_hub
 from tl_hub import canary, card, cpu, run_folder, verification
 from tl_hub.card import snippets, widget
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods import adapters
+from tl_hub.on_use import set_imports_aside, torch, transformers
 from tl_hub.probe import Probe, digests, outputs_of, read_probe
 from tl_hub.record import RunRecord
 
@@ -64,7 +62,7 @@ def load_and_compare(
     Returns:
         What `verification.check` does, or the `error`.
     """
-    torch.set_num_threads(cpu.cores())
+    torch.set_num_threads(cpu.idle_share())
     run, probe = _Run(record, snippets, repo, revision), read_probe(Path())
     worst, loaders = 0.0, _loaders(run)
     for loader, load in loaders.items():
@@ -220,6 +218,7 @@ def report(snippets: bool, repo: str | None = None, revision: str | None = None)
 
 
 def main() -> None:
+    set_imports_aside()
     os.chdir(sys.argv[1])
     print(json.dumps(report(sys.argv[2] == "1", *sys.argv[3:5])))
 

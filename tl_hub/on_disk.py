@@ -220,17 +220,26 @@ class _Rows:
 
 def _typed(chunk: Columns, features: "Features | None") -> "tuple[pyarrow.Table, Features]":
     """Some rows, and their types, as `Dataset.from_dict` has them, which would also make a hash of them."""
-    cells = {
-        name: datasets.arrow_writer.OptimizedTypedSequence(
-            values if features is None else features.encode_column(values, name),
-            type=None if features is None else features[name],
-            col=name,
-            on_mixed_types="use_json",
+    found = {
+        name: _cells(
+            values if features is None else features.encode_column(values, name), name, (features or {}).get(name)
         )
         for name, values in chunk.items()
     }
-    table = pyarrow.table(cells)
-    return table, datasets.Features({name: each.get_inferred_type() for name, each in cells.items()})
+    table = pyarrow.table({name: cells for name, (cells, _) in found.items()})
+    return table, datasets.Features({name: kind for name, (_, kind) in found.items()})
+
+
+def _cells(values: list[Any], name: str, kind: Any) -> tuple[Any, Any]:
+    """Cells of a column and their type. Only dictionaries are looked through for cells of several types."""
+    sequence = datasets.arrow_writer.OptimizedTypedSequence
+    plain = sequence(values, type=kind, col=name)
+    with suppress(pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        cells = pyarrow.array(plain)
+        if kind is not None or "struct" not in str(cells.type):
+            return cells, plain.get_inferred_type()
+    mixed = sequence(values, type=kind, col=name, on_mixed_types="use_json")
+    return pyarrow.table({name: mixed})[name], mixed.get_inferred_type()
 
 
 def _with_all(columns: Iterable[str], chunk: Columns) -> Columns:

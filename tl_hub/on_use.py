@@ -3,9 +3,16 @@
 Importing torch, transformers and datasets takes seconds, and `--help` or a misspelt flag should not wait for it.
 `from tl_hub.on_use import torch` in place of `import torch` puts that off. Recipes get `training` and the like from
 `tl_hub` in the same way.
+
+Importing them makes a million objects, none of which is garbage. Python's collector would look through them again and
+again, half a second each time, so it rests meanwhile, and a program sets them aside for good.
 """
 
+import gc
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +26,31 @@ if TYPE_CHECKING:
     import transformers as transformers
 
 
+_set_aside = False
+"""Whether the collector forgets what was imported. It forgets all else with it, so this is for programs of ours alone:
+in a notebook, a model that was dropped before would keep its memory."""
+
+
+def set_imports_aside() -> None:
+    """From now on, what was imported is set aside: called by programs as they start."""
+    global _set_aside
+    _set_aside = True
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it, no garbage is collected."""
+    collects, modules = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            if _set_aside and len(sys.modules) > modules:
+                gc.freeze()
+            gc.enable()
+
+
 class OnUse(ModuleType):
     """Stands for a module: reading, setting or deleting one of its attributes imports it."""
 
@@ -28,7 +60,8 @@ class OnUse(ModuleType):
         return vars(importlib.import_module(self.__name__))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
+        with importing():  # transformers imports on use in its turn
+            return getattr(importlib.import_module(self.__name__), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(importlib.import_module(self.__name__), name, value)
