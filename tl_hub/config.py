@@ -129,6 +129,13 @@ class RunConfig:
     test_rows: int | None = flag(
         None, "use only the first N test rows, also of --eval_on", shown="all", measured_with=True
     )
+    streaming: int | None = flag(
+        None,
+        "read the training rows as a stream, for data larger than the disk: each epoch trains on the next N rows, as "
+        "the model reads them, and only those are kept",
+        shown="all rows are read first, and trained on in each epoch",
+        measured_with=True,
+    )
     train_draw: int | None = flag(
         None,
         "draw the --train_rows at random by this number, the classes in proportion",
@@ -340,7 +347,7 @@ class RunConfig:
     def _check_numbers(self) -> None:
         """Each lies in its range."""
         counts = ("epochs", "batch_size", "accumulation", "max_steps", "train_rows", "validation_rows", "test_rows")
-        for name in (*counts, "threads", "push_every", "keep", "trials"):
+        for name in (*counts, "streaming", "threads", "push_every", "keep", "trials"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be at least 1")
@@ -424,6 +431,11 @@ class RunConfig:
         for name in ("public", "dry_run"):
             if self.push_every and getattr(self, name):
                 raise UserError(f"--push_every and --{name} exclude each other; a training state is private")
+        for name in ("train_rows", "train_draw"):
+            if self.streaming and getattr(self, name) is not None:
+                raise UserError(
+                    f"--streaming and --{name} exclude each other; a stream is read in its order, to the end"
+                )
         for name in ("train_file", "validation_file", "test_file"):
             if self.dataset and getattr(self, name):
                 raise UserError(f"--dataset and --{name} exclude each other; a data set brings its own splits")

@@ -1,6 +1,7 @@
 """Rows: where they come from, whether they are what the task needs, and in which order they are trained on."""
 
 import hashlib
+import itertools
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -8,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import datasets
+import httpx2
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetsError
 
-from tl_hub import hub, row_files, samples, shown_rows
+from tl_hub import hub, on_disk, row_files, samples, shown_rows
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
 from tl_hub.held_out import hold_out, in_proportion
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_disk import each
+from tl_hub.streaming import Place, Stream
 from tl_hub.tokenizer import unknown_share
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Data:
         others: rows of other domains that the trained model is also measured on, each with one split.
         name: what the run calls rows of another domain.
         written: how those are written, where otherwise than the run's own: settings by name.
+        stream: where the training rows are from, if those of the split are only the first ones.
     """
 
     splits: dict[str, Split]
@@ -67,6 +71,7 @@ class Data:
     others: "list[Data]" = field(default_factory=list)
     name: str = ""
     written: dict[str, str] = field(default_factory=dict)
+    stream: Stream | None = None
 
     @property
     def final(self) -> str:
@@ -86,7 +91,8 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
     With `train_draw` the training rows are put into a random order first. Without validation rows a part of the
     training rows is held out, as `held_out.hold_out` says. Rows beyond
     `train_rows`, `validation_rows` and `test_rows` are left out after the check, and after rows of one text have been
-    put together where the task measures them so.
+    put together where the task measures them so. With `streaming`, only so many training rows are read and checked now,
+    and the rows before them are held out, a tenth as many or `validation_rows`.
 
     Args:
         training: False where rows are only measured, so that there need be no training rows.
@@ -103,7 +109,15 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
             raise UserError(f"--{name} needs --train_file; a --dataset brings its own splits")
     task = settings.of_run(run)
     data = read(run, run.dataset or f"sample:{task.sample}", task)
+    if run.streaming and training:
+        _check_streaming(data, task)
+    if data.stream and "validation" not in data.splits and (training or "test" not in data.splits):
+        held = data.stream.hold_out(run.validation_rows or max(1, data.stream.size // 10))
+        data.splits["validation"], data.held_out = Split(held), True
     check(data, task)
+    if data.stream and training:
+        data.splits = {"train": Split(data.stream.begin(task)), **data.splits}
+        data.notes += _notes_of_stream(data, data.stream)
     if training and "train" not in data.splits:
         raise UserError(f"{data.source} has no train split; it has {', '.join(data.splits)}")
     if run.train_draw is not None and "train" in data.splits:
@@ -128,6 +142,34 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
     learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
     elsewhere = {other.name: other.splits[other.final].rows for other in data.others}
     return data, task.learn(learnt | {name: split.rows for name, split in data.splits.items()} | elsewhere)
+
+
+def _check_streaming(data: Data, task: "Task") -> None:
+    """
+    Raises:
+        UserError: the rows are no stream, or the task must see all of them before training.
+    """
+    from tl_hub.tasks.base import Task
+
+    if data.kind == "embedded":
+        raise UserError(f"--streaming is for rows of files and of the Hub, and {data.source} is embedded; omit it")
+    if type(task).learn is not Task.learn:
+        raise UserError(
+            f"--streaming: {task.name} takes its classes from all training rows before training; omit it, and give "
+            "--train_rows where the disk is too small"
+        )
+
+
+def _notes_of_stream(data: Data, stream: Stream) -> list[str]:
+    notes = [
+        f"The training rows are a stream, of which each epoch trains on the next {stream.size:,}, as the model reads "
+        f"them; what is said of them before training, such as repeated rows, is of the first {stream.size:,}."
+    ]
+    if data.held_out:
+        notes.append(f"The validation rows are the first {stream.start['row']:,} rows, which are never trained on.")
+    if stream.blank:
+        notes.append(f"Blank rows are left out, {stream.blank:,} so far.")
+    return notes
 
 
 def check(data: Data, task: "Task") -> None:
@@ -172,9 +214,10 @@ def encode(data: Data, task: "Task", tokenizer: Tokenizer, model: Model) -> None
     """
     for name in (name for name in SPLITS if name in data.splits):
         split = data.splits[name]
-        encoded = task.encode(split.rows, tokenizer, model)
-        # By default the fingerprint is a hash of the column.
-        split.encoded = encoded.add_column("index", np.arange(len(encoded)), new_fingerprint=uuid.uuid4().hex)
+        if name == "train" and data.stream:
+            encoded = read_on(data, data.stream.start, task, tokenizer, model)
+        else:
+            split.encoded = encoded = _numbered(task.encode(split.rows, tokenizer, model))
         data.notes.extend(f"In the {name} split, {note}." for note in task.notes(encoded))
         share = unknown_share(tokenizer, encoded) if name == "train" else 0.0
         if share > _UNKNOWN:
@@ -186,6 +229,24 @@ def encode(data: Data, task: "Task", tokenizer: Tokenizer, model: Model) -> None
         encode(other, task, tokenizer, model)
 
 
+def read_on(data: Data, place: Place, task: "Task", tokenizer: Tokenizer, model: Model) -> Dataset:
+    """Let the encoded rows of a stream from a place on be those of the training split, in place of the ones before.
+
+    Raises:
+        UserError: as `Stream.encoded`.
+    """
+    split = data.splits["train"]
+    assert data.stream
+    split.encoded = None  # off the disk
+    split.encoded = _numbered(data.stream.encoded(place, task, tokenizer, model))
+    return split.encoded
+
+
+def _numbered(encoded: Dataset) -> Dataset:
+    # By default the fingerprint is a hash of the column.
+    return encoded.add_column("index", np.arange(len(encoded)), new_fingerprint=uuid.uuid4().hex)
+
+
 def fingerprint(rows: Dataset) -> str:
     """SHA-256 over the rows in their order, the same for the same rows from any kind of file."""
     digest = hashlib.sha256()
@@ -195,7 +256,7 @@ def fingerprint(rows: Dataset) -> str:
 
 
 def read(run: RunConfig, name: str, task: "Task") -> Data:
-    """The rows of `run`'s files or, without any, of the data set `name`, as they are.
+    """The rows of `run`'s files or, without any, of the data set `name`, as they are; no training rows of a stream.
 
     Raises:
         UserError: nothing there, or not readable.
@@ -205,30 +266,57 @@ def read(run: RunConfig, name: str, task: "Task") -> Data:
         if getattr(run, setting) and (files or name.startswith("sample:") or Path(name).is_dir()):
             raise UserError(f"--{setting} is for data sets on the Hub, and these rows are not; omit it")
     if files:
-        parts = {split: Split(row_files.read(path, run, task.readers)) for split, path in files.items()}
-        notes = row_files.separators(map(Path, files.values()), run)
-        return Data(parts, ", ".join(Path(path).name for path in files.values()), "local", notes=notes)
+        return _of_files(files, ", ".join(Path(path).name for path in files.values()), run, task)
     if name.startswith("sample:"):
         rows = samples.load(name.removeprefix("sample:"))
         parts = {split: Split(Dataset.from_list(part)) for split, part in rows.items()}
         return Data(parts, name, "embedded", license="apache-2.0")
     if Path(name).is_dir():
-        found: dict[str, Path] = {}
+        found: dict[str, str] = {}
         kinds = row_files.kinds(task.readers)
         for path in sorted(Path(name).iterdir()):
             split = path.name.split(".")[0]
             if split in SPLITS and row_files.suffix(path) in kinds:
                 if split in found:
-                    raise UserError(f"--dataset {name} holds {found[split].name} and {path.name}; leave one of them")
-                found[split] = path
+                    raise UserError(
+                        f"--dataset {name} holds {Path(found[split]).name} and {path.name}; leave one of them"
+                    )
+                found[split] = str(path)
         if not found:
             raise UserError(f"--dataset {name} holds no file named train, validation or test ({', '.join(kinds)})")
-        parts = {s: Split(row_files.read(str(found[s]), run, task.readers)) for s in SPLITS if s in found}
-        return Data(parts, Path(name).resolve().name, "local", notes=row_files.separators(found.values(), run))
+        return _of_files({s: found[s] for s in SPLITS if s in found}, Path(name).resolve().name, run, task)
     facts = hub.dataset_facts(name, run.dataset_revision)
+    data = Data({}, name, "hub", revision=facts.revision, license=facts.license)
     try:
-        loaded = datasets.load_dataset(name, run.dataset_config, revision=facts.revision)
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        loaded = datasets.load_dataset(
+            name, run.dataset_config, revision=facts.revision, streaming=run.streaming is not None
+        )
+        for split in (split for split in SPLITS if split in loaded):
+            if run.streaming is None:
+                data.splits[split] = Split(loaded[split])
+            elif split == "train":
+                data.stream = Stream(loaded[split], run.streaming, name)
+            else:
+                read = itertools.islice(loaded[split], getattr(run, f"{split}_rows"))
+                data.splits[split] = Split(on_disk.written(on_disk.columns(read)))
+    except (DatasetsError, OSError, ValueError, RuntimeError, httpx2.TransportError) as error:
         raise UserError(f"--dataset {name} cannot be loaded: {first_line(error)}") from error
-    parts = {split: Split(loaded[split]) for split in SPLITS if split in loaded}
-    return Data(parts, name, "hub", revision=facts.revision, license=facts.license)
+    return data
+
+
+def _of_files(files: dict[str, str], source: str, run: RunConfig, task: "Task") -> Data:
+    """The rows of files by split.
+
+    Raises:
+        UserError: as `row_files.read`.
+    """
+    data = Data({}, source, "local", notes=row_files.separators(map(Path, files.values()), run))
+    for split, path in files.items():
+        if run.streaming and split == "train":
+            given = {"path": path, "run": run, "readers": task.readers}
+            data.stream = Stream(
+                IterableDataset.from_generator(row_files.each, gen_kwargs=given), run.streaming, source
+            )
+        else:
+            data.splits[split] = Split(row_files.read(path, run, task.readers))
+    return data

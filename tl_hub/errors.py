@@ -9,6 +9,10 @@ class UserError(Exception):
     """A mistake the user can mend: says what was given, what is allowed and the fix. Exit code 2."""
 
 
+class Blank(UserError):
+    """None of some rows has what the task reads."""
+
+
 def all_at_once(*checks: Callable[[], Any]) -> None:
     """Make all checks, so that somebody whose input lacks several things hears of them in one message.
 

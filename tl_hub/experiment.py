@@ -42,9 +42,10 @@ class Experiment:
     def patience(self) -> int | None:
         """Epochs without a better figure after which training ends, if it may: those asked for, or `config.PATIENCE`.
 
-        Without being asked, few rows end it; not where layers join one by one, of which the last may bring the most.
+        Without being asked, few rows end it; not where each epoch has others, nor where layers join one by one, of
+        which the last may bring the most.
         """
-        if self.run.patience is not None:
+        if self.run.patience is not None or self.run.streaming:
             return self.run.patience or None
         by_layer = any(getattr(parameter, "from_epoch", 0) for parameter in self.model.parameters())
         return PATIENCE if len(self.rows.splits["train"].rows) < FEW_ROWS and not by_layer else None

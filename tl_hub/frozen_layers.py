@@ -26,15 +26,16 @@ _LARGEST = float(np.finfo(np.float16).max)
 def count(experiment: Experiment) -> int:
     """How many of the lowest layers give the same for a row in every epoch.
 
-    None do if the embeddings are trained, if rows are masked anew each time, or if layers hand on more than their
-    output, as those with relative positions do. Nor are there any below a head alone, which `methods.head_only` gives
-    the vectors of the top layer.
+    None do if the embeddings are trained, if rows are masked anew each time or come from a stream, or if layers hand on
+    more than their output, as those with relative positions do. Nor are there any below a head alone, which
+    `methods.head_only` gives the vectors of the top layer.
     """
     model = _inner(experiment.model)
     wrapped = experiment.model
     prompted = isinstance(wrapped, PeftModel) and wrapped.active_peft_config.is_prompt_learning
     alone = ARCHITECTURES[model.config.model_type].plain_attention
-    if experiment.run.recompute_frozen or prompted or experiment.task.random_batches or not alone:
+    run, random = experiment.run, experiment.task.random_batches
+    if run.recompute_frozen or run.streaming or prompted or random or not alone:
         return 0
     trained = [any(model.get_parameter(name).requires_grad for name in names) for names in layer_groups(model)]
     return max(0, trained.index(True) - 1) if any(trained) else 0

@@ -55,7 +55,7 @@ def check(run: RunConfig, method: Method) -> None:
         raise UserError(f"--output_dir {folder} cannot be written to")
     _check_engine()
     trackers.check(run)
-    for name in ("find_lr", "sweep", "seeds", "activation_checkpointing"):
+    for name in ("find_lr", "sweep", "seeds", "activation_checkpointing", "streaming"):
         if getattr(run, name) and name in method.unused:
             raise UserError(f"--{name} has no effect with {method.name}, which trains no layer of the model; omit it")
     Terms(run.license, run.license_name, run.license_link).check()  # whether a base allows it is asked with the base

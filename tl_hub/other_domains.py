@@ -80,6 +80,6 @@ def _run_of(run: RunConfig, source: Source, task: "Task") -> RunConfig:
     path, kinds = Path(source.place), row_files.kinds(task.readers)
     is_file = path.is_file() or (row_files.suffix(path) in kinds and not path.is_dir())
     settings: dict[str, Any] = dict.fromkeys(("train_file", "validation_file", "test_file", "dataset", "eval_on"))
-    settings |= {"dataset_config": None, "dataset_revision": None}
+    settings |= {"dataset_config": None, "dataset_revision": None, "streaming": None}
     settings["test_file" if is_file else "dataset"] = source.place
     return replace(run, **settings | {name: source.written[name] for name in _OF_FILES if name in source.written})

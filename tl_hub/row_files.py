@@ -9,6 +9,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -43,20 +44,45 @@ def read(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Dataset:
     Raises:
         UserError: no such file, one that is not read, is empty or broken (says in which line), or no room on the disk.
     """
+    with _reading(path, run, readers):
+        if suffix(Path(path)) == ".parquet":
+            with pyarrow.parquet.ParquetFile(path) as parquet:
+                batches = parquet.iter_batches(on_disk.ROWS)
+                tables = (pyarrow.Table.from_batches([batch]) for batch in batches)
+                rows = on_disk.tables(tables, parquet.schema_arrow)
+        else:
+            rows = on_disk.written(_columns(path, run, readers))
+    if len(rows) == 0:
+        raise UserError(f"{path} is empty")
+    return rows
+
+
+def each(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Iterator[dict[str, Any]]:
+    """The rows of a file, one after the other; what `read` has of them.
+
+    Raises:
+        UserError: no such file, one that is not read, or is broken (says in which line).
+    """
+    with _reading(path, run, readers):
+        for columns in _columns(path, run, readers):
+            yield from (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+
+
+@contextmanager
+def _reading(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Iterator[None]:
+    """Within it, a file is read.
+
+    Raises:
+        UserError: it is not there, is of no kind that is read, or is broken.
+    """
     file = Path(path)
-    kind = suffix(file)
-    if kind not in kinds(readers):
+    if suffix(file) not in kinds(readers):
         given, allowed = file.suffix or "none", ", ".join(kinds(readers))
         raise UserError(f"{path}: files of kind {given} are not read; allowed are {allowed}")
     if not file.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        encoding = run.encoding or _marked(file)
-        if kind in readers:
-            with _opened(file, encoding, newline="\n") as lines:
-                rows = on_disk.written(on_disk.columns(readers[kind](lines)))
-        else:
-            rows = _READERS[kind](file, encoding, run.delimiter)
+        yield
     except UnicodeError as error:
         half = isinstance(error, UnicodeEncodeError)  # half a surrogate pair, which JSON may write
         raise UserError(
@@ -64,9 +90,17 @@ def read(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Dataset:
         ) from error
     except (ValueError, OverflowError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
-    if len(rows) == 0:
-        raise UserError(f"{path} is empty")
-    return rows
+
+
+def _columns(path: str, run: RunConfig, readers: dict[str, RowReader]) -> Iterator[Columns]:
+    """The rows of a file, some at a time."""
+    file, kind = Path(path), suffix(Path(path))
+    encoding = run.encoding or _marked(file)
+    if kind not in readers:
+        yield from _READERS[kind](file, encoding, run.delimiter)
+        return
+    with _opened(file, encoding, newline="\n") as lines:
+        yield from on_disk.columns(readers[kind](lines))
 
 
 def suffix(file: Path) -> str:
@@ -116,7 +150,7 @@ def _opened(file: Path, encoding: str, newline: str) -> TextIO:
 
 # The libraries' own readers do not say in which line a file is broken, and guess: a text that looks like a date or a
 # number becomes one, "NA" becomes nothing.
-def _read_json(file: Path, encoding: str, delimiter: str | None) -> Dataset:
+def _read_json(file: Path, encoding: str, delimiter: str | None) -> Iterator[Columns]:
     """One object a line or, in a .json file, a list of them."""
     if suffix(file) == ".json":
         with _opened(file, encoding, newline="") as text:
@@ -125,12 +159,14 @@ def _read_json(file: Path, encoding: str, delimiter: str | None) -> Dataset:
             )
         if start == "[":
             with _opened(file, encoding, newline="") as text:
-                return _written("entry", enumerate(_entries(text), start=1))
+                yield from on_disk.columns(_objects("entry", enumerate(_entries(text), start=1)))
+            return
         if start == "{" and (squad := _whole(file, encoding)) is not None:
-            return on_disk.written(on_disk.columns(_questions(squad["data"])))
+            yield from on_disk.columns(_questions(squad["data"]))
+            return
     with _opened(file, encoding, newline="\n") as text:
         lines = ((number, line.rstrip("\n")) for number, line in enumerate(text, start=1) if line.strip())
-        return _written("line", ((number, _parsed(line, number)) for number, line in lines))
+        yield from on_disk.columns(_objects("line", ((number, _parsed(line, number)) for number, line in lines)))
 
 
 def _entries(text: TextIO) -> Iterator[Any]:
@@ -226,16 +262,12 @@ def _questions(articles: list[Any]) -> Iterator[dict[str, Any]]:
         raise ValueError(f"is not in SQuAD's form{place}, which is {form}; missing or wrong: {error}") from error
 
 
-def _written(unit: str, entries: Iterable[tuple[int, Any]]) -> Dataset:
-    """Rows of numbered objects."""
-
-    def objects() -> Iterator[dict[str, Any]]:
-        for number, value in entries:
-            if not isinstance(value, dict):
-                raise ValueError(f"{unit} {number} is not a JSON object")
-            yield value
-
-    return on_disk.written(on_disk.columns(objects()))
+def _objects(unit: str, entries: Iterable[tuple[int, Any]]) -> Iterator[dict[str, Any]]:
+    """Numbered values as rows."""
+    for number, value in entries:
+        if not isinstance(value, dict):
+            raise ValueError(f"{unit} {number} is not a JSON object")
+        yield value
 
 
 def _parsed(text: str, line: int) -> Any:
@@ -256,12 +288,12 @@ def _delimiter(file: Path, encoding: str) -> str:
     return next((mark for mark in ",;\t" if mark in header), ",") if suffix(file) == ".csv" else "\t"
 
 
-def _read_csv(file: Path, encoding: str, delimiter: str | None) -> Dataset:
+def _read_csv(file: Path, encoding: str, delimiter: str | None) -> Iterator[Columns]:
     """Every cell is text; the first line has the names of the columns, and tells what separates them unless given."""
     csv.field_size_limit(2**31 - 1)
     separator = "\t" if delimiter == "tab" else delimiter or _delimiter(file, encoding)
     with _opened(file, encoding, newline="") as text:
-        return on_disk.written(_cells(text, separator))
+        yield from _cells(text, separator)
 
 
 def _cells(text: TextIO, separator: str) -> Iterator[Columns]:
@@ -285,17 +317,17 @@ def _lines(table: Any, names: list[str]) -> Iterator[list[str]]:
             yield cells
 
 
-def _read_parquet(file: Path, encoding: str, delimiter: str | None) -> Dataset:
+def _read_parquet(file: Path, encoding: str, delimiter: str | None) -> Iterator[Columns]:
     with pyarrow.parquet.ParquetFile(file) as parquet:
-        batches = parquet.iter_batches(on_disk.ROWS)
-        return on_disk.tables((pyarrow.Table.from_batches([batch]) for batch in batches), parquet.schema_arrow)
+        yield from (batch.to_pydict() for batch in parquet.iter_batches(on_disk.ROWS))
 
 
-_READERS: dict[str, Callable[[Path, str, str | None], Dataset]] = {
+_READERS: dict[str, Callable[[Path, str, str | None], Iterator[Columns]]] = {
     ".json": _read_json,
     ".jsonl": _read_json,
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
-"""Makes rows of a file, by its encoding and what separates its cells; a `ValueError` says what is wrong with it."""
+"""Makes rows of a file, some at a time, by its encoding and what separates its cells; a `ValueError` says what is wrong
+with it."""

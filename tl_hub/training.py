@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tl_hub import (
     adamw,
     cpu,
+    data,
     estimate,
     frozen_layers,
     merged_lora,
@@ -33,7 +34,6 @@ from tl_hub import (
     trackers,
 )
 from tl_hub.batches import GlobalBatches, Reader, micro_batches
-from tl_hub.data import fingerprint
 from tl_hub.errors import Diverged, RunStopped, TrialEnded, UserError, out_of_memory
 from tl_hub.experiment import Experiment
 from tl_hub.interrupts import Interrupts
@@ -198,9 +198,11 @@ class _Loop:
         """Train to the end of the epoch, or to the last step, from wherever in the epoch the history stands.
 
         Raises:
-            RunStopped: interrupted, or the loss or a gradient was not finite in too many steps in a row.
+            RunStopped: interrupted, the loss or a gradient was not finite in too many steps in a row, or the rows of
+                the epoch cannot be read.
         """
         history = self.history
+        self._read_on()
         epoch, done = divmod(history.step, self.per_epoch)
         self.objective.train()
         clock = time.perf_counter()
@@ -211,15 +213,38 @@ class _Loop:
             if self.keeper.average:
                 self.keeper.average.update(history.step)
             stop = self.interrupts.on_any_process(self.accelerator)
+            ended, stream = history.step % self.per_epoch == 0, self.experiment.rows.stream
+            if ended and stream:
+                history.place = stream.behind
             if history.step == self.steps:
                 break
-            if history.step % self.per_epoch == 0:
+            if ended:
                 continue  # the epoch ends here, and the evaluation comes before the state is saved
             if stop or time.monotonic() - self.saved_at > 60 * self.run.checkpoint_minutes:
                 self.keeper.save(history, best=False)
                 self.saved_at, clock = time.monotonic(), time.perf_counter()
             if stop:
                 raise RunStopped(_interrupted(history, self.steps), exit_code=130)
+
+    def _read_on(self) -> None:
+        """Have the rows of the epoch, if they are of a stream and others than those that were read last.
+
+        Raises:
+            RunStopped: they cannot be read.
+        """
+        history, experiment, stream = self.history, self.experiment, self.experiment.rows.stream
+        if stream is None or stream.place == (place := history.place or stream.start):
+            return
+        del self.reader  # which has those that were read last, for which the disk may have no room then
+        try:
+            encoded = data.read_on(experiment.rows, place, self.task, experiment.tokenizer, experiment.model)
+        except UserError as error:
+            raise RunStopped(
+                f"{error}; the state of step {history.step} is kept: the same command with --resume goes on from it",
+                exit_code=1,
+            ) from error
+        self.batches = GlobalBatches(column(encoded, "length"), self.batches.size, self.run.seed)
+        self.reader = Reader(experiment, "train", training=True)
 
     def _step_that_fits(self, rows: np.ndarray, draw: tuple[int, int, int]) -> dict[str, float]:
         """A step; from where memory runs out, with half as many rows at a time, which make the same step."""
@@ -407,7 +432,9 @@ def _settled(experiment: Experiment) -> dict[str, Any]:
     for part in (experiment.task, experiment.method):
         of_rows = {field.name for field in fields(part) if field.metadata.get("reads")} if part else set()
         settings |= {name: value for name, value in asdict(part).items() if name not in of_rows} if part else {}
-    settings |= {f"{name}_rows": fingerprint(rows[name].rows) for name in ("train", "validation")}
+    if run.streaming:
+        settings |= {"streaming": run.streaming, "dataset_revision": experiment.rows.revision}
+    settings |= {f"{name}_rows": data.fingerprint(rows[name].rows) for name in ("train", "validation")}
     frozen = xxhash.xxh3_128()
     for name, parameter in experiment.model.named_parameters():
         if not parameter.requires_grad:

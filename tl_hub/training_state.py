@@ -18,6 +18,7 @@ from tl_hub.averaging import MovingAverage
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import in_history
+from tl_hub.streaming import Place
 
 _AVERAGE = "average.safetensors"
 _OTHER = {
@@ -46,6 +47,7 @@ class History:
         skipped_in_row: the last ones among all steps.
         same: what a run that goes on with it must have in common with it, by the names of the flags.
         threads: of the CPU, for each process; 0 where an earlier version did not note it.
+        place: of a stream, where the rows of the epoch begin that the next step is in; None is the start.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +64,7 @@ class History:
     decision: dict[str, float] = field(default_factory=dict)
     same: dict[str, Any] = field(default_factory=dict)
     threads: int = 0
+    place: Place | None = None
 
     def outcome(self, best: tuple[str, bool]) -> dict[str, Any]:
         """What a trial came to on the validation rows, by the weights that are kept: facts of `TrialEnded`.

@@ -104,6 +104,7 @@ class FeatureExtraction(FittedMethod):
         "max_grad_norm",
         "patience",
         "activation_checkpointing",
+        "streaming",
         "find_lr",
         "checkpoint_minutes",
         "keep",

@@ -61,7 +61,8 @@ class HeadOnly(FittedMethod):
 
     name: ClassVar[str] = "feature extraction"
     kind: ClassVar[Kind] = "feature-extraction"
-    unused: ClassVar[tuple[str, ...]] = ("activation_checkpointing", "find_lr")  # the model itself computes once
+    # The model itself computes once.
+    unused: ClassVar[tuple[str, ...]] = ("activation_checkpointing", "find_lr", "streaming")
     base_sources: ClassVar[tuple[str, ...]] = SOURCES
     published: ClassVar[tuple[Row, ...]] = ()
 

@@ -17,7 +17,7 @@ import numpy as np
 from tl_hub import cells, on_disk
 from tl_hub.architectures import ARCHITECTURES, Objective, longest_input
 from tl_hub.config import flag
-from tl_hub.errors import UserError
+from tl_hub.errors import Blank, UserError
 from tl_hub.metrics import ROUGE, rouge_scores, rouge_signature, sentences, translation_scores
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_disk import Columns
@@ -416,7 +416,7 @@ def checked(sources: on_disk.Cells, targets: on_disk.Cells, columns: tuple[str, 
 
     found = on_disk.written(on_disk.columns(told()))
     if not len(found):
-        raise UserError(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
+        raise Blank(f"none of the {len(sources)} rows has a text in both {' and '.join(columns)}")
     if joined:
         print(f"note: {columns[0]} is a list of sentences in {joined:,} rows; they were joined with blanks", flush=True)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from tl_hub import on_disk, progress
 from tl_hub.architectures import longest_input
 from tl_hub.config import flag
-from tl_hub.errors import UserError
+from tl_hub.errors import Blank, UserError
 from tl_hub.metrics import bootstrap_interval
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_use import torch
@@ -57,7 +57,7 @@ class LanguageModeling(Task):
         if wrong.any():
             raise UserError(f"{wrong.sum()} rows have something else than a text (the first is row {wrong.argmax()})")
         if not told.any():
-            raise UserError(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
+            raise Blank(f"none of the {len(rows)} rows has a text in column {self.text_column!r}")
         return rows.select(np.flatnonzero(told))
 
     def input_of(self, row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from tl_hub import calibration, on_disk
 from tl_hub.architectures import ARCHITECTURES, PAD_TO, longest_input
 from tl_hub.config import flag
-from tl_hub.errors import UserError
+from tl_hub.errors import Blank, UserError
 from tl_hub.metrics import answer_rule, squad_scores, squad_signature
 from tl_hub.model_types import Model, Tokenizer
 from tl_hub.on_disk import Columns
@@ -133,7 +133,7 @@ class QuestionAnswering(Task):
         if count:
             raise UserError(f"{count} of {len(rows)} rows: answer text not found at its offset: {'; '.join(wrong)}")
         if not len(checked):
-            raise UserError(f"none of the {len(rows)} rows has both a {names['question']} and a {names['context']}")
+            raise Blank(f"none of the {len(rows)} rows has both a {names['question']} and a {names['context']}")
         return checked
 
     def input_of(self, row: dict[str, Any]) -> str:
