@@ -1,6 +1,7 @@
 """Rows of a stream: those of the files in their order, and the same in a run that was interrupted anywhere."""
 
 import gc
+import io
 import itertools
 import json
 import weakref
@@ -15,7 +16,9 @@ import pytest
 import torch
 from datasets import IterableDataset, load_dataset
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
+from tests.hub_server import File, Repo
 from tests.test_training import go, interrupt_after, interrupting, log, weights
 from tl_hub import data, launch, on_disk
 from tl_hub.batches import GlobalBatches, Reader
@@ -284,3 +287,46 @@ def test_pairs_are_streamed_too(tmp_path, run, checkpoints):
     whole = task.check(on_disk.written(on_disk.columns(pairs)))
     expected = task.encode(whole.select(range(5, 25)), tokenizer, model)["input_ids"][:]
     assert [*first["input_ids"][:], *again["input_ids"][:]] == expected
+
+
+def test_a_data_set_of_the_hub_is_streamed_from_the_commit_that_the_run_began_with(
+    hub, run_script, checkpoint_folders, tmp_path
+):
+    """The Hub fails in the second epoch. Then the data set has another commit, with the same first rows."""
+    hub.repos["dataset", "alice/texts"] = there = Repo("alice/texts", "dataset", private=False)
+
+    def shards(end: int) -> dict[str, File]:
+        parts = {f"data/train-{i:05}-of-00003.parquet": range(20 * i, 20 * i + 20) for i in range(3)}
+        parts["data/train-00002-of-00003.parquet"] = range(40, end)
+        parts["data/validation-00000-of-00001.parquet"] = range(100, 112)
+        found = {"README.md": File(b"---\nlicense: mit\n---\n")}
+        for name, numbers in parts.items():
+            pq.write_table(pa.table({"text": [text(i) for i in numbers]}), file := io.BytesIO())
+            found[name] = File(file.getvalue(), lfs=True)
+        return found
+
+    first = there.commit("refs/heads/main", shards(60), "", "", "alice")
+    flags = (
+        "--model", checkpoint_folders("bert"), "--dataset", "alice/texts", "--streaming", "20", "--threads", "1",
+        "--max_length", "16", "--epochs", "5", "--batch_size", "8", "--precision", "fp32", "--validation_rows", "6",
+    )  # fmt: skip
+    name, whole, cut = "continued_pretraining_finetune", tmp_path / "whole", tmp_path / "cut"
+    done = run_script(name, *flags, "--output_dir", whole)
+    assert done.returncode == 0, done.stderr
+    hub.fail("GET .*train-00002", 404, count=10**6)
+    failed = run_script(name, *flags, "--output_dir", cut)
+    assert failed.returncode == 1, failed.stderr
+    assert "alice/texts cannot be read from row " in failed.stderr and "--resume goes on from it" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    hub.faults.clear()
+    there.commit("refs/heads/main", shards(58), "", "", "alice")
+    moved = run_script(name, *flags, "--output_dir", cut, "--resume")
+    assert moved.returncode == 2 and f"--dataset_revision {first.id}, not " in moved.stderr
+    resumed = run_script(name, *flags, "--output_dir", cut, "--resume", "--dataset_revision", first.id)
+    assert resumed.returncode == 0, resumed.stderr
+    files = [load_file(folder / "model.safetensors") for folder in (whole, cut)]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(files[0][weight], files[1][weight]) for weight in files[0])
+    record = RunRecord.load(whole)
+    assert (record.data.source, record.data.revision, record.data.held_out) == ("hub", first.id, False)
+    assert {split: facts.rows for split, facts in record.data.splits.items()} == {"train": 20, "validation": 6}
