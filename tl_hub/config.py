@@ -129,17 +129,17 @@ class RunConfig:
     test_rows: int | None = flag(
         None, "use only the first N test rows, also of --eval_on", shown="all", measured_with=True
     )
+    train_draw: int | None = flag(
+        None,
+        "draw the --train_rows at random by this number, the classes in proportion",
+        shown="the first N",
+        measured_with=True,
+    )
     streaming: int | None = flag(
         None,
         "read the training rows as a stream, for data larger than the disk: each epoch trains on the next N rows, as "
         "the model reads them, and only those are kept",
         shown="all rows are read first, and trained on in each epoch",
-        measured_with=True,
-    )
-    train_draw: int | None = flag(
-        None,
-        "draw the --train_rows at random by this number, the classes in proportion",
-        shown="the first N",
         measured_with=True,
     )
     epochs: int = flag(3, "passes over the training rows", group="training")

@@ -45,15 +45,23 @@ def of_training(
         "seconds": steps * experiment.run.accumulation * seconds,
         "memory_bytes": peak_memory() + 8 * trained,
         "cache_bytes": frozen_layers.cache_bytes(experiment),
+        "stream_bytes": _stream_bytes(experiment.rows),
     }
     kept = f", and what frozen layers give {facts['cache_bytes'] / 2**20:,.0f} MiB of the cache"
+    at_a_time = f"; the rows of an epoch take {facts['stream_bytes'] / 2**20:,.1f} MiB of the disk"
     return Checked(
         f"checked, nothing trained: {counted(experiment.rows)}; {trained:,} parameters ({model_type}) would be trained "
         f"in {steps:,} step{'s' * (steps != 1)}: at most about {about(facts['seconds'])} of training (estimated from "
         f"the longest batch), plus evaluations; it and the optimizer take {facts['memory_bytes'] / 2**30:.1f} GiB"
-        f"{kept if facts['cache_bytes'] else ''}",
+        f"{kept if facts['cache_bytes'] else ''}{at_a_time if facts['stream_bytes'] else ''}",
         facts,
     )
+
+
+def _stream_bytes(data: Data) -> int:
+    """How much of the disk the training rows of an epoch take, as texts and encoded; 0 where they are no stream."""
+    split = data.splits["train"]
+    return sum(rows.data.nbytes for rows in (split.rows, split.encoded) if rows) if data.stream else 0
 
 
 def counted(data: Data) -> str:

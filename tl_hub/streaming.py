@@ -54,8 +54,10 @@ class Stream:
         self.rows, self.size, self.source = rows, size, source
         self.start = self.place = self.behind = Place(row=0, at=None, used=0)
         self.first = Dataset.from_dict({})
-        self.ends: list[tuple[int, Place]] = []
+        self._kept: dict[int, tuple[range, Place]] = {}
         self.blank = 0
+        self._last: tuple[Place, Dataset, Place] | None = None
+        self._left: Iterator[dict[str, Any]] = iter(())
 
     def hold_out(self, count: int) -> Dataset:
         """The first rows as they are, which are none of the training rows from now on.
@@ -77,12 +79,12 @@ class Stream:
             count, place = 0, self.start
             for rows, behind in self._read(self.start, self._together):
                 part = self._checked(rows, place, task)
+                self._kept[place["row"]] = range(count, count + len(part)), behind
                 count, place, self.blank = count + len(part), behind, self.blank + len(rows) - len(part)
-                self.ends.append((count, behind))
                 yield from (batch for _, batch in on_disk.parts(part))
                 if count >= self.size:
                     return
-            self.ends.append((count, self.start))
+            self._kept[place["row"]] = range(0), self.start
 
         self.first = on_disk.written(checked())
         if not len(self.first):
@@ -126,34 +128,39 @@ class Stream:
     def _parts(self, place: Place, task: "Task") -> Iterator[tuple[Dataset, Place, Place]]:
         """Checked rows from a place on, round and round, some together, with the places before and behind them."""
         while True:
-            first = place["row"] == self.start["row"]
-            for rows, behind in self._kept() if first else self._read(place, self._together):
-                yield (rows if first else self._checked(rows, place, task)), place, behind
+            while place["row"] in self._kept:
+                numbers, behind = self._kept[place["row"]]
+                yield self.first.select(numbers or []), place, behind
                 place = behind
-            place = place if first else self.start
-
-    def _kept(self) -> Iterator[tuple[Dataset, Place]]:
-        """The rows that `begin` read, as they were read."""
-        begin = 0
-        for end, behind in self.ends:
-            yield self.first.select(range(begin, end) if begin < end else []), behind
-            begin = end
+            for rows, behind in self._read(place, self._together):
+                yield self._checked(rows, place, task), place, behind
+                place = behind
+            place = self.start
 
     def _read(self, place: Place, together: int) -> Iterator[tuple[Dataset, Place]]:
         """The rows from a place on up to the last one, some together, as they are, with the place behind them.
 
+        Those that were read last are still there, and reading goes on behind them: to find a place anew, `datasets`
+        reads a file from its beginning.
+
         Raises:
             UserError: they cannot be read.
         """
-        row = place["row"]
         try:
-            self.rows.load_state_dict(place["at"])
-            left = iter(self.rows)
-            while len(some := on_disk.written(on_disk.columns(itertools.islice(left, together)))):
-                row += len(some)
-                yield some, Place(row=row, at=self.rows.state_dict(), used=0)
+            if self._last is None or place["row"] not in (self._last[0]["row"], self._last[2]["row"]):
+                self.rows.load_state_dict(place["at"])
+                self._left = iter(self.rows)
+            elif place["row"] == self._last[0]["row"]:
+                _, rows, place = self._last
+                yield rows, place
+            while len(rows := on_disk.written(on_disk.columns(itertools.islice(self._left, together)))):
+                behind = Place(row=place["row"] + len(rows), at=self.rows.state_dict(), used=0)
+                self._last = place, rows, behind
+                yield rows, behind
+                place = behind
         except (DatasetsError, OSError, ValueError, RuntimeError, httpx2.TransportError) as error:
-            raise UserError(f"{self.source} cannot be read from row {row} on: {first_line(error)}") from error
+            self._last = None  # what failed would look like the end
+            raise UserError(f"{self.source} cannot be read from row {place['row']} on: {first_line(error)}") from error
 
     def _checked(self, rows: Dataset, place: Place, task: "Task") -> Dataset:
         """The rows behind a place without those that are blank, which all of them may be.
