@@ -105,7 +105,7 @@ def test_each_epoch_has_the_next_rows_of_the_files(tmp_path, checkpoints, sizes,
             one.encoded(one.start, task, tokenizer, model)
         least = f"--streaming {size}: rows has {len(expected)} training rows"
         assert (
-            least if any(map(str.strip, texts[held:])) else f"no training rows from row {min(held, len(texts))}"
+            least if any(map(str.strip, texts[held:])) else f"no training rows behind the {min(held, len(texts))}"
         ) in (str(refused.value))
         return
     one, place, rounds = stream(), None, itertools.cycle(expected)
@@ -248,7 +248,7 @@ def test_rows_are_read_no_further_than_they_are_needed(checkpoints):
         ({"train_file": None}, MaskedLanguageModeling(), "sample:text is embedded; omit it"),
         ({}, Classification(), "takes its classes from all training rows"),
         ({"streaming": 300}, MaskedLanguageModeling(max_length=16), "--streaming 300: rows.jsonl has "),
-        ({"validation_rows": 60}, MaskedLanguageModeling(), "no training rows from row 60 on"),
+        ({"validation_rows": 60}, MaskedLanguageModeling(), "no training rows behind the 60 that are held out"),
         ({}, MaskedLanguageModeling(text_column="words"), "no column 'words' in the data, which has text"),
         ({"train_file": "none.jsonl"}, MaskedLanguageModeling(), "none.jsonl: no such file"),
     ],

@@ -6,7 +6,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import datasets
 import httpx2
@@ -310,13 +310,15 @@ def _of_files(files: dict[str, str], source: str, run: RunConfig, task: "Task") 
     Raises:
         UserError: as `row_files.read`.
     """
-    data = Data({}, source, "local", notes=row_files.separators(map(Path, files.values()), run))
+    data = Data({}, source, "local")
     for split, path in files.items():
         if run.streaming and split == "train":
-            given = {"path": path, "run": run, "readers": task.readers}
+            given: dict[str, Any] = {"path": path, "run": run, "readers": task.readers}
+            next(row_files.each(**given), None)  # what is wrong with its beginning is said before anything else
             data.stream = Stream(
                 IterableDataset.from_generator(row_files.each, gen_kwargs=given), run.streaming, source
             )
         else:
             data.splits[split] = Split(row_files.read(path, run, task.readers))
+    data.notes = row_files.separators(map(Path, files.values()), run)
     return data

@@ -88,7 +88,10 @@ class Stream:
 
         self.first = on_disk.written(checked())
         if not len(self.first):
-            raise UserError(f"{self.source} has no training rows from row {self.start['row']} on")
+            raise UserError(
+                f"{self.source} has no training rows behind the {self.start['row']} that are held out; give a lower "
+                "--validation_rows or --streaming, or rows for validation"
+            )
         return self.first.select(range(min(self.size, len(self.first))))
 
     def encoded(self, place: Place, task: "Task", tokenizer: Tokenizer, model: Model) -> Dataset:
