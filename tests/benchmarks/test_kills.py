@@ -24,7 +24,7 @@ import pytest
 
 from tests.hub_server import WRITE, HubServer, Repo
 from tests.publishing.runs import environment
-from tl_hub import run_folder, state_folders
+from tl_hub import run_folder, samples, state_folders
 from tl_hub.publishing.commits import SENT
 from tl_hub.record import RunRecord
 
@@ -36,7 +36,8 @@ FEW = (
     "--accumulation", "2", "--precision", "fp32", "--checkpoint_minutes", "0.00001", "--seed", "3", "--threads", "1",
 )  # fmt: skip
 ROWS, TEXTS = ("--train_rows", "96"), ("--train_rows", "44", "--max_length", "64")
-"""Of either, three epochs are 36 steps or a few more."""
+STREAM = ("--streaming", "96", "--max_length", "64")
+"""Of each, three epochs are 36 steps or a few more. Of a stream they are other rows each, of a file of 70 texts."""
 NEW = ("--layers", "1", "--hidden_size", "16", "--heads", "2", "--intermediate_size", "32", "--vocab_size", "400")
 RUNS = [
     ("qa_finetune", "bert", ROWS),
@@ -59,6 +60,9 @@ RUNS = [
     ("pretraining", None, ("--model_type", "gpt2", *NEW, *TEXTS)),
     ("pretraining", None, ("--model_type", "t5", *NEW, *TEXTS)),
     ("pretraining", None, ("--model_type", "xlnet", *NEW, *TEXTS)),
+    ("continued_pretraining_adapter", "bert", STREAM),
+    ("text_generation_finetune", "gpt2", STREAM),
+    ("pretraining", None, ("--model_type", "t5", *NEW, *STREAM)),
 ]
 
 
@@ -79,6 +83,10 @@ def result(folder: Path) -> tuple[dict[str, str], list[float], list[dict[str, fl
 def test_a_run_that_is_killed_ends_as_one_that_is_not(forks, checkpoint_folders, tmp_path, number, name, family, flags):
     embedded = family and family.startswith("tiny:")
     base = ("--model", family if embedded else str(checkpoint_folders(family))) if family else ()
+    if "--streaming" in flags:
+        texts = tmp_path / "texts.jsonl"
+        texts.write_text("".join(json.dumps(row) + "\n" for row in samples.load("text")["train"][:70]))
+        flags = (*flags, "--train_file", texts)
     cut, random = tmp_path / "cut", np.random.default_rng(number)
     killed, where, begun = 0, list[str](), False
     while True:
@@ -112,7 +120,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(forks, checkpoint_folders,
         *(["--resume"] if name == "pretraining" else []),
     )  # fmt: skip
     assert whole.returncode == 0, whole.stderr
-    print(f"\n{name} {' '.join(flags[:2])}: killed {killed} times ({', '.join(where)})")
+    print(f"\n{name} {' '.join(map(str, flags[:2]))}: killed {killed} times ({', '.join(where)})")
     assert result(cut) == result(tmp_path / "whole")
 
 
