@@ -60,7 +60,7 @@ RUNS = [
     ("pretraining", None, ("--model_type", "gpt2", *NEW, *TEXTS)),
     ("pretraining", None, ("--model_type", "t5", *NEW, *TEXTS)),
     ("pretraining", None, ("--model_type", "xlnet", *NEW, *TEXTS)),
-    ("continued_pretraining_adapter", "bert", STREAM),
+    ("continued_pretraining_adapter", "tiny:bert", STREAM),
     ("text_generation_finetune", "gpt2", STREAM),
     ("pretraining", None, ("--model_type", "t5", *NEW, *STREAM)),
 ]
