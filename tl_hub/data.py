@@ -124,12 +124,7 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
         rows = data.splits["train"].rows
         data.splits["train"].rows = rows.select(in_proportion(rows, run.train_draw))
     if "validation" not in data.splits and (training or "test" not in data.splits):
-        rows = data.splits["train"].rows
-        if len(rows) < 10:
-            raise UserError(f"{data.source} has {len(rows)} rows and no validation rows; give --validation_file")
-        data.splits["train"].rows, held = hold_out(rows, run.train_rows)
-        data.splits["validation"] = Split(held)
-        data.held_out = True
+        _hold_out(data, run)
     for name in data.splits:
         # Where validation rows are held out, training rows were cut before, so that each class keeps one.
         limit = None if name == "train" and data.held_out else getattr(run, f"{name}_rows")
@@ -142,6 +137,18 @@ def load(run: RunConfig, settings: TaskSettings, training: bool = True) -> "tupl
     learnt = {"train": data.splits[data.final].rows}  # unless there are training rows
     elsewhere = {other.name: other.splits[other.final].rows for other in data.others}
     return data, task.learn(learnt | {name: split.rows for name, split in data.splits.items()} | elsewhere)
+
+
+def _hold_out(data: Data, run: RunConfig) -> None:
+    """
+    Raises:
+        UserError: there are too few rows.
+    """
+    rows = data.splits["train"].rows
+    if len(rows) < 10:
+        raise UserError(f"{data.source} has {len(rows)} rows and no validation rows; give --validation_file")
+    data.splits["train"].rows, held = hold_out(rows, run.train_rows)
+    data.splits["validation"], data.held_out = Split(held), True
 
 
 def _check_streaming(data: Data, task: "Task") -> None:
