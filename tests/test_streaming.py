@@ -242,6 +242,27 @@ def test_rows_are_read_no_further_than_they_are_needed(checkpoints):
     assert given == [*range(len(given))], "each was read once"
 
 
+def test_what_fails_is_not_taken_for_the_end(checkpoints):
+    model, tokenizer = checkpoints("bert", "AutoModelForMaskedLM")
+    down, task = [True], MaskedLanguageModeling()
+
+    def rows():
+        for i in range(40):
+            if i == 25 and down:
+                raise OSError("the line is down")
+            yield {"text": str(i)}
+
+    stream, found = Stream(IterableDataset.from_generator(rows), 10, "rows"), list[list[int]]()
+    stream.begin(task)
+    for epoch in range(4):
+        if epoch == 2:
+            with pytest.raises(UserError, match="rows cannot be read from row 21 on: the line is down"):
+                stream.encoded(stream.behind, task, tokenizer, model)
+            down.clear()
+        found += stream.encoded(stream.behind, task, tokenizer, model)["input_ids"][:]
+    assert found == windows([str(i) for i in range(40)], tokenizer, 256)
+
+
 @pytest.mark.parametrize(
     ("settings", "task", "message"),
     [
