@@ -164,6 +164,18 @@ def test_recipes_take_the_settings_of_runs_of_long_ago(name: str) -> None:
                 assert getattr(part, field) == value, field
 
 
+def test_an_average_of_seeds_is_made_again_from_as_many() -> None:
+    """And a run of one seed is trained alone, whatever its record says of others."""
+    record = record_of("finetune_bert")
+    script = runpy.run_path(str(retraining._recipe_of(record)))
+    record.settings |= {"seeds": 3, "soup": True, "init_seed": 5}
+    words = settings_file.arguments(retraining._settings(record, script, "base", {"train_file": "rows.csv"}))
+    assert words[words.index("--seeds") + 1] == "3" and "--soup" in words
+    record.settings["soup"] = False
+    words = settings_file.arguments(retraining._settings(record, script, "base", {"train_file": "rows.csv"}))
+    assert "--seeds" not in words and "--soup" not in words
+
+
 def test_what_no_recipe_made_or_names_files_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "in_a_process", lambda *_: pytest.fail("it was trained"))
     (tmp_path / "rows").mkdir()

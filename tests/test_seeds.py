@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.test_sweep import same
 from tests.test_training import interrupt_after, interrupting  # noqa: F401
-from tl_hub import card, row_predictions, seed_intervals, seeds, settings_file, training, trials
+from tl_hub import card, row_predictions, seed_intervals, seeds, settings_file, soup, training, trials
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.seeds import Seeds
+from tl_hub.tasks.base import Score
+from tl_hub.tasks.question_answering import QuestionAnswering
+from tl_hub.training_state import History
 
 
 @pytest.fixture
@@ -87,6 +91,79 @@ def test_the_result_is_the_median_seed_and_its_card_tells_of_all(
     assert f"range {card.sections.figure(min(finals))} to {card.sections.figure(max(finals))}" in said
 
 
+@pytest.mark.parametrize(("recipe", "kept"), [("qa_finetune", False), ("qa_adapter", True)])
+def test_the_average_of_the_seeds_is_the_result_if_it_is_no_worse(
+    recipe_here, load_back_here, tmp_path, common, monkeypatch, recipe, kept
+):
+    """The weights are numpy's mean of the files of the seeds, or the median seed's. An interrupt changes neither."""
+    choose = training._Loop._compared
+    monkeypatch.setattr(training._Loop, "_compared", lambda loop: (choose(loop)[0], kept))
+    words = (recipe, *common, "--max_steps", "4", "--validation_rows", "20", "--test_rows", "10")
+    words += ("--seed", "10", "--seeds", "2", "--soup", "--output_dir", tmp_path / "run")
+    interrupt_after(RunConfig(output_dir=str(tmp_path / "run.seeds" / "seed=11")), 2)
+    assert recipe_here(*words).returncode == 130
+    refused = recipe_here(*[word for word in words if word != "--soup"], "--resume")
+    assert refused.returncode == 2 and "was started with other flags" in refused.stderr
+    ended = recipe_here(*words, "--resume")
+    assert ended.returncode == 0, ended.stderr
+
+    file = "model.safetensors" if recipe == "qa_finetune" else "adapter_model.safetensors"
+    weights = [load_file(tmp_path / "run.seeds" / f"seed={seed}" / file) for seed in (10, 11)]
+    record, result = RunRecord.load(tmp_path / "run"), load_file(tmp_path / "run" / file)
+    median = [row["seed"] for row in record.tables[seeds.TITLE] if row["outcome"] == "kept"][0]
+    for name, tensor in result.items():
+        both = [part[name] for part in weights]
+        assert np.allclose(tensor, np.mean(both, axis=0) if kept else both[median - 10], rtol=1e-6, atol=1e-9), name
+    apart = max(np.abs(weights[0][name] - weights[1][name]).max() for name in result)
+    assert 1e-4 < apart < 0.03, "four steps from the same new weights, which are 0.1 apart otherwise"
+    averaged = load_file(tmp_path / "run" / "checkpoint" / "soup.safetensors")
+    assert kept or all(
+        np.allclose(averaged[n], (weights[0][n] + weights[1][n]) / 2, rtol=1e-6, atol=1e-9) for n in averaged
+    )
+
+    every = [RunRecord.load(tmp_path / "run.seeds" / f"seed={seed}") for seed in (10, 11)]
+    own, average = record.tables[soup.TITLE]
+    assert own["f1"] == every[median - 10].history[0]["f1"]
+    assert [own["weights"], average["weights"]] == [
+        f"median seed{' (kept)' * (not kept)}", f"average of the seeds{' (kept)' * kept}"
+    ]  # fmt: skip
+    took = sum(found.cost.training_seconds for found in every) if kept else every[median - 10].cost.training_seconds
+    assert record.cost.training_seconds == pytest.approx(took, abs=0.2)
+    assert record.settings["seed"] == (10 if kept else median) and record.settings["init_seed"] == 10
+    assert record.settings.get("seeds") == (2 if kept else None) and record.best_epoch == (None if kept else 1)
+    text, screen = (tmp_path / "run" / "README.md").read_text(), " ".join(ended.stdout.split())
+    said = "are the average of those of 2 seeds" if kept else "The average of the weights of 2 seeds was not kept"
+    assert said in screen and said in " ".join(text.split()) and "same initial weights" in text
+    assert ("intervals under Results are over rows only" in text) is kept
+    assert ("on average over 2 seeds" in card.sections.headline(record)) is not kept
+
+
+@pytest.mark.parametrize(("figure", "kept"), [(81.0, True), (80.0, True), (79.0, False)])
+def test_an_average_is_kept_if_its_figure_is_no_worse(figure, kept):
+    loop = training._Loop.__new__(training._Loop)
+    loop.history = History(epochs=[{"epoch": 1, "f1": 80.0}], best_epoch=1)
+    loop.task = QuestionAnswering()
+    loop.measure = lambda: Score({"f1": np.array([figure - 1, figure + 1])}, decision={"null_threshold": 1.0})
+    assert loop._compared() == ({"f1": figure}, kept)
+    assert loop.history.decision == ({"null_threshold": 1.0} if kept else {})
+
+
+def test_seeds_of_other_bases_or_without_their_state_are_not_averaged(tmp_path):
+    runs = [tmp_path / "seed=0", tmp_path / "seed=1"]
+    for run in runs:
+        record = record_of(run, [], [])
+        record.best_epoch = 1
+        record.save(run)
+    with pytest.raises(UserError, match="best.safetensors is gone, which holds a seed's weights"):
+        soup.make(runs, tmp_path)
+    for run, frozen in zip(runs, "ab", strict=True):
+        (run / "checkpoint").mkdir()
+        (run / "checkpoint" / "best.safetensors").touch()
+        (run / "checkpoint" / "history.json").write_text(json.dumps({"same": {"frozen_weights": frozen}}))
+    with pytest.raises(UserError, match="the seeds did not start from the same model"):
+        soup.make(runs, tmp_path)
+
+
 def test_the_median_is_by_validation_and_the_worse_of_two():
     def chosen(figures, higher=True):
         ended = {f"seed={seed}": {"figure": figure, "higher": higher} for seed, figure in enumerate(figures)}
@@ -148,6 +225,10 @@ def test_a_seed_that_diverges_is_told_and_two_must_come_to_a_result(recipe_here,
         ("sentiment_finetune", ("--seeds", "2", "--find_lr"), "--seeds and --find_lr exclude each other"),
         ("sentiment_finetune", ("--seeds", "2", "--seed", str(2**32 - 1)), "--seed is 4294967296; it must be"),
         ("sentiment_finetune", ("--seeds", "2", "--resume"), "holds no interrupted set of seeds; omit --resume"),
+        ("sentiment_finetune", ("--soup",), "--soup needs --seeds"),
+        ("sentiment_finetune", ("--init_seed", "-1"), "--init_seed is -1; it must be a number from 0"),
+        ("pretraining", ("--seeds", "2", "--soup"), "--soup averages runs that start from one pretrained model"),
+        ("qa_features", ("--seeds", "2", "--soup"), "with --layer auto each seed may choose another layer"),
         ("sentiment_features", ("--seeds", "2"), "--seeds has no effect with feature extraction"),
     ],
 )

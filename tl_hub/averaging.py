@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tl_hub.training_state import History
 
 TITLE = "Moving average of the weights, on the validation rows"
-_NO_METRICS = {"epoch", "step", "loss", "skipped_steps"}
+NO_METRICS = {"epoch", "step", "loss", "skipped_steps"}
 
 
 class MovingAverage:
@@ -45,7 +45,7 @@ def table(history: "History", epochs: float | None) -> dict[str, list[dict[str, 
     """The figures of the average beside those of the best epoch, for a card; none where there was no average."""
     if not history.average:
         return {}
-    best = {name: figure for name, figure in history.epochs[history.best_epoch - 1].items() if name not in _NO_METRICS}
+    best = {name: figure for name, figure in history.epochs[history.best_epoch - 1].items() if name not in NO_METRICS}
     kept = " (kept)"
     return {
         TITLE: [

@@ -173,6 +173,7 @@ class RunConfig:
         False, "let frozen lower layers read each row in every epoch, not once with what they give kept on the disk"
     )
     seed: int = flag(0, "seed for initialisation, row order and dropout", measured_with=True)
+    init_seed: int | None = flag(None, "another seed for initialisation: new heads and adapters", shown="--seed")
     examples: bool = flag(
         True,
         "show some measured rows, verbatim, on the card and in run.json; both are published by --push_to",
@@ -303,6 +304,13 @@ class RunConfig:
         shown="one",
         recorded=False,
     )
+    soup: bool = flag(
+        False,
+        "also average the weights of the seeds, which then share their initialisation, and keep the average if it is "
+        "no worse than the median run on the validation rows",
+        recorded=False,
+        needs="seeds",
+    )
     predict_validation: bool = flag(
         False,
         "also keep the prediction for each validation row, in validation_predictions.jsonl, by which tl-hub compare "
@@ -368,8 +376,9 @@ class RunConfig:
             raise UserError(f"--weight_decay is {self.weight_decay}; it must be a number from 0")
         if self.train_draw is not None and not 0 <= self.train_draw < 2**32:
             raise UserError(f"--train_draw is {self.train_draw}; it must be a number from 0 to {2**32 - 1}")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed is {self.seed}; it must be a number from 0 to {2**32 - 1}")
+        for name in ("seed", "init_seed"):
+            if not 0 <= (getattr(self, name) or 0) < 2**32:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be a number from 0 to {2**32 - 1}")
 
     def _check_texts(self) -> None:
         """Each is written as what it stands for, such as a language."""

@@ -36,6 +36,7 @@ from tl_hub import (
     settings_file,
     shown_rows,
     slices,
+    soup,
     training,
     trials,
     verification,
@@ -227,10 +228,11 @@ def record_of(experiment: Experiment, history: History, score: Score | None) -> 
         ]
         if score
         else _metrics_so_far(history, task, rows),
-        settings=experiment.settings(trained=history.step > 0),
+        settings=experiment.settings(trained=history.step > 0)
+        | (seeds.settings_of_soup(Path(run.output_dir)) if history.soup_kept else {}),
         command=command_line(),
         history=history.epochs,
-        best_epoch=None if history.average_kept else history.best_epoch or None,
+        best_epoch=None if history.average_kept or history.soup_kept else history.best_epoch or None,
         decision=history.decision,
         cost=_cost(experiment, history),
         software={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
@@ -253,7 +255,7 @@ def _tables(experiment: Experiment, history: History, score: Score) -> dict[str,
     rows = experiment.rows.splits[experiment.rows.final].rows
     average = averaging.table(history, experiment.run.average)
     tried = trials.tables(Path(experiment.run.output_dir))
-    return score.tables | slices.tables(rows, experiment.task, score) | average | tried
+    return score.tables | slices.tables(rows, experiment.task, score) | average | tried | soup.table(history)
 
 
 def _data_facts(rows: Data, passed_over: list[str]) -> DataFacts:

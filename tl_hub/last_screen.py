@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from tl_hub import comparison, overfitting, run_folder, shown_rows
+from tl_hub import comparison, overfitting, run_folder, shown_rows, soup
 from tl_hub.card import snippets
 from tl_hub.publishing import base
 from tl_hub.record import DomainMetric, RunRecord
@@ -36,7 +36,7 @@ def show(record: RunRecord, folder: Path) -> None:
         scores = ", ".join(f"{name} {_figure(value)}" for name, value in system.items() if name != "system")
         print(f"  {system['system']}: {scores}")
     overfits = overfitting.sentence(record)
-    for sentence in [*comparison.sentences(record), *([overfits] if overfits else [])]:
+    for sentence in filter(None, [soup.sentence(record), *comparison.sentences(record), overfits]):
         print(textwrap.fill(sentence, 80, initial_indent="  ", subsequent_indent="  "))
     nothing = f"({catalog.facts_of(record).no_answer})"
     if record.examples:

@@ -93,7 +93,7 @@ def start(run: RunConfig) -> accelerate.Accelerator:
     if not run.verbose:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-    accelerate.utils.set_seed(run.seed)
+    accelerate.utils.set_seed(run.seed if run.init_seed is None else run.init_seed)
     bf16 = run.precision == "bf16" or (run.precision == "auto" and computes_bf16())
     accelerator = accelerate.Accelerator(
         mixed_precision="bf16" if bf16 else "no",

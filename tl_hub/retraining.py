@@ -110,6 +110,7 @@ def _settings(
     known = {"patience": 0, **own, "examples": False}
     settings = {name: known[name] for name in known if name in flags - {"license", *method.unused} | {"examples"}}
     settings |= {"method": adapter.method} if adapter else {}
+    settings |= {name: own[name] for name in ("seeds", "soup") if own.get("soup") is True and name in own}
     counts = {name: own[name] for name in ("accumulation", "num_processes", "threads") if type(own.get(name)) is int}
     if counts.get("num_processes", 1) > 1:  # as many rows a step, by one
         settings["accumulation"] = counts.get("accumulation", 1) * counts["num_processes"]

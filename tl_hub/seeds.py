@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tl_hub import row_predictions, run_folder, seed_intervals
+from tl_hub import row_predictions, run_folder, seed_intervals, soup
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.record import Metric, RunRecord, SeedsMetric
@@ -33,16 +33,28 @@ class Seeds(Trials):
     """The runs of several seeds, which all stay where they are; the result is a copy of one."""
 
     flag, noun, notes_name, least = "seeds", "set of seeds", run_folder.SEEDS, 2
-    own = ("seed",)
+    own = ("seed", "soup")
     of_the_result = tuple(
         setting.name for setting in fields(RunConfig) if "push_to" in (setting.name, setting.metadata["needs"])
     )
 
+    def __init__(self, run: RunConfig, method: "Method", common: Sequence[str]):
+        # Seeds that were begun without it do not share their initial weights.
+        super().__init__(run, method, [*common, *["--soup"] * run.soup])
+        self.soup = run.soup
+
     @staticmethod
     def settings(run: RunConfig, task: "Task", method: "Method") -> dict[str, dict[str, Any]]:
-        """`seed`, `seed + 1` and so on."""
+        """`seed`, `seed + 1` and so on, with the same initial weights where they are to be averaged.
+
+        Raises:
+            UserError: they are, and cannot be.
+        """
         assert run.seeds is not None
-        return {f"seed={seed}": {"seed": seed} for seed in range(run.seed, run.seed + run.seeds)}
+        if run.soup:
+            soup.check(method)
+        same = {"init_seed": run.seed if run.init_seed is None else run.init_seed} if run.soup else {}
+        return {f"seed={seed}": {"seed": seed, **same} for seed in range(run.seed, run.seed + run.seeds)}
 
     def choose(self, ended: Mapping[str, dict[str, Any]]) -> str:
         """The one with the median figure of the validation rows; of an even number, the worse of the middle two."""
@@ -51,9 +63,16 @@ class Seeds(Trials):
         return from_worst[(len(ended) - 1) // 2]
 
     def take(self, name: str) -> None:
-        """Copy it, without the card, which says what run it is of."""
+        """Copy it, without the card, which says what run it is of, and put the average of all beside its state.
+
+        Raises:
+            UserError: as `soup.make`.
+        """
         left_out = shutil.ignore_patterns(run_folder.CARD, run_folder.PAGE)
         shutil.copytree(self.path / name, self.result, ignore=left_out, dirs_exist_ok=True)
+        if self.soup:
+            ended = [self.path / other for other, trial in self.done.items() if "figure" in trial]
+            soup.make(ended, self.result / run_folder.STATE)
 
     def facts(self, chosen: str) -> dict[str, Any]:
         """The figures over the seeds, and the table of the seeds.
@@ -79,6 +98,12 @@ def figures_in(folder: Path) -> list[SeedsMetric]:
     """The figures over the seeds of a run that was chosen among several; none of another."""
     file = folder / run_folder.SEEDS
     return [SeedsMetric(**metric) for metric in json.loads(file.read_text())["metrics"]] if file.is_file() else []
+
+
+def settings_of_soup(folder: Path) -> dict[str, Any]:
+    """What makes the average of several seeds' weights again, beside the settings that the seeds have in common."""
+    rows = json.loads((folder / run_folder.SEEDS).read_text())["tables"][TITLE]
+    return {"seed": min(row["seed"] for row in rows), "seeds": len(rows), "soup": True}
 
 
 def over_seeds(folders: Sequence[Path], records: Sequence[RunRecord]) -> list[SeedsMetric]:

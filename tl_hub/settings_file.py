@@ -9,7 +9,7 @@ from tl_hub import run_folder
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods.adapters import Adapter
 
-_ONCE = ("resume", "overwrite", "check", "sweep", "trials", "seeds", "dry_run", "verbose")
+_ONCE = ("resume", "overwrite", "check", "sweep", "trials", "seeds", "soup", "dry_run", "verbose")
 """Settings that say what to do this time, not what the run is."""
 SWITCHES = {"true": True, "false": False}
 

@@ -120,7 +120,8 @@ def _history(experiment: Experiment, keeper: Keeper, steps: int) -> History:
     """
     run, accelerator, folder = experiment.run, experiment.accelerator, Path(experiment.run.output_dir)
     same = _settled(experiment)
-    if accelerator.process_index:  # otherwise all processes would drop the same places of their rows
+    # Otherwise all processes, or runs of the same `init_seed`, would drop the same places of their rows.
+    if accelerator.process_index or run.init_seed is not None:
         torch.manual_seed(int(np.random.default_rng((run.seed, accelerator.process_index)).integers(2**62)))
     if run.resume:
         history = keeper.load(same)
@@ -400,19 +401,28 @@ class _Loop:
             raise RunStopped(_interrupted(history, self.steps), exit_code=130)
 
     def choose_weights(self) -> None:
-        """Put the weights of the best epoch into the model, or the average if that is no worse on validation rows."""
-        history, (name, higher) = self.history, self.task.best
-        if self.keeper.average:
-            self.keeper.load_average()
-            score = self.measure()
-            history.average = {in_history(figure): float(np.nanmean(of)) for figure, of in score.metrics.items()}
-            best = history.epochs[history.best_epoch - 1][in_history(name)]
-            gain = (history.average[in_history(name)] - best) * (1 if higher else -1)
-            history.average_kept = gain >= 0
-            if history.average_kept:
-                history.decision = score.decision
+        """Put the weights of the best epoch into the model, or an average that is no worse on the validation rows."""
+        history, keeper = self.history, self.keeper
+        if keeper.average:
+            keeper.load_average()
+            history.average, history.average_kept = self._compared()
+        if keeper.soup.is_file():
+            effort = keeper.load_soup()
+            history.soup, history.soup_kept = self._compared()
+            if history.soup_kept:
+                history.seconds, history.rows = effort
                 return
-        self.keeper.load_best()
+        keeper.load_average() if history.average_kept else keeper.load_best()
+
+    def _compared(self) -> tuple[dict[str, float], bool]:
+        """Figures of the validation rows by the weights as they are, and whether these are no worse than those kept."""
+        kept, higher = self.history.outcome(self.task.best)["figure"], self.task.best[1]
+        score = self.measure()
+        figures = {in_history(name): float(np.nanmean(values)) for name, values in score.metrics.items()}
+        better = (figures[in_history(self.task.best[0])] - kept) * (1 if higher else -1) >= 0
+        if better:
+            self.history.decision = score.decision
+        return figures, better
 
 
 def _settled(experiment: Experiment) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 
 from tl_hub import run_folder, sharding, state_folders
 from tl_hub.averaging import MovingAverage
@@ -20,7 +21,9 @@ from tl_hub.errors import UserError
 from tl_hub.record import in_history
 from tl_hub.streaming import Place
 
-_AVERAGE = "average.safetensors"
+AVERAGE = "average.safetensors"
+BEST = "best.safetensors"
+SOUP = "soup.safetensors"
 _OTHER = {
     "train_rows": "other training rows",
     "validation_rows": "other validation rows",
@@ -43,6 +46,8 @@ class History:
         loss_sum, loss_weight: of the epoch so far, over the rows or tokens that its losses are means over.
         average: metrics of the validation rows by the moving average of the weights, if there is one; known at the end.
         average_kept: whether its weights are the result.
+        soup: as `average`, by the mean of the weights of several seeds (`tl_hub.soup`).
+        soup_kept: whether that is the result.
         skipped: steps of the epoch so far whose loss or gradient was not finite.
         skipped_in_row: the last ones among all steps.
         same: what a run that goes on with it must have in common with it, by the names of the flags.
@@ -59,6 +64,8 @@ class History:
     loss_weight: float = 0.0
     average: dict[str, float] = field(default_factory=dict)
     average_kept: bool = False
+    soup: dict[str, float] = field(default_factory=dict)
+    soup_kept: bool = False
     skipped: int = 0
     skipped_in_row: int = 0
     decision: dict[str, float] = field(default_factory=dict)
@@ -85,6 +92,7 @@ class Keeper:
     Attributes:
         trained: `model`, or the copy of it that the processes share out.
         average: None without `run.average`.
+        soup: file of the mean of the weights of several seeds, which is there for `run.soup` only.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class Keeper:
         steps_per_epoch: int,
     ):
         self.folder, self.keep = Path(run.output_dir, run_folder.STATE), run.keep
+        self.soup = self.folder / SOUP
         self.model, self.trained, self.optimizer, self.accelerator = model, trained, optimizer, accelerator
         steps = max(1.0, (run.average or 0) * steps_per_epoch)
         self.average = MovingAverage(_learning(trained), steps) if run.average else None
@@ -120,11 +129,11 @@ class Keeper:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             safetensors.torch.save_file(_learning(self.model), new / "weights.safetensors")
-            kept = new / "weights.safetensors" if best else self.folder / "best.safetensors"
+            kept = new / "weights.safetensors" if best else self.folder / BEST
             if kept.exists():
-                _link(kept, new / "best.safetensors")
+                _link(kept, new / BEST)
             if means:
-                safetensors.torch.save_file(means, new / _AVERAGE)
+                safetensors.torch.save_file(means, new / AVERAGE)
             safetensors.torch.save_file(moments, new / "optimizer.safetensors")
             (new / run_folder.HISTORY).write_text(json.dumps(vars(history)))
         self.accelerator.wait_for_everyone()
@@ -154,7 +163,7 @@ class Keeper:
         history.same = same
         self._put(weights)
         if self.average:
-            for name, mean in safetensors.torch.load_file(self.folder / _AVERAGE).items():
+            for name, mean in safetensors.torch.load_file(self.folder / AVERAGE).items():
                 self.average.means[name].copy_(sharding.share(mean, self.average.means[name]))
         self._load_moments()
         random = self.folder / f"random_{self.accelerator.process_index}.safetensors"
@@ -187,10 +196,17 @@ class Keeper:
                 raise UserError(f"--resume: {self.folder} was saved with {other}; give the same as before")
 
     def load_best(self) -> None:
-        self._put(safetensors.torch.load_file(self.folder / "best.safetensors"))
+        self._put(safetensors.torch.load_file(self.folder / BEST))
 
     def load_average(self) -> None:
         self._put(self._means())
+
+    def load_soup(self) -> tuple[float, int]:
+        """Put the mean of several seeds' weights into the model; seconds and rows of the training of all of them."""
+        with safe_open(self.soup, "pt") as file:
+            facts = file.metadata()
+        self._put(safetensors.torch.load_file(self.soup))
+        return float(facts["seconds"]), int(facts["rows"])
 
     @contextmanager
     def best(self) -> Iterator[None]:

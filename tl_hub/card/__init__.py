@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tl_hub import comparison, overfitting, run_folder, samples
+from tl_hub import comparison, overfitting, run_folder, samples, soup
 from tl_hub.card import sections, use_this_model
 from tl_hub.card.merging import marked, merge, sections_of
 from tl_hub.card.metadata import RESULTS, metadata
@@ -93,6 +93,8 @@ def render(
         variant_note=use_this_model.variant(record) if repo else None,
         results=sections.results(record.metrics),
         seeds=sections.seeds(record.seeds),
+        soup=soup.sentence(record),
+        soup_kept=soup.is_kept(record),
         domains=sections.domains(record),
         domain_facts=[sections.domain_facts(domain) for domain in record.domains],
         tables=[(title, sections.table_of(rows)) for title, rows in record.tables.items()],

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from tl_hub import soup
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.card.markdown import (
     capitalized,
@@ -57,7 +58,10 @@ def headline(record: RunRecord) -> str:
         whole = [f"{text} over seeds and rows" for text in interval_of(over)]
         spread = f"standard deviation {figure(over.deviation)}, range {figure(over.least)} to {figure(over.most)}"
         mean = f"{value_of(over)} on average over {over.seeds} seeds ({', '.join([*whole, spread])})"
-        shown = f"{mean}, and {shown} with these weights,"
+        if soup.is_kept(record):
+            shown = f"{shown} with these weights, the average of those of {over.seeds} seeds,"
+        else:
+            shown = f"{mean}, and {shown} with these weights,"
     return f"{label} is {shown} on {rows} of the {split} split"
 
 

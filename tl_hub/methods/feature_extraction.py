@@ -117,6 +117,8 @@ class FeatureExtraction(FittedMethod):
         "sweep",
         "trials",
         "seeds",
+        "soup",
+        "init_seed",
     )
     """Settings of runs and tasks that only training by gradient reads."""
     published: ClassVar[tuple[Row, ...]] = ()
