@@ -29,6 +29,7 @@ from tl_hub.errors import UserError
 from tl_hub.methods import head_only
 from tl_hub.methods.feature_extraction import FeatureExtraction
 from tl_hub.record import RunRecord
+from tools.pages import tables
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
@@ -235,7 +236,7 @@ def test_a_recipe_has_the_settings_its_card_was_made_with(path):
         assert now["model"] == record["base"]["id"]
 
 
-MEASURED = [json.loads(line) for line in (ROOT / "model_cards" / "recipes.jsonl").read_text().splitlines()]
+MEASURED = tables.results()["recipes"]
 
 
 @pytest.mark.parametrize("line", [line for line in MEASURED if not line["flags"]], ids=lambda line: line["recipe"])

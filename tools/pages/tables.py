@@ -7,6 +7,7 @@ fails where a page holds another table than this writes.
 """
 
 import dataclasses
+import functools
 import html
 import json
 import re
@@ -52,14 +53,36 @@ def figure(value: float, low: float | None = None, high: float | None = None, to
     return shown[0] if low is None else f"{shown[0]} ({shown[1]}{to}{shown[2]})"
 
 
-def _lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (CARDS / name).read_text(encoding="utf-8").splitlines()]
+@functools.cache
+def results() -> dict[str, list[dict[str, Any]]]:
+    """Name of a table -> its measured figures, a dict a line of `model_cards/results.jsonl`.
+
+    `low` and `high` are null where no interval was recorded, and `command`, `cpu` or `commit` is empty likewise.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in map(json.loads, (CARDS / "results.jsonl").read_text(encoding="utf-8").splitlines()):
+        found.setdefault(line["table"], []).append(line)
+    return found
+
+
+def measured(name: str) -> str:
+    """A table of figures as they are in the file: `row` has a line's first cells, `column` the head of a figure."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    lines = results()[name]
+    for line in lines:
+        shown = f"{line['value']:,}"
+        shown += f" ({line['low']:,} to {line['high']:,})" if line["low"] is not None else ""
+        shown += f" ± {line['error']}" if "error" in line else ""
+        rows.setdefault(tuple(line["row"].values()), {})[line["column"]] = shown
+    columns = list(dict.fromkeys(line["column"] for line in lines))
+    body = [[*first, *(cells.get(column, "") for column in columns)] for first, cells in rows.items()]
+    return table([*lines[0]["row"], *columns], body)
 
 
 def techniques(korean: bool = False) -> str:
     """The three techniques beside each other, with the BERT of 22 million parameters."""
     rows = {"SST-2": "2,000", "ag_news": "2,000", "emotion": "3,257", "SQuAD": "4,000"}
-    measured = [line for line in _lines("techniques.jsonl") if line["data"] in rows]
+    measured = [line for line in results()["techniques"] if line["data"] in rows]
     found = {(line["data"], line["technique"]): line for line in measured if line["model"] in ("MiniLM", None)}
     names = ["features", "adapter", "fine-tuning"]
 
@@ -82,7 +105,7 @@ def techniques(korean: bool = False) -> str:
 
 def techniques_by_model() -> str:
     """Quality, minutes of one core and size of what is published, of every model that was measured."""
-    found = {(line["data"], line["model"], line["technique"]): line for line in _lines("techniques.jsonl")}
+    found = {(line["data"], line["model"], line["technique"]): line for line in results()["techniques"]}
     rows = []
     for data, model in dict.fromkeys((data, model) for data, model, _ in found if model and data != "SQuAD"):
         cells = [found[data, model, name] for name in ("features", "adapter", "fine-tuning")]
@@ -96,7 +119,7 @@ def techniques_by_model() -> str:
 
 def recipes(data: str) -> str:
     """What the recipes reach with the embedded checkpoints on embedded data: a table for each set."""
-    lines = [line for line in _lines("recipes.jsonl") if line["data"].startswith(f"sample:{data}")]
+    lines = [line for line in results()["recipes"] if line["data"].startswith(f"sample:{data}")]
     return "".join(_on(name, lines) for name in dict.fromkeys(line["data"] for line in lines))
 
 
@@ -107,7 +130,7 @@ def _on(data: str, lines: list[dict[str, Any]]) -> str:
     rows = []
     for line, beside in zip(lines, simple, strict=True):
         rows.append([f"`{line['recipe']}`" + (f" `{line['flags']}`" if line["flags"] else ""), f"{line['value']:.1f}"])
-        rows[-1].append(f"{line['low']:.1f} to {line['high']:.1f}" if "low" in line else "")
+        rows[-1].append(f"{line['low']:.1f} to {line['high']:.1f}" if line["low"] is not None else "")
         rows[-1] += [] if alike else [beside]
         rows[-1].append(f"{line['minutes']:g}" if "minutes" in line else "")
         rows[-1][-1] += f"{line['processor_minutes']:g}*" if "processor_minutes" in line else ""
@@ -154,9 +177,9 @@ def checkpoints() -> str:
 def transfer() -> str:
     """What pretraining is worth: the same budget from the embedded weights and from random ones."""
     scores: dict[tuple[str, str, int], dict[bool, dict[int, float]]] = {}
-    for line in _lines("transfer.jsonl"):
+    for line in results()["transfer"]:
         case = scores.setdefault((line["family"], line["data"], line["rows"]), {True: {}, False: {}})
-        case[line["pretrained"]][line["seed"]] = line["score"]
+        case[line["pretrained"]][line["seed"]] = line["value"]
 
     def of_seeds(values: list[float]) -> str:
         half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
@@ -220,6 +243,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "settings of adapters": settings_of_adapters,
         "rules of the Hub": hub_rules,
     }
+    made |= {name: lambda name=name: measured(name) for name, lines in results().items() if "row" in lines[0]}  # type: ignore[misc]
     for data in ("sentiment", "documents", "qa", "ner", "summarization", "translation", "text"):
         made[f"recipes on {data}"] = lambda data=data: recipes(data)  # type: ignore[misc]
     for name, facts in catalog.CATALOG.items():

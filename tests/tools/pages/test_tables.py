@@ -20,10 +20,41 @@ def test_each_table_has_a_page():
     assert tables.tables().keys() == used
 
 
+def test_each_figure_has_its_fields_and_lies_in_its_interval():
+    """What was not recorded is empty. No figure stands there twice."""
+    lines = [line for group in tables.results().values() for line in group]
+    for line in lines:
+        assert {"table", "value", "low", "high", "command", "cpu", "commit"} <= line.keys()
+        assert re.fullmatch("[0-9a-f]{40}|", line["commit"])
+        assert line["low"] is None or line["low"] <= line["value"] <= line["high"], line
+    figures = {"value", "low", "high", "error", "minutes", "processor_minutes", "published"}
+    named = [json.dumps({name: line[name] for name in line if name not in figures}) for line in lines]
+    assert len({*named}) == len(named)
+
+
+def test_a_measured_table_is_made_of_the_lines_of_its_name(monkeypatch):
+    line = {"table": "x", "row": {"data": "d", "recipe": "r"}, "low": None, "high": None}
+    lines = [
+        {**line, "column": "F1", "value": 1234.5, "low": 1000, "high": 2000},
+        {**line, "column": "loss", "value": 2, "error": 0.5},
+        {**line, "row": {"data": "d", "recipe": "s"}, "column": "loss", "value": 0.1},
+    ]
+    monkeypatch.setattr(tables, "results", lambda: {"x": lines})
+    assert tables.measured("x").strip().splitlines() == [
+        "| data | recipe | F1 | loss |",
+        "| --- | --- | --- | --- |",
+        "| d | r | 1,234.5 (1,000 to 2,000) | 2 ± 0.5 |",
+        "| d | s |  | 0.1 |",
+    ]
+
+
 def test_intervals_of_what_pretraining_is_worth_are_those_of_a_paired_t_test():
-    lines = [json.loads(line) for line in (tables.CARDS / "transfer.jsonl").read_text().splitlines()]
-    case = [line for line in lines if (line["family"], line["data"], line["rows"]) == ("gpt2", "squad", 4000)]
-    pretrained, scratch = ([line["score"] for line in case if line["pretrained"] is kind] for kind in (True, False))
+    case = [
+        line
+        for line in tables.results()["transfer"]
+        if (line["family"], line["data"], line["rows"]) == ("gpt2", "squad", 4000)
+    ]
+    pretrained, scratch = ([line["value"] for line in case if line["pretrained"] is kind] for kind in (True, False))
     assert [line["seed"] for line in case if line["pretrained"]] == [
         line["seed"] for line in case if not line["pretrained"]
     ]
