@@ -81,6 +81,7 @@ def test_a_classifier_that_is_too_sure_is_corrected_by_its_validation_rows():
     shares = score.tables["Right answers among the surest"]
     probability = np.array([row["probability"] for row in score.predictions])
     right = score.metrics["accuracy"] == 100
+    assert (score.right == right).all() and np.abs(score.confidence - probability).max() < 1e-4  # for the picture
     for row in shares:
         surest = np.argsort(-probability, kind="stable")[: row["rows"]]
         assert row["right, %"] == pytest.approx(100 * right[surest].mean(), abs=0.2)  # some are equal to four digits

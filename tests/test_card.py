@@ -331,7 +331,9 @@ def test_curves_only_where_they_are(tmp_path: Path) -> None:
     sample().save(tmp_path)
     assert "curves.png" not in card.write(tmp_path).read_text()
     (tmp_path / "curves.png").write_bytes(b"png")
-    assert "![curves](curves.png)" in card.write(tmp_path).read_text()
+    (tmp_path / "risk_coverage.png").write_bytes(b"png")
+    text = card.write(tmp_path).read_text()
+    assert "![curves](curves.png)" in text and "by the per cent of rows answered](risk_coverage.png)" in text
 
 
 def test_demonstration_is_said_where_something_is_embedded() -> None:

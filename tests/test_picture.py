@@ -10,9 +10,11 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from tl_hub import curves, picture
+from tl_hub import curves, picture, risk_coverage
 from tl_hub.methods import layer_choice
+from tl_hub.metrics import mean_interval
 from tl_hub.record import DataFacts, Metric, RunRecord
+from tl_hub.tasks.base import Score
 
 
 def recorded(folder, metric, course):
@@ -107,3 +109,39 @@ def test_layers_that_hardly_differ_look_it(tmp_path, monkeypatch):
 )
 def test_limits_of_an_axis(values, unit, bottom, top):
     np.testing.assert_allclose(picture.limits(values, unit), (bottom, top))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_risk_coverage_curve_is_what_counting_gives(tmp_path, monkeypatch, grouped):
+    """Of 230 rows, many of equal confidence: the lines' data against counts at every point, one after another."""
+    random = np.random.default_rng(0)
+    confidence = random.integers(1, 120, 230) / 120
+    right = random.random(230) < confidence
+    groups = random.integers(0, 40, 230) if grouped else None
+    score = Score({}, groups, decision={"sure_from": 0.8}, confidence=confidence, right=right)
+    axes = figure_of(monkeypatch, lambda: risk_coverage.draw(tmp_path, score)).axes[0]
+    curve, mark, line = axes.lines
+    answered, wrong = curve.get_data()
+    assert answered[-1] == 100 and len(answered) > 60 and (np.diff(answered) > 0).all()
+    corners = {(round(x, 6), round(y, 6)) for x, y in axes.collections[0].get_paths()[0].vertices}
+    for share, risk in zip(answered, wrong, strict=True):
+        (surest,) = (
+            s for c in np.unique(confidence) if len(s := np.flatnonzero(confidence >= c)) == round(2.3 * share)
+        )
+        assert risk == pytest.approx(100 * sum(not right[i] for i in surest) / len(surest))
+        bounds = mean_interval(100.0 * ~right[surest], None if groups is None else groups[surest])
+        assert {(round(share, 6), round(bound, 6)) for bound in bounds} <= corners
+    sure = confidence >= 0.8
+    np.testing.assert_allclose(np.ravel(mark.get_data()), [100 * sure.mean(), 100 * (1 - right[sure].mean())])
+    np.testing.assert_allclose(line.get_xdata(), 100 * sure.mean())
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > wrong.max()
+
+
+def test_few_rows_have_no_risk_coverage_curve_and_no_answer_called_sure_no_mark(tmp_path, monkeypatch):
+    confidence, right = np.linspace(0.5, 1, 100), np.arange(100) % 3 > 0
+    risk_coverage.draw(tmp_path, Score({}, confidence=confidence[:99], right=right[:99]))
+    risk_coverage.draw(tmp_path, Score({}))
+    assert not [*tmp_path.iterdir()]
+    score = Score({}, decision={"sure_from": 1.01}, confidence=confidence, right=right)
+    axes = figure_of(monkeypatch, lambda: risk_coverage.draw(tmp_path, score)).axes[0]
+    assert len(axes.lines) == 1 and (tmp_path / "risk_coverage.png").stat().st_size > 1000

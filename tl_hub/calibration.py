@@ -11,8 +11,8 @@ from tl_hub.on_use import scipy  # it takes a second, and only fitting needs it
 
 _SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)
 """Shares of the rows, the most confident ones, of which a card says how many are right."""
-_FEWEST = 100
-"""Rows below which those shares are too few to say anything."""
+FEWEST = 100
+"""Rows below which the surest ones are too few to say anything."""
 _NONE = 1.01
 """A confidence that no answer has."""
 _LARGEST = 30.0
@@ -131,7 +131,7 @@ def tables(
     if "sure_from" in decision:
         places = np.flatnonzero(confidence >= decision["sure_from"])
         parts[f"{100 * len(places) / len(order):.0f} %, called sure"] = places
-    if len(order) >= _FEWEST:
+    if len(order) >= FEWEST:
         found["Right answers among the surest"] = [
             {"surest rows": name, "confidence from": float(confidence[places].min())} | _right(places, right, groups)
             for name, places in parts.items()

@@ -29,6 +29,7 @@ from tl_hub import (
     effort,
     last_screen,
     overlap,
+    risk_coverage,
     row_predictions,
     run_folder,
     samples,
@@ -88,6 +89,7 @@ def finish(experiment: Experiment, history: History, score: Score, before: Score
     write_probe(folder, model, _probe(experiment))
     measured = rows.splits[rows.final].rows
     task.report(score, measured, model, experiment.tokenizer, folder=folder, seed=run.seed, before=before)
+    risk_coverage.draw(folder, score)
     row_predictions.write(folder, score, len(measured))
     if chosen_by:
         row_predictions.write(folder, chosen_by, len(rows.splits["validation"].rows), run_folder.VALIDATION)

@@ -62,7 +62,8 @@ TOKENIZER = (*VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json", "added_to
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 LAYERS = "layers.png"
-PICTURES = (CURVES, CONFUSION, LAYERS)
+RISK_COVERAGE = "risk_coverage.png"
+PICTURES = (CURVES, CONFUSION, LAYERS, RISK_COVERAGE)
 
 PUBLISHED = (RECORD, *MODEL, *TOKENIZER, *PICTURES, LICENSE, NOTEBOOK)
 """Patterns of what a repository is made of, beside the card and `.eval_results/`, which are written anew."""

@@ -67,13 +67,14 @@ def render(
     curves: bool = False,
     confusion: bool = False,
     layers: bool = False,
+    risk_coverage: bool = False,
 ) -> str:
     """The text of the README.md. Each part stands between marks that `merge` knows it by.
 
     Args:
         repo: as in `write`.
         revision: branch of the repository, where that is not its main one.
-        curves, confusion, layers: the folder holds the picture of that name.
+        curves, confusion, layers, risk_coverage: the folder holds the picture of that name.
     """
     record = RunRecord.from_facts(record.facts())  # plain values; None stands for all that is not known
     adapter = named(record.method["name"])
@@ -82,6 +83,7 @@ def render(
         curves=curves,
         confusion=confusion,
         layers=layers,
+        risk_coverage=risk_coverage,
         task=catalog.facts_of(record),
         method=adapter.title if adapter else record.method["name"],
         base=sections.base(record.base),

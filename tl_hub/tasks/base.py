@@ -40,6 +40,8 @@ class Score:
         counts: how many rows a single figure in `metrics` is of, where not of all.
         intervals: 95 % interval of a single figure in `metrics`, where the task can tell it.
         tables: for the card, beside the metrics: title -> rows, such as simple systems on the same rows.
+        confidence: probability of each answer, shape (rows,), where the task has one.
+        right: whether each is, bool, shape (rows,).
     """
 
     metrics: dict[str, np.ndarray]
@@ -50,6 +52,8 @@ class Score:
     counts: dict[str, int] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    confidence: np.ndarray | None = None
+    right: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

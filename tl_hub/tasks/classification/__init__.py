@@ -440,12 +440,12 @@ class Classification(Task):
                     sure = [round(float(each), 4) for each in probabilities[part].max(1)]
                     yield {**found, "predicted": [each[0] for each in names], "probability": sure}
 
-        tables = {}
+        score = Score(metrics, predictions=on_disk.written(shown()), decision=decision, intervals=intervals)
         if final and not self.multi_label:
-            right, before = (expected == predicted).all(1), self.probabilities(logits, {}).max(1)
-            tables = calibration.tables(probabilities.max(1), right, before, decision)
-        shown_rows = on_disk.written(shown())
-        return Score(metrics, predictions=shown_rows, decision=decision, intervals=intervals, tables=tables)
+            score.confidence, score.right = probabilities.max(1), (expected == predicted).all(1)
+            before = self.probabilities(logits, {}).max(1)
+            score.tables = calibration.tables(score.confidence, score.right, before, decision)
+        return score
 
     def examples(self, vectors: np.ndarray, row: np.ndarray) -> np.ndarray:
         """What a head on frozen vectors reads of each row: the mean over its windows, (rows, dimensions).

@@ -305,7 +305,8 @@ class QuestionAnswering(Task):
                 on_disk.each(rows), silent, on_disk.Cells(best, "answer"), confidence, strict=True
             )
         )
-        return Score(metrics, groups, on_disk.written(on_disk.columns(shown)), decision, tables=tables)
+        predictions = on_disk.written(on_disk.columns(shown))
+        return Score(metrics, groups, predictions, decision, tables=tables, confidence=confidence, right=right)
 
 
 def _misplaced(row: dict[str, Any]) -> str | None:
