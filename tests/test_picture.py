@@ -3,7 +3,7 @@
 import io
 import json
 
-import matplotlib
+import matplotlib.figure
 import matplotlib.style
 import numpy as np
 import pytest
