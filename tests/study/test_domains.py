@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.study.test_report import Page
+from tests.test_picture import figure_of
 from tl_hub import samples
 from tl_hub.domain_sources import sources
 from tl_hub.errors import UserError
@@ -113,6 +114,19 @@ def compared(low=10.0):
         trained(three, 85.0, {one: (84.0, -5.0, 7.0), two: (70.0, -1.0, 29.0)}),
     ]
     return domains.compared("features", "some/bert", matrix, TEXTS)
+
+
+def test_names_of_domains_stay_within_the_picture(tmp_path, monkeypatch):
+    answer = compared()
+    figure = figure_of(monkeypatch, lambda: pictures.draw_domains(tmp_path / "domains.png", answer))
+    figure.draw_without_rendering()  # in its own resolution again, not that of the file
+    whole = figure.bbox
+    squares, bar = figure.axes
+    labels = [squares.xaxis.label, squares.yaxis.label, bar.yaxis.label]
+    for text in [*labels, *squares.get_xticklabels(), *squares.get_yticklabels()]:
+        place = text.get_window_extent()
+        assert whole.x0 <= place.x0 and place.x1 <= whole.x1 + 1, text
+        assert whole.y0 <= place.y0 and place.y1 <= whole.y1 + 1, text
 
 
 def test_the_largest_drop_that_is_shown_is_told_with_what_may_help(tmp_path):

@@ -88,12 +88,13 @@ def draw_domains(path: Path, answer: Mapping[str, Any]) -> None:
     names = answer["domains"]
     values = {(cell["trained_on"], cell["measured_on"]): cell["value"] for cell in answer["cells"]}
     low, high = picture.limits(values.values(), answer["unit"])
-    size = 1.2 * len(names)
-    with picture.drawn(path, size + 3, size + 1.5) as figure:
+    size, longest = 1.2 * len(names), max(map(len, names))
+    with picture.drawn(path, size + 2 + longest / 12, size + 1 + longest / 20) as figure:
         axes = figure.subplots()
         squares = [[values[own, other] for other in names] for own in names]
         palette = "Blues" if answer["higher_is_better"] else "Blues_r"
-        image = axes.imshow(squares, cmap=palette, vmin=low, vmax=high)
+        # Of a fixed aspect, the layout would leave no room for long names.
+        image = axes.imshow(squares, cmap=palette, vmin=low, vmax=high, aspect="auto")
         for row, line in enumerate(squares):
             for place, value in enumerate(line):
                 dark = (value - low) / (high - low) > 0.5 if answer["higher_is_better"] else value < (low + high) / 2
