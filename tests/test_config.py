@@ -30,7 +30,7 @@ RECIPES = [runpy.run_path(str(path)) for path in sorted((Path(__file__).parents[
 PARTS = {type(part) for script in RECIPES for part in (script["RUN"], script["TASK"], script["METHOD"])}
 KINDS = [*sorted(PARTS - set(METHODS.values()), key=lambda kind: kind.__name__), *METHODS.values()]
 ANY_NUMBER = {"length_penalty"}
-FROM_0 = {"seed", "train_draw", "no_repeat_ngram", "patience"}
+FROM_0 = {"seed", "init_seed", "train_draw", "no_repeat_ngram", "patience"}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
