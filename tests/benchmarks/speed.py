@@ -33,15 +33,14 @@ import transformers
 
 from tl_hub import base_model, cli, cpu, data, launch, published_settings, training
 from tl_hub.experiment import Experiment
-from tl_hub.model_types import Model
 
 CASES = {
     "qa_adapter": [],
     "qa_finetune": [],
     "sentiment_finetune": [],
     "document_classification_finetune": ["--model", "tiny:xlnet"],
-    "summarization_finetune": [],
-    "text_generation_finetune": ["--model", "tiny:gpt2"],
+    "summarization_finetune": ["--validation_rows", "32"],
+    "text_generation_finetune": [],
 }
 """Recipes, and the flags that they are measured with."""
 STEPS, WARMING = 24, 4
@@ -85,7 +84,7 @@ def by_recipe(experiment: Experiment) -> tuple[list[Point], list[Point]]:
 
 def by_trainer(experiment: Experiment, folder: str) -> tuple[list[Point], list[Point]]:
     """The same."""
-    run, task = experiment.run, experiment.task
+    run, task, model = experiment.run, experiment.task, experiment.model
     points: list[Point] = []
 
     class Watch(transformers.TrainerCallback):
@@ -99,7 +98,8 @@ def by_trainer(experiment: Experiment, folder: str) -> tuple[list[Point], list[P
 
     kept = [*task.batched]
     rows = [experiment.rows.splits[name].encoded for name in ("train", "validation")]
-    arguments = transformers.TrainingArguments(
+    generates = model.config.is_encoder_decoder
+    arguments = transformers.Seq2SeqTrainingArguments(
         output_dir=f"{folder}/trainer",
         per_device_train_batch_size=run.batch_size,
         per_device_eval_batch_size=2 * run.batch_size,
@@ -112,14 +112,16 @@ def by_trainer(experiment: Experiment, folder: str) -> tuple[list[Point], list[P
         optim="adamw_torch_fused",
         bf16=experiment.accelerator.mixed_precision == "bf16",
         use_cpu=experiment.accelerator.device.type == "cpu",
+        predict_with_generate=generates,
+        generation_max_length=task.max_target_length if generates else None,
+        generation_num_beams=task.beams if generates else None,
         remove_unused_columns=False,
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
-    model: Model = experiment.model
-    trainer = transformers.Trainer(
+    trainer = transformers.Seq2SeqTrainer(
         model, arguments, collated, train_dataset=rows[0], eval_dataset=rows[1], callbacks=[Watch()]
     )
     trainer.train()
