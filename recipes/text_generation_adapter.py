@@ -18,8 +18,10 @@ from tl_hub.experiment import Experiment
 from tl_hub.methods.adapters import Adapter, Lora
 from tl_hub.tasks.text_generation import TextGeneration
 
-# Added weights start from nothing and take a higher rate than fine-tuning.
-RUN = RunConfig(output_dir="runs/text_generation_adapter", model="tiny:gpt2", epochs=3, learning_rate=2e-3)
+# Added weights start from nothing: they take a higher rate than fine-tuning and, of 436 blocks, many steps.
+RUN = RunConfig(
+    output_dir="runs/text_generation_adapter", model="tiny:gpt2", epochs=3, batch_size=4, learning_rate=3e-3
+)
 TASK = TextGeneration(max_length=256)
 METHOD: Adapter = Lora()  # of rank 16; --method takes other adapters
 
@@ -30,7 +32,6 @@ PRESETS = {
         "dataset_config": "wikitext-2-raw-v1",
         "output_dir": "runs/wikitext2_adapter",
         "max_length": 1024,
-        "batch_size": 8,
         "learning_rate": 5e-4,
     }
 }

@@ -127,7 +127,7 @@ def _parser(settings: Sequence[Any], presets: Presets, doc: str | None) -> Parse
     )
 
     def larger(name: str, method: Any) -> str:
-        return published_settings.shown(name, settings[1], method) if len(settings) == len(_GROUPS) else ""
+        return published_settings.shown(name, settings[0], settings[1], method) if len(settings) == len(_GROUPS) else ""
 
     for place, instance in enumerate(settings):
         if isinstance(instance, Adapter):

@@ -2,8 +2,8 @@
 
 The values in a recipe are for the embedded models, of less than four million parameters, which need high rates and
 many epochs. For a larger model, `apply` takes the first row of the method's `published` that fits, in place of those
-values that neither a flag nor a preset gave. Batch sizes stay as the recipes have them: 16 and 32 are the published
-ones as well.
+values that neither a flag nor a preset gave. Batches of `SMALLEST_BATCH` rows or more stay as the recipes have them: 8,
+16 and 32 are the published sizes as well.
 """
 
 import copy
@@ -22,6 +22,9 @@ _Method = TypeVar("_Method", bound="TrainedMethod")
 
 EMBEDDED = 10
 """Models of fewer million parameters keep a recipe's own values: the embedded ones, and what was trained from them."""
+SMALLEST_BATCH = 8
+"""Rows in a batch of a larger model, where the recipe has fewer: Hu et al. 2021, https://arxiv.org/abs/2106.09685,
+table 11 (GPT-2), and PEFT's example of LoRA with a text-to-text model."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,11 @@ def apply(run: RunConfig, task: "Task", method: _Method, model: Model) -> tuple[
     called when the model is loaded, before anything is made from the settings.
     """
     row = row_for(model.config.model_type, model.num_parameters(), task, method)
-    taken = {name: value for name, value in row.values.items() if name not in run.given} if row else {}
-    if row is None or not taken:
+    if row is None:
+        return run, method
+    published = row.values | ({"batch_size": SMALLEST_BATCH} if run.batch_size < SMALLEST_BATCH else {})
+    taken = {name: value for name, value in published.items() if name not in run.given}
+    if not taken:
         return run, method
     run, method = copy.copy(run), copy.copy(method)
     for name, value in taken.items():
@@ -81,8 +87,10 @@ def apply(run: RunConfig, task: "Task", method: _Method, model: Model) -> tuple[
     return run, method
 
 
-def shown(name: str, task: "Task", method: "Method") -> str:
+def shown(name: str, run: RunConfig, task: "Task", method: "Method") -> str:
     """What `--help` says of published values of a flag; empty where there are none for this task and method."""
+    if name == "batch_size" and run.batch_size < SMALLEST_BATCH:
+        return f"; models from {EMBEDDED}M parameters: {SMALLEST_BATCH}"
     rows = [row for row in method.published if row.task in (None, task.tuned_as)]
     last = next((i for i, row in enumerate(rows) if not row.pretrained_by and row.below == float("inf")), len(rows))
     values = sorted({row.values[name] for row in rows[: last + 1] if name in row.values})
