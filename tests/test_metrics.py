@@ -203,8 +203,10 @@ def test_each_reference_counts_where_rows_have_different_numbers_of_them():
 
 
 def test_interval_of_a_mean_over_tokens_divides_by_the_tokens_that_were_drawn():
-    """Each token has a loss of 2, so every resample has, however many tokens its rows hold."""
+    """Each token has a loss of 2, so every resample has, however many tokens its rows hold, if any."""
     sizes = np.random.default_rng(0).integers(1, 50, 30)
+    assert bootstrap_interval(2.0 * sizes, sizes=sizes) == pytest.approx((2, 2))
+    sizes[1:] = 0  # one in three resamples has no token
     assert bootstrap_interval(2.0 * sizes, sizes=sizes) == pytest.approx((2, 2))
 
 

@@ -348,7 +348,7 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani 1993, chapter 13; cluster version: Field and Welsh 2007.
     """
-    low, high = np.quantile(bootstrap_means(scores, groups, seed, resamples, sizes), [0.025, 0.975])
+    low, high = np.nanquantile(bootstrap_means(scores, groups, seed, resamples, sizes), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -359,7 +359,7 @@ def bootstrap_means(
     resamples: int = 2000,
     sizes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The means that `bootstrap_interval` takes its quantiles of, shape (resamples,)."""
+    """The means that `bootstrap_interval` takes its quantiles of, shape (resamples,); NaN of rows that count nothing."""
     if groups is None:
         groups = np.arange(len(scores))
     _, members = np.unique(groups, return_inverse=True)
@@ -368,7 +368,8 @@ def bootstrap_means(
     means = np.empty(resamples)
     for i in range(resamples):
         times = np.bincount(random.integers(len(sums), size=len(sums)), minlength=len(sums))
-        means[i] = (times @ sums) / (times @ sizes)
+        count = times @ sizes
+        means[i] = (times @ sums) / count if count else np.nan
     return means
 
 
