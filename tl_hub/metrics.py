@@ -359,7 +359,7 @@ def bootstrap_means(
     resamples: int = 2000,
     sizes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The means that `bootstrap_interval` takes its quantiles of, shape (resamples,); NaN of rows that count nothing."""
+    """The means that `bootstrap_interval` takes its quantiles of, shape (resamples,); NaN where no row counts."""
     if groups is None:
         groups = np.arange(len(scores))
     _, members = np.unique(groups, return_inverse=True)

@@ -8,9 +8,9 @@ Each measurement is a process of its own, and the two take turns. The Trainer ha
 length, its fused AdamW, and for adapters PEFT. Both train recipes' embedded rows, or those that other flags of the
 recipes name; the first steps are left out, as they also warm up.
 
-Prints how many times as many rows a second the recipes train, and measure, and the same for a second of processor time,
-which other work on the machine distorts less: the median of the rounds, the lowest and the highest. The last column is
-the peak of resident memory, of the recipes' process and of the Trainer's.
+Prints how many times as many tokens a second the recipes train, and rows they measure, and the same for a second of
+processor time, which other work on the machine distorts less: the median of the rounds, the lowest and the highest. The
+last column is the peak of resident memory, of the recipes' process and of the Trainer's.
 """
 
 import argparse
@@ -44,12 +44,13 @@ CASES = {
 }
 """Recipes, and the flags that they are measured with."""
 STEPS, WARMING = 24, 4
-Point = tuple[float, float]
-"""Seconds by the clock and of the processor."""
+Point = tuple[float, float, int]
+"""Seconds by the clock and of the processor, and the tokens of inputs read until then, without padding."""
+READ = [0]
 
 
 def now() -> Point:
-    return time.perf_counter(), time.process_time()
+    return time.perf_counter(), time.process_time(), READ[0]
 
 
 def prepared(name: str, flags: list[str], folder: str) -> Experiment:
@@ -63,6 +64,18 @@ def prepared(name: str, flags: list[str], folder: str) -> Experiment:
     model, tokenizer, base = base_model.load(run, task)
     run, method = published_settings.apply(run, task, method, model)
     data.encode(rows, task, tokenizer, model)
+    collator = type(task).collator
+
+    def counting(*given: Any, **options: Any) -> Any:
+        collate = collator(*given, **options)
+
+        def counted(features: list[dict[str, Any]]) -> Any:
+            READ[0] += sum(len(feature["input_ids"]) for feature in features)
+            return collate(features)
+
+        return counted
+
+    type(task).collator = counting
     return Experiment(run, task, method, base, rows, method.wrap(model, base), tokenizer, accelerator)
 
 
@@ -138,10 +151,10 @@ def measure(by: str, name: str, flags: list[str]) -> dict[str, float]:
         encoded = experiment.rows.splits["validation"].encoded
         assert encoded is not None
         points, evaluated = by_recipe(experiment) if by == "recipe" else by_trainer(experiment, folder)
-        rows = (STEPS - WARMING) * experiment.run.batch_size
         found: dict[str, float] = {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
         for place, clock in enumerate(("wall", "processor")):
-            found[f"train, {clock}"] = rows / (points[-1][place] - points[WARMING - 1][place])
+            spent = np.subtract(points[-1], points[WARMING - 1])
+            found[f"train, {clock}"] = spent[2] / spent[place]
             found[f"measure, {clock}"] = len(encoded) / (evaluated[1][place] - evaluated[0][place])
         return found
 
@@ -154,7 +167,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file to which each measurement is added, a line each")
     parser.add_argument("--by", choices=("recipe", "trainer"), help=argparse.SUPPRESS)
     asked, flags = parser.parse_known_args()
-    flags += ["--precision", asked.precision]
+    flags += ["--precision", asked.precision, "--threads", str(len(os.sched_getaffinity(0)))]
     if asked.by:
         print(json.dumps(measure(asked.by, asked.cases[0], flags)))
         return
