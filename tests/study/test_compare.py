@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +225,16 @@ def test_a_recipes_own_check_is_asked(checkpoint_folders, tmp_path):
         study.checked(wrong)
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """Also where what started the tests in the background had it ignore them."""
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, own)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_waits_for_the_run_to_save_its_state(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
