@@ -63,10 +63,8 @@ def draw(folder: Path, score: Score) -> None:
         axes = figure.subplots()
         axes.fill_between(found.answered, found.low, found.high, color="tab:blue", alpha=0.2, label="95 % interval")
         axes.plot(found.answered, found.wrong, color="tab:blue", label="wrong among those answered")
-        top = [
-            found.wrong.max(),
-            found.high[found.answered >= 10].max(),
-        ]  # the interval of a row or two is all there is
+        # The interval of a row or two is all that there is.
+        top = [found.wrong.max(), found.high[found.answered >= 10].max()]
         if sure.any():
             wrong = 100 * float(1 - right[sure].mean())
             axes.plot(100 * sure.mean(), wrong, "D", color="tab:orange", label=f"called sure: {wrong:.1f} % wrong")

@@ -412,17 +412,20 @@ class _Loop:
             if history.soup_kept:
                 history.seconds, history.rows = effort
                 return
-        keeper.load_average() if history.average_kept else keeper.load_best()
+        if history.average_kept:
+            keeper.load_average()
+        else:
+            keeper.load_best()
 
     def _compared(self) -> tuple[dict[str, float], bool]:
         """Figures of the validation rows by the weights as they are, and whether these are no worse than those kept."""
         kept, higher = self.history.outcome(self.task.best)["figure"], self.task.best[1]
         score = self.measure()
         figures = {in_history(name): float(np.nanmean(values)) for name, values in score.metrics.items()}
-        better = (figures[in_history(self.task.best[0])] - kept) * (1 if higher else -1) >= 0
-        if better:
+        no_worse = (figures[in_history(self.task.best[0])] - kept) * (1 if higher else -1) >= 0
+        if no_worse:
             self.history.decision = score.decision
-        return figures, better
+        return figures, no_worse
 
 
 def _settled(experiment: Experiment) -> dict[str, Any]:
