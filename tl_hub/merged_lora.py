@@ -1,9 +1,12 @@
 """LoRA's linear layers in training on a CPU: one matrix product for weights and update together.
 
-PEFT computes x W + s (x A) B: three products, of which that with B runs at a sixth of the speed of the first, and two
-more passes over the output. Here W + s A B comes first, which costs little where there are many more tokens than
+PEFT computes x W + s (x A) B: three products, of which those with A and B run at a fraction of the speed of the first,
+and two more passes over the output. Here W + s A B comes first, which costs little where there are many more tokens than
 ranks. It is made again in the backward pass, so that no second copy of the weights is kept. A and B get their gradients
-as in PEFT. In half precision the sum would lose small updates, so PEFT's own products are left there.
+as in PEFT.
+
+Where Accelerate computes in bf16, the sum is made in float32 and rounded as autocast rounds W, so that an update too
+small for bf16 is lost for no weight for good: fine-tuning in bf16 rounds its weights in every step in the same way.
 """
 
 from collections.abc import Iterator
@@ -16,9 +19,13 @@ from transformers.pytorch_utils import Conv1D
 
 
 class _Product(torch.autograd.Function):
-    """x (W + s B A)^T + bias, of which x, A and B have gradients. W is (outputs, inputs), A (rank, inputs)."""
+    """x (W + s B A)^T + bias, of which x, A and B have gradients. W is (outputs, inputs), A (rank, inputs).
+
+    The products are in `dtype`, the sum of the weights is as exact as they are.
+    """
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def forward(
         ctx: Any,
         x: torch.Tensor,
@@ -27,10 +34,13 @@ class _Product(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         scale: float,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight, a, b)
-        ctx.scale = scale
-        return torch.nn.functional.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
+        rows = x.to(dtype)
+        ctx.save_for_backward(rows, weight, a, b)
+        ctx.scale, ctx.of_x = scale, x.dtype
+        merged = torch.addmm(weight, b, a, alpha=scale).to(dtype)
+        return torch.nn.functional.linear(rows, merged, None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -38,14 +48,17 @@ class _Product(torch.autograd.Function):
         gradient, rows = gradients[0].flatten(0, -2), x.flatten(0, -2)
         of_x = None
         if ctx.needs_input_grad[0]:  # the lowest layer reads embeddings, which are frozen
-            of_x = (gradient @ torch.addmm(weight, b, a, alpha=ctx.scale)).view_as(x)
-        of_a = (gradient @ b).mul_(ctx.scale).T @ rows
-        of_b = gradient.T @ (rows @ a.T).mul_(ctx.scale)
-        return of_x, None, None, of_a, of_b, None
+            merged = torch.addmm(weight, b, a, alpha=ctx.scale).to(x.dtype)
+            of_x = (gradient @ merged).view_as(x).to(ctx.of_x)
+        # (rank, tokens) in one piece: read across, the products with it take up to twice as long.
+        below, above = (rows @ a.to(x.dtype).T).T.contiguous(), (gradient @ b.to(x.dtype)).T.contiguous()
+        of_a = (above @ rows).to(a.dtype).mul_(ctx.scale)
+        of_b = (below @ gradient).to(b.dtype).mul_(ctx.scale).T
+        return of_x, None, None, of_a, of_b, None, None
 
 
 class _Merged(Linear):
-    """PEFT's layer by `_Product`, where that pays: in single precision, of enough tokens."""
+    """PEFT's layer by `_Product`, where that pays: of enough tokens."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         (name,) = self.lora_A
@@ -53,10 +66,11 @@ class _Merged(Linear):
         a: Any = self.lora_A[name].weight
         b: Any = self.lora_B[name].weight
         pays = x[..., 0].numel() * (a.size(1) + b.size(0)) > 2 * a.size(1) * b.size(0)
-        if not (pays and self.training) or torch.is_autocast_enabled("cpu") or self.disable_adapters or self.merged:
+        if not (pays and self.training) or self.disable_adapters or self.merged:
             return super().forward(x, *args, **kwargs)
         weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-        return _Product.apply(x, weight, base.bias, a, b, self.scaling[name])
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return _Product.apply(x, weight, base.bias, a, b, self.scaling[name], dtype)
 
 
 def _suits(module: torch.nn.Module) -> bool:
