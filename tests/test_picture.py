@@ -94,6 +94,23 @@ def test_layers_that_hardly_differ_look_it(tmp_path, monkeypatch):
     assert bottom < 70 and top > 70.3 and top - bottom >= 10
 
 
+@pytest.mark.parametrize("names", [["features", "adapter"], [f"sentiment_adapter {'alpha=32 ' * i}" for i in range(9)]])
+def test_a_legend_stays_within_the_picture_and_leaves_the_axes_their_room(tmp_path, monkeypatch, names):
+    def draw():
+        with picture.drawn(tmp_path / "it.png") as figure:
+            axes = figure.subplots()
+            for name in names:
+                axes.plot([1, 2], [1, 2], label=name)
+            picture.legend(figure)
+
+    figure = figure_of(monkeypatch, draw)
+    figure.draw_without_rendering()
+    (legend,), (axes,) = figure.legends, figure.axes
+    place = legend.get_window_extent()
+    assert place.x0 >= 0 and place.x1 <= figure.bbox.x1 and place.y1 <= figure.bbox.y1
+    assert place.y0 >= axes.bbox.y1 and axes.bbox.height > 0.6 * picture.HEIGHT * figure.dpi
+
+
 @pytest.mark.parametrize(
     ("values", "unit", "bottom", "top"),
     [

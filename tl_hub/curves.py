@@ -25,7 +25,7 @@ def draw(folder: Path, record: RunRecord) -> None:
     steps = [step for step in lines if "loss" in step]  # one that was skipped may have none
     if not steps:
         return
-    with picture.drawn(folder / run_folder.CURVES, 7, 4) as figure:
+    with picture.drawn(folder / run_folder.CURVES) as figure:
         left = figure.subplots()
         loss = np.array([step["loss"] for step in steps])
         width = max(1, len(loss) // 50)
@@ -37,7 +37,7 @@ def draw(folder: Path, record: RunRecord) -> None:
             course = [epoch for epoch in record.history if math.isfinite(epoch.get(in_history(metric.name), math.nan))]
             if course and math.isfinite(metric.value):
                 _draw_metric(left.twinx(), metric, course, record.best_epoch)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        picture.legend(figure)
 
 
 def _draw_metric(axes: "Axes", metric: Metric, epochs: list[dict[str, Any]], best_epoch: float | None) -> None:

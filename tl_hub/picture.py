@@ -1,17 +1,20 @@
 """Pictures of cards: the same whatever style the user has, on a white plate, as pages are dark as often as light."""
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+WIDTH, HEIGHT = 4.4, 3.2
+"""Of axes and what is beside them, in inches: matplotlib's 10 points are then 11 pixels on a phone of 390."""
 _LEAST = {"%": 10.0, "share": 0.1}
 """Unit of a figure -> what its axis covers at least: less would make a mountain of a few tenths."""
 _ENDS = {"%": 100.0, "share": 1.0}
 
 
 @contextmanager
-def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
+def drawn(path: Path, width: float = WIDTH, height: float = HEIGHT) -> Iterator[Any]:
     """A figure of matplotlib's, in inches, which is saved as `path` in the end."""
     from matplotlib import style
     from matplotlib.figure import Figure  # not pyplot, whose backend may be the user's
@@ -19,7 +22,22 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
     with style.context("default"):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        figure.savefig(path, dpi=110, facecolor="white", transparent=False)
+        figure.savefig(path, dpi=160, facecolor="white", transparent=False)
+
+
+def legend(figure: Any) -> None:
+    """A legend above the axes, in as many columns as there is room for; the figure grows by its height."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    for text in [label for axes in figure.axes for label in axes.get_legend_handles_labels()[0]]:
+        text.set_label(textwrap.fill(text.get_label(), 44))
+    for columns in (3, 2, 1):
+        made = figure.legend(loc="outside upper center", ncols=columns, frameon=False)
+        box = made.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        made.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
 def limits(values: Iterable[float], unit: str | None) -> tuple[float, float]:

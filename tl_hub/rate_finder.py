@@ -122,7 +122,7 @@ def suggested(rates: np.ndarray, losses: np.ndarray) -> float | None:
 
 
 def _draw(path: Path, rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, rate: float | None) -> None:
-    with picture.drawn(path, 7, 4) as figure:
+    with picture.drawn(path) as figure:
         axes = figure.subplots()
         axes.plot(rates, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
         axes.plot(rates, smooth, color="tab:blue", label="training loss")
@@ -130,4 +130,4 @@ def _draw(path: Path, rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray,
             axes.axvline(rate, color="tab:orange", label=f"suggested: {rate:.1g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
         axes.set_ylim(0, 1.5 * smooth[: max(3, len(smooth) // 2)].max())  # it ends where the loss is many times higher
-        axes.legend(frameon=False)
+        picture.legend(figure)

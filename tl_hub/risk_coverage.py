@@ -59,7 +59,7 @@ def draw(folder: Path, score: Score) -> None:
         return
     found = curve(confidence, right, score.groups)
     sure = confidence >= score.decision.get("sure_from", np.inf)
-    with picture.drawn(folder / run_folder.RISK_COVERAGE, 7, 4) as figure:
+    with picture.drawn(folder / run_folder.RISK_COVERAGE) as figure:
         axes = figure.subplots()
         axes.fill_between(found.answered, found.low, found.high, color="tab:blue", alpha=0.2, label="95 % interval")
         axes.plot(found.answered, found.wrong, color="tab:blue", label="wrong among those answered")
@@ -71,4 +71,4 @@ def draw(folder: Path, score: Score) -> None:
             axes.axvline(100 * sure.mean(), color="tab:orange", linestyle="--", linewidth=1)
         axes.set(xlabel="rows answered, the surest first, %", ylabel="wrong answers, %", xlim=(0, 101))
         axes.set_ylim(0, picture.limits([0.0, *top], "%")[1])
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        picture.legend(figure)

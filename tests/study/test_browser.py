@@ -1,10 +1,13 @@
 """The pages of studies in a real browser, as wide as a phone, light and dark."""
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 
+import matplotlib.figure
+import matplotlib.text
 import pytest
 
 from tests.study.test_compare import write_run
@@ -33,10 +36,29 @@ onload = () => {
 </script>"""
 
 
+@contextlib.contextmanager
+def smallest_text():
+    """Path of a picture that is drawn within -> the size of its smallest text, as a share of the picture's width."""
+    found, save = {}, matplotlib.figure.Figure.savefig
+
+    def saved(figure, path, **settings):
+        save(figure, path, **settings)
+        sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+        found[path.stem] = min(sizes) / 72 / figure.get_figwidth()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", saved)
+        yield found
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """The page of a study of each kind, with names as long as those of real runs."""
-    folder, runs = tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("runs")
+    with smallest_text() as texts:
+        return written(tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("runs")), texts
+
+
+def written(folder, runs):
     scores = [[100.0] * good + [0.0] * (60 - good) for good in (50, 20)]
     for name, each in zip(("document_classification_finetune", "sentiment_adapter, tiny:gpt2"), scores, strict=True):
         write_run(runs / name, each, each, 70.0)
@@ -73,12 +95,15 @@ def opened(folder, dark):
 
 
 def test_pages_fit_a_phone_in_light_and_dark_without_an_error(pages):
-    light, said = opened(pages, dark=False)
-    dark, said_dark = opened(pages, dark=True)
+    folder, texts = pages
+    light, said = opened(folder, dark=False)
+    dark, said_dark = opened(folder, dark=True)
     assert said == said_dark == []
     for name, page in light.items():
         assert page["content"] <= page["width"] == PHONE, f"{name} scrolls sideways"
         assert page["pictures"] and all(own > 0 and shown <= PHONE for own, shown in page["pictures"]), name
+        ((_, shown),) = page["pictures"]
+        assert shown * texts[name] >= 11, f"the text in the picture of {name} has {shown * texts[name]:.1f} pixels"
         assert page["cells"] > 20, f"a column of {name} is squeezed to letters"
         assert (page["back"], dark[name]["back"]) == ("rgb(255, 255, 255)", "rgb(13, 17, 23)")
         assert page["text"] != dark[name]["text"]

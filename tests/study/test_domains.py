@@ -121,8 +121,9 @@ def test_names_of_domains_stay_within_the_picture(tmp_path, monkeypatch):
     figure = figure_of(monkeypatch, lambda: pictures.draw_domains(tmp_path / "domains.png", answer))
     figure.draw_without_rendering()  # in its own resolution again, not that of the file
     whole = figure.bbox
-    squares, bar = figure.axes
-    labels = [squares.xaxis.label, squares.yaxis.label, bar.yaxis.label]
+    (squares,) = figure.axes
+    labels = [squares.xaxis.label, squares.yaxis.label, *figure.texts]
+    assert [text.get_text() for text in labels] == ["measured on", "trained on", "accuracy, %"]
     for text in [*labels, *squares.get_xticklabels(), *squares.get_yticklabels()]:
         place = text.get_window_extent()
         assert whole.x0 <= place.x0 and place.x1 <= whole.x1 + 1, text

@@ -22,7 +22,7 @@ def drawn_rows(row: np.ndarray, most: int, each: bool, seed: int) -> np.ndarray:
 
 def draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, metric: str) -> None:
     """Write layers.png: quality by layer, a line a pooling, with a mark on what was chosen."""
-    with picture.drawn(folder / run_folder.LAYERS, 7, 4) as figure:
+    with picture.drawn(folder / run_folder.LAYERS) as figure:
         axes = figure.subplots()
         names = [line["layer"] for line in sweep]
         for each in sweep[0]:
@@ -31,4 +31,4 @@ def draw(folder: Path, sweep: list[dict[str, Any]], layer: str, pooling: str, me
         axes.plot(layer, sweep[names.index(layer)][pooling], "k*", markersize=16, label="chosen", zorder=3)
         measured = [line[each] for line in sweep for each in line if each != "layer"]
         axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric}, %", ylim=picture.limits(measured, "%"))
-        axes.legend(frameon=False)
+        picture.legend(figure)

@@ -28,7 +28,7 @@ def draw_costs(path: Path, answer: Mapping[str, Any], costs: Mapping[str, float 
     runs = [run for run in answer["runs"] if costs[run["run"]]]
     if not runs:
         return
-    with picture.drawn(path, 7, 4) as figure:
+    with picture.drawn(path) as figure:
         axes = figure.subplots()
         seen: dict[str, int] = {}
         for run in runs:
@@ -47,7 +47,7 @@ def draw_costs(path: Path, answer: Mapping[str, Any], costs: Mapping[str, float 
             ylim=picture.limits(ends, answer["unit"]),
         )
         _plain_numbers(axes.xaxis)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        picture.legend(figure)
 
 
 def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
     Args:
         answer: what `curve.drawn` gave.
     """
-    with picture.drawn(path, 7, 4) as figure:
+    with picture.drawn(path) as figure:
         axes = figure.subplots()
         seen: dict[str, int] = {}
         ends: list[float] = []
@@ -76,11 +76,11 @@ def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
             ylabel=f"{label_of(answer['metric'])} of the {answer['split']} rows{_unit(answer)}",
             ylim=picture.limits(ends, answer["unit"]),
         )
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        picture.legend(figure)
 
 
 def draw_domains(path: Path, answer: Mapping[str, Any]) -> None:
-    """A square for each model in each domain, the darker the better, with its figure.
+    """A square for each model in each domain, the darker the better, with its figure; no bar, as figures say it all.
 
     Args:
         answer: what `domains.compared` gave.
@@ -88,13 +88,13 @@ def draw_domains(path: Path, answer: Mapping[str, Any]) -> None:
     names = answer["domains"]
     values = {(cell["trained_on"], cell["measured_on"]): cell["value"] for cell in answer["cells"]}
     low, high = picture.limits(values.values(), answer["unit"])
-    size, longest = 1.2 * len(names), max(map(len, names))
-    with picture.drawn(path, size + 2 + longest / 12, size + 1 + longest / 20) as figure:
+    size, longest = 0.7 * len(names), max(map(len, names)) / 14
+    with picture.drawn(path, max(size, 1.4) + 0.7 + longest, size + 1 + longest / 2) as figure:
         axes = figure.subplots()
         squares = [[values[own, other] for other in names] for own in names]
         palette = "Blues" if answer["higher_is_better"] else "Blues_r"
         # Of a fixed aspect, the layout would leave no room for long names.
-        image = axes.imshow(squares, cmap=palette, vmin=low, vmax=high, aspect="auto")
+        axes.imshow(squares, cmap=palette, vmin=low, vmax=high, aspect="auto")
         for row, line in enumerate(squares):
             for place, value in enumerate(line):
                 dark = (value - low) / (high - low) > 0.5 if answer["higher_is_better"] else value < (low + high) / 2
@@ -103,7 +103,7 @@ def draw_domains(path: Path, answer: Mapping[str, Any]) -> None:
         axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="measured on", ylabel="trained on")
         axes.set_xticklabels(names, rotation=30, ha="right")
         axes.set_yticklabels(names)
-        figure.colorbar(image, label=f"{label_of(answer['metric'])}{_unit(answer)}")
+        figure.suptitle(f"{label_of(answer['metric'])}{_unit(answer)}", fontsize="medium")
 
 
 def _unit(answer: Mapping[str, Any]) -> str:
