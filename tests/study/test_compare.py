@@ -15,7 +15,7 @@ from tests.test_sweep import same
 from tests.test_training import interrupt_after, interrupting  # noqa: F401
 from tl_hub import row_predictions, run_folder, samples, state_folders
 from tl_hub.config import RunConfig
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import UserError
 from tl_hub.record import RunRecord
 from tl_hub.study import compare, entries, paired, pictures, runs
 
@@ -200,26 +200,26 @@ def test_a_flag_goes_to_the_recipes_that_it_has_an_effect_with():
 def test_check_says_what_is_left_and_what_the_recipes_estimate(command, monkeypatch, tmp_path):
     asked = []
 
-    def answer(words):
-        asked.append([Path(words[3]).stem, *words[4:]])
-        return json.dumps({"seconds": 100.0 * len(asked), "memory_bytes": 2**30})
+    def checked(study, job):
+        asked.append(job.name)
+        return {"seconds": 100.0 * len(asked), "memory_bytes": 2**30}
 
-    monkeypatch.setattr(runs, "answer_of_a_process", answer)
+    monkeypatch.setattr(runs.Study, "checked", checked)
     words = ("compare", "sentiment_features", "sentiment_finetune", "--check", "--output_dir", tmp_path / "study")
     answer_ = json.loads(command(*words, "--json").stdout)
-    assert answer_["seconds"] == 300 and [words[0] for words in asked] == ["sentiment_features", "sentiment_finetune"]
+    assert answer_["seconds"] == 300 and asked == ["sentiment_features", "sentiment_finetune"]
     text = command(*words).stdout
     assert "sentiment_finetune  1 run left, at most about 7 minutes, 1.0 GiB" in text and "2 of 2 runs" in text
     assert not (tmp_path / "study").exists()
 
 
-@pytest.mark.slow
-def test_a_recipes_own_check_is_asked(checkpoint_folders, tmp_path):
-    (job,) = [runs.Job(entry.name, entry) for entry in entries.of(["sentiment_features"], [
-        "--model", str(checkpoint_folders("bert")), "--train_rows", "16"
-    ])]  # fmt: skip
+def test_the_recipes_own_checks_are_asked_one_after_another(checkpoint_folders, tmp_path, capsys):
+    asked = ["sentiment_features", "sentiment_finetune precision=fp32", "sentiment_finetune precision=bf16"]
+    found = entries.of(asked, ["--model", str(checkpoint_folders("bert")), "--train_rows", "16"])
     study = runs.Study(tmp_path / "study", False)
-    assert study.checked(job)["seconds"] > 0
+    facts = [study.checked(runs.Job(entry.name, entry)) for entry in found]
+    assert all(each["seconds"] > 0 for each in facts) and [each.get("steps", 0) > 0 for each in facts] == [0, 1, 1]
+    assert capsys.readouterr().out == "" and sys.argv[0] != str(found[0].recipe)
     wrong = runs.Job("x", entries.of(["sentiment_features"], ["--train_file", "none.csv"])[0])
     with pytest.raises(UserError, match=r"^none.csv: no such file$"):
         study.checked(wrong)
@@ -250,8 +250,6 @@ def test_an_interrupt_waits_for_the_run_to_save_its_state(tmp_path):
     with open(tmp_path / "out", "w") as out:
         assert runs.in_a_process([str(script)], out) == 3
     assert (tmp_path / "out").read_text() == "out\n"
-    with pytest.raises(RunStopped, match="^broken$"):
-        runs.answer_of_a_process(["-c", "import sys; print('broken', file=sys.stderr); sys.exit(1)"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and os.getpid()
 
 

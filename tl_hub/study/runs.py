@@ -3,7 +3,11 @@
 Peak memory is measured by process, so no two runs share one.
 """
 
+import contextlib
+import gc
+import io
 import json
+import runpy
 import shutil
 import signal
 import subprocess
@@ -13,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from accelerate.state import AcceleratorState
+
 from tl_hub import launch, run_folder, state_folders
-from tl_hub.errors import RunStopped, UserError
+from tl_hub.errors import Checked, RunStopped, UserError
 from tl_hub.record import RunRecord
-from tl_hub.study.entries import Entry, settings_of
+from tl_hub.study.entries import Entry, arguments, settings_of
 
 NOTES = "study.json"
 
@@ -115,13 +121,21 @@ class Study:
     def checked(self, job: Job) -> dict[str, Any]:
         """What the recipe's own `--check` finds: `seconds` and `memory_bytes`, among others.
 
+        In this process, as the imports of one of its own take longer than all else. The memory may therefore be that
+        of an earlier check, if that took more.
+
         Raises:
-            UserError: it refuses the rows, the model or the flags.
+            UserError, RunStopped: it refuses the rows, the model or the flags, or cannot say.
         """
-        words = [*job.entry.words, *job.words, *self._place(job)]
-        return json.loads(
-            answer_of_a_process(["-m", "tl_hub.command", "check", str(job.entry.recipe), *words, "--json"])
-        )
+        words = [*job.entry.words, *job.words, *self._place(job), "--check"]
+        try:
+            with arguments(str(job.entry.recipe), words), contextlib.redirect_stdout(io.StringIO()):
+                runpy.run_path(str(job.entry.recipe))["main"]()
+        except Checked as checked:
+            return checked.facts
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)  # the next one may ask for another precision
+            gc.collect()
 
     def _place(self, job: Job) -> list[str]:
         """The flags that say where a run is, and whether it goes on; what cannot be gone on with is removed."""
@@ -144,18 +158,3 @@ def in_a_process(words: Sequence[str], out: TextIO) -> int:
             return 130
         finally:
             signal.signal(signal.SIGTERM, before)
-
-
-def answer_of_a_process(words: Sequence[str]) -> str:
-    """What a Python command prints.
-
-    Raises:
-        UserError, RunStopped: it ends with an error, which is its last line.
-    """
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        if done.returncode == 2:
-            raise UserError(said.removeprefix("error: "))
-        raise RunStopped(said, done.returncode)
-    return done.stdout
