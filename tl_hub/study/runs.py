@@ -136,6 +136,7 @@ class Study:
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)  # the next one may ask for another precision
             gc.collect()
+        raise RunStopped(f"{job.name}: the recipe did not ask for a check", 1)
 
     def _place(self, job: Job) -> list[str]:
         """The flags that say where a run is, and whether it goes on; what cannot be gone on with is removed."""
