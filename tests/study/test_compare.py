@@ -98,7 +98,7 @@ def write_run(folder, test, validation=None, seconds=1.0, sha256="a" * 64, **fac
 
 
 def test_the_advice_is_the_cheapest_of_which_no_difference_to_the_best_is_shown(tmp_path):
-    """By the validation rows; the rows that are reported take no part, and may say otherwise."""
+    """By the validation rows; those that are reported choose none, and rule out what they show to be worse."""
     right = np.arange(100)
     best, near, far = (100.0 * (right < count) for count in (90, 88, 60))
     write_run(tmp_path / "slow", best, best, 100.0)
@@ -109,13 +109,20 @@ def test_the_advice_is_the_cheapest_of_which_no_difference_to_the_best_is_shown(
         return compare.compared([compare.read(name, tmp_path / name) for name in names], cost)
 
     found = answer("quick", "middle", "slow")
-    assert (found["best"], found["advice"]["run"], found["chosen_by"]) == ("slow", "middle", "validation")
+    assert (found["best"], found["advice"]["run"], found["chosen_by"]) == ("slow", "slow", "validation")
     verdicts = {
         split: {run: each["verdict"] for run, each in these.items()} for split, these in found["differences"].items()
     }
     assert verdicts["validation"] == {"quick": "worse", "middle": "no difference shown"}
     assert verdicts["test"] == {"quick": "no difference shown", "middle": "worse"}
-    assert "On the test rows it is shown to be worse" in found["advice"]["sentence"]
+    assert found["advice"]["sentence"] == (
+        "Take slow, with 1 min 40 s of training: it is the best on the 100 validation rows, and the cheapest of those "
+        "that are not shown to be worse. middle is cheaper, but the test rows show it to be worse than slow."
+    )
+    assert "Each p is adjusted for 2 comparisons; the intervals are those of one." in found["notes"]
+    write_run(tmp_path / "even", best, near, 10.0)
+    found = answer("even", "slow")
+    assert found["advice"]["run"] == "even" and not any("adjusted" in note for note in found["notes"])
     assert f"up to {-paired.compare(near, best).low:.1f} points worse" in found["advice"]["sentence"]
     found = answer("quick", "slow")
     assert (
@@ -128,6 +135,27 @@ def test_the_advice_is_the_cheapest_of_which_no_difference_to_the_best_is_shown(
     assert any("a little too good" in note for note in found["notes"])
     pictures.draw_costs(tmp_path / "it.png", found, {"quick": 1.0, "middle": None, "slow": 2.0}, "seconds")
     assert (tmp_path / "it.png").stat().st_size > 5000
+
+
+def test_what_the_runs_were_measured_on_beside_their_own_rows_is_shown(tmp_path):
+    def domain(value, drop, low, high):
+        facts = {"name": "accuracy", "value": value, "low": value - 5, "high": value + 5, "split": "test", "rows": 40}
+        other = {"name": "loss", "value": 1.0, "split": "test", "rows": 40}
+        drops = {"unit": "%", "drop": drop, "drop_low": low, "drop_high": high}
+        return [{"name": "tweets", "data": {"id": "t", "source": "local"}, "metrics": [other, facts | drops]}]
+
+    write_run(tmp_path / "one", [100.0, 0.0] * 40, domains=domain(40.0, 10.0, -2.0, 22.0))
+    write_run(tmp_path / "two", [100.0, 0.0] * 40, domains=domain(60.0, -10.0, -22.0, 2.0))
+    write_run(tmp_path / "three", [100.0, 0.0] * 40)
+    read = [compare.read(name, tmp_path / name) for name in ("one", "two", "three")]
+    answer = compare.compared(read, "seconds")
+    assert [(found["domain"], found["run"], found["rows"]) for found in answer["domains"]] == [
+        ("tweets", "one", 40), ("tweets", "two", 40)
+    ]  # fmt: skip
+    text = compare.text_of(read, answer)
+    assert "On 40 rows of tweets, compared with the run's own rows:" in text
+    assert "  one  40.0 (35.0 to 45.0)       worse by 10.0 points (-2.0 to 22.0)" in text
+    assert "  two  60.0 (55.0 to 65.0)       better by 10.0 points (-2.0 to 22.0)" in text
 
 
 def test_errors_of_numbers_are_tested_by_their_squares(tmp_path):

@@ -38,7 +38,9 @@ class Page(HTMLParser):
 def test_a_comparison_is_one_page_with_its_picture(tmp_path):
     scores = [[100.0] * good + [0.0] * (60 - good) for good in (50, 20)]
     for name, each, seconds in zip(("best|<b>", "other"), scores, (70.0, 5.0), strict=True):
-        write_run(tmp_path / name, each, each, seconds)
+        metric = {"name": "accuracy", "value": 50.0, "split": "test", "rows": 40, "unit": "%", "drop": 33.3}
+        domains = [{"name": "tweets", "data": {"id": "t", "source": "local"}, "metrics": [metric]}]
+        write_run(tmp_path / name, each, each, seconds, domains=domains)
     runs = [compare.read(path.name, path) for path in sorted(tmp_path.iterdir())]
     answer = json.loads(json.dumps(compare.compared(runs, "seconds")))
     pictures.draw_costs(tmp_path / "compare.png", answer, {run.label: run.cost("seconds") for run in runs}, "seconds")
@@ -47,6 +49,7 @@ def test_a_comparison_is_one_page_with_its_picture(tmp_path):
     page = Page(text)
     assert page.pictures == [(tmp_path / "compare.png").read_bytes()] and not page.loaded and "b" not in page.tags
     assert ["best|<b>", "83.33", "1 min 10 s", "0.0 MB", "10"] in page.rows
+    assert ["tweets", "40", "best|<b>", "50", "worse by 33.3 points"] in page.rows
     other = next(row for row in page.rows if row[0] == "other" and "worse" in row)
     found = answer["differences"]["test"]["other"]
     assert other[1] == "-50.00" and other[2] == f"{found['low']:.4g} to {found['high']:.4g}"

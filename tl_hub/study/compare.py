@@ -78,11 +78,11 @@ def read(label: str, folder: Path) -> Measured:
 
 
 def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
-    """What a comparison comes to, in plain values: `runs`, `differences` by split, `best`, `advice`, `notes`.
+    """What a comparison comes to, in plain values: its runs and domains, `differences` by split, best, advice, notes.
 
     The best is the one with the best figure on the rows that choose: those of validation where all runs kept their
     predictions for them, or else the measured ones. The advice is the cheapest run of which, on the same rows, no
-    difference to the best is shown.
+    difference to the best is shown, nor that the measured rows show it to be worse.
 
     Raises:
         UserError: the runs were not measured on the same rows, or by the same metric.
@@ -116,6 +116,7 @@ def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
         "tested_by": name,
         "cost": cost,
         "runs": [_facts(run) for run in runs],
+        "domains": [found for run in runs for found in _in_domains(run)],
         "notes": notes,
     }
     if not name:
@@ -136,13 +137,22 @@ def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
             for split, these in differences.items()
         },
     }
-    alike = [run for run in runs if run is best or differences[by][run.label].verdict(higher) != "worse"]
-    known = [run for run in alike if run.cost(cost) is not None]
-    return answer | {"advice": _advice(min(known, key=lambda run: run.cost(cost) or 0.0), answer) if known else None}
+    if len(runs) > 2:
+        notes.insert(0, f"Each p is adjusted for {len(runs) - 1} comparisons; the intervals are those of one.")
+    known = [run for run in runs if run.cost(cost) is not None]
+    alike = [run for run in known if run is best or differences[by][run.label].verdict(higher) != "worse"]
+    alike.sort(key=lambda run: run.cost(cost) or 0.0)
+    there = differences[first.split]
+    taken = next((run for run in alike if run is best or there[run.label].verdict(higher) != "worse"), None)
+    return answer | {"advice": _advice(taken, answer, alike[: alike.index(taken)]) if taken else None}
 
 
-def _advice(taken: Measured, answer: Mapping[str, Any]) -> dict[str, str]:
-    """The run that is advised, and the sentence that says so."""
+def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[Measured]) -> dict[str, str]:
+    """The run that is advised, and the sentence that says so.
+
+    Args:
+        passed: cheaper ones that only the measured rows show to be worse.
+    """
     best, by, cost = answer["best"], answer["chosen_by"], answer["cost"]
     spent = f"{_cost_text(taken, cost)} of {'training' if cost == 'seconds' else COSTS[cost].split(',')[0]}"
     if cost == "parameters":
@@ -159,9 +169,16 @@ def _advice(taken: Measured, answer: Mapping[str, Any]) -> dict[str, str]:
         found = answer["differences"][by][taken.label]
         worst = -found["low"] if answer["higher_is_better"] else found["high"]
         sentence += f" So few rows leave room for up to {_figure(worst, answer['unit'])} points worse, though."
+    if passed:
+        names = " and ".join(run.label for run in passed)
+        one = len(passed) == 1
+        sentence += (
+            f" {names} {'is' if one else 'are'} cheaper, but the {answer['split']} rows show {'it' if one else 'them'} "
+            f"to be worse than {best}."
+        )
     later = answer["differences"][answer["split"]].get(taken.label)
-    if by != answer["split"] and later and later["verdict"] != "no difference shown":
-        sentence += f" On the {answer['split']} rows it is shown to be {later['verdict']}."
+    if by != answer["split"] and later and later["verdict"] == "better":
+        sentence += f" On the {answer['split']} rows it is shown to be better."
     return {"run": taken.label, "sentence": sentence}
 
 
@@ -225,6 +242,27 @@ def _facts(run: Measured) -> dict[str, Any]:
     }
 
 
+def _in_domains(run: Measured) -> list[dict[str, Any]]:
+    """The run's first metric in each other domain that it was measured in."""
+    kept = ("rows", "value", "low", "high", "drop", "drop_low", "drop_high")
+    return [
+        {"domain": domain.name, "run": run.label, **{key: getattr(metric, key) for key in kept}}
+        for domain in run.record.domains
+        for metric in domain.metrics
+        if metric.name == run.metric.name and metric.drop is not None
+    ]
+
+
+def drop_text(found: Mapping[str, Any], unit: str | None) -> str:
+    """How much worse a figure in another domain is than the model's own: its `drop`, `drop_low` and `drop_high`."""
+    word, sign = ("better", -1) if found["drop"] < 0 else ("worse", 1)
+    said = f"{word} by {_figure(sign * found['drop'], unit)}{' points' * (unit == '%')}"
+    if found["drop_low"] is None:
+        return said
+    low, high = (_figure(end, unit) for end in sorted((sign * found["drop_low"], sign * found["drop_high"])))
+    return f"{said} ({low} to {high})"
+
+
 def text_of(runs: Sequence[Measured], answer: Mapping[str, Any]) -> str:
     """The comparison for a screen of 80 columns."""
     first = runs[0].metric
@@ -236,10 +274,15 @@ def text_of(runs: Sequence[Measured], answer: Mapping[str, Any]) -> str:
         ]
         width = max(map(len, these))
         for label, found in these.items():
-            low, high = (_figure(found[end], answer["unit"]) for end in ("low", "high"))
-            value = f"{_figure(found['value'], answer['unit'])} ({low} to {high})"
-            said = f"{value:24}  p {_probability(found['p']):7}  {found['verdict']}"
+            said = f"{_with_interval(found, answer['unit']):24}  p {_probability(found['p']):7}  {found['verdict']}"
             lines += [f"  {label:{width}}  {said}"] if width <= 18 else [f"  {label}", f"    {said}"]
+    for domain in dict.fromkeys(found["domain"] for found in answer["domains"]):
+        these = [found for found in answer["domains"] if found["domain"] == domain]
+        lines += ["", f"On {these[0]['rows']:,} rows of {domain}, compared with the run's own rows:"]
+        width = max(len(found["run"]) for found in these)
+        for found in these:
+            said = f"{_with_interval(found, answer['unit']):24}  {drop_text(found, answer['unit'])}"
+            lines += [f"  {found['run']:{width}}  {said}"] if width <= 18 else [f"  {found['run']}", f"    {said}"]
     if answer["advice"]:
         lines += ["", answer["advice"]["sentence"]]
     lines += ["", *answer["notes"]] if answer["notes"] else []
@@ -253,12 +296,7 @@ def _table(runs: Sequence[Measured]) -> list[str]:
     rows = [
         [
             run.label,
-            " ".join(
-                [
-                    value_of(run.metric),
-                    *(f"({text.removeprefix('95 % interval ')})" for text in interval_of(run.metric)),
-                ]
-            ),
+            _measured_text(run.metric),
             *(_cost_text(run, kind) for kind in ("seconds", "memory", "size", "parameters")),
         ]
         for run in runs
@@ -276,6 +314,12 @@ def _table(runs: Sequence[Measured]) -> list[str]:
     return lines
 
 
+def _measured_text(metric: Metric) -> str:
+    if metric.unit == "%":
+        return _with_interval({"value": metric.value, "low": metric.low, "high": metric.high}, metric.unit)
+    return " ".join([value_of(metric), *(f"({text.removeprefix('95 % interval ')})" for text in interval_of(metric))])
+
+
 def _cost_text(run: Measured, kind: str) -> str:
     value = run.cost(kind)
     if value is None:
@@ -283,6 +327,12 @@ def _cost_text(run: Measured, kind: str) -> str:
     if kind == "seconds":
         return duration(value)
     return {"memory": f"{value:,.0f} MiB", "size": f"{value:,.1f} MB", "parameters": f"{value:,.0f}"}[kind]
+
+
+def _with_interval(found: Mapping[str, Any], unit: str | None) -> str:
+    if found["low"] is None:
+        return _figure(found["value"], unit)
+    return f"{_figure(found['value'], unit)} ({_figure(found['low'], unit)} to {_figure(found['high'], unit)})"
 
 
 def _figure(value: float, unit: str | None) -> str:

@@ -14,7 +14,7 @@ from tl_hub.card.markdown import label_of
 from tl_hub.domain_sources import Source
 from tl_hub.errors import UserError
 from tl_hub.record import Domain, Metric, RunRecord
-from tl_hub.study.compare import WIDTH
+from tl_hub.study.compare import WIDTH, drop_text
 
 if TYPE_CHECKING:
     from tl_hub.config import RunConfig
@@ -170,8 +170,8 @@ def _advice(answer: Mapping[str, Any], model: str) -> str:
     base = Path(model).name if Path(model).is_absolute() else model
     return (
         f"Most can be regained for the model of {worst['trained_on']} on {worst['measured_on']}: it is "
-        f"{_drop_text(worst, answer)}, and a model trained there has {there[worst['measured_on']]:.1f} where it has "
-        f"{worst['value']:.1f}. Unlabelled texts of {worst['measured_on']} may bring some of it back: "
+        f"{drop_text(worst, answer['unit'])}, and a model trained there has {there[worst['measured_on']]:.1f} where it "
+        f"has {worst['value']:.1f}. Unlabelled texts of {worst['measured_on']} may bring some of it back: "
         f"recipes/continued_pretraining_finetune.py --model {base} --train_file TEXTS reads them, and its run folder "
         "is then the --model of this command."
     )
@@ -181,17 +181,11 @@ def drop_lines(answer: Mapping[str, Any]) -> list[str]:
     """A line for each model in each other domain: how much worse it is there than on its own rows, and the distance."""
     distances = {frozenset(found["domains"]): found["value"] for found in answer["distances"]}
     return [
-        f"{cell['trained_on']} to {cell['measured_on']}: {_drop_text(cell, answer)}; distance of the texts "
+        f"{cell['trained_on']} to {cell['measured_on']}: {drop_text(cell, answer['unit'])}; distance of the texts "
         f"{distances[frozenset((cell['trained_on'], cell['measured_on']))]:.2f}"
         for cell in answer["cells"]
         if cell["drop"] is not None
     ]
-
-
-def _drop_text(cell: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-    points = " points" * (answer["unit"] == "%")
-    said = f"worse by {cell['drop']:.1f}{points}"
-    return said if cell["drop_low"] is None else f"{said} ({cell['drop_low']:.1f} to {cell['drop_high']:.1f})"
 
 
 def cell_text(cell: Mapping[str, Any]) -> str:

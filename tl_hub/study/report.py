@@ -6,6 +6,7 @@ from typing import Any
 
 from tl_hub.card.markdown import capitalized, duration, figure, label_of, table, text_as_is
 from tl_hub.card.page import page_of
+from tl_hub.study.compare import drop_text
 from tl_hub.study.curve import crossing_text, outlook_text
 from tl_hub.study.domains import cell_text, drop_lines
 
@@ -52,6 +53,24 @@ def write_comparison(folder: Path, answer: Mapping[str, Any]) -> None:
                         found["test"],
                     ]
                     for label, found in these.items()
+                ],
+            ),
+        ]
+    if answer["domains"]:
+        parts += [
+            "## In other domains",
+            table(
+                ["domain", "rows", "technique", metric, "95 % interval", "compared with the run's own rows"],
+                [
+                    [
+                        text_as_is(found["domain"]),
+                        f"{found['rows']:,}",
+                        text_as_is(found["run"]),
+                        figure(round(found["value"], 2)),
+                        _interval(found),
+                        drop_text(found, answer["unit"]),
+                    ]
+                    for found in answer["domains"]
                 ],
             ),
         ]
