@@ -49,10 +49,10 @@ def test_a_comparison_is_one_page_with_its_picture(tmp_path):
     page = Page(text)
     assert page.pictures == [(tmp_path / "compare.png").read_bytes()] and not page.loaded and "b" not in page.tags
     assert ["best|<b>", "83.33", "1 min 10 s", "0.0 MB", "10"] in page.rows
-    assert ["tweets", "40", "best|<b>", "50", "worse by 33.3 points"] in page.rows
+    assert ["tweets (40)", "best|<b>", "50.0", "worse by 33.3 points"] in page.rows
     other = next(row for row in page.rows if row[0] == "other" and "worse" in row)
     found = answer["differences"]["test"]["other"]
-    assert other[1] == "-50.00" and other[2] == f"{found['low']:.4g} to {found['high']:.4g}"
+    assert other[1:5] == ["worse", "-50.00", f"{found['low']:.4g} to {found['high']:.4g}", "< 0.001"]
     assert answer["advice"]["sentence"] in page.text and answer["notes"][0] in page.text
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
 

@@ -274,14 +274,14 @@ def text_of(runs: Sequence[Measured], answer: Mapping[str, Any]) -> str:
         ]
         width = max(map(len, these))
         for label, found in these.items():
-            said = f"{_with_interval(found, answer['unit']):24}  p {_probability(found['p']):7}  {found['verdict']}"
+            said = f"{with_interval(found, answer['unit']):24}  p {probability_text(found['p']):7}  {found['verdict']}"
             lines += [f"  {label:{width}}  {said}"] if width <= 18 else [f"  {label}", f"    {said}"]
     for domain in dict.fromkeys(found["domain"] for found in answer["domains"]):
         these = [found for found in answer["domains"] if found["domain"] == domain]
         lines += ["", f"On {these[0]['rows']:,} rows of {domain}, compared with the run's own rows:"]
         width = max(len(found["run"]) for found in these)
         for found in these:
-            said = f"{_with_interval(found, answer['unit']):24}  {drop_text(found, answer['unit'])}"
+            said = f"{with_interval(found, answer['unit']):24}  {drop_text(found, answer['unit'])}"
             lines += [f"  {found['run']:{width}}  {said}"] if width <= 18 else [f"  {found['run']}", f"    {said}"]
     if answer["advice"]:
         lines += ["", answer["advice"]["sentence"]]
@@ -316,7 +316,7 @@ def _table(runs: Sequence[Measured]) -> list[str]:
 
 def _measured_text(metric: Metric) -> str:
     if metric.unit == "%":
-        return _with_interval({"value": metric.value, "low": metric.low, "high": metric.high}, metric.unit)
+        return with_interval({"value": metric.value, "low": metric.low, "high": metric.high}, metric.unit)
     return " ".join([value_of(metric), *(f"({text.removeprefix('95 % interval ')})" for text in interval_of(metric))])
 
 
@@ -329,7 +329,8 @@ def _cost_text(run: Measured, kind: str) -> str:
     return {"memory": f"{value:,.0f} MiB", "size": f"{value:,.1f} MB", "parameters": f"{value:,.0f}"}[kind]
 
 
-def _with_interval(found: Mapping[str, Any], unit: str | None) -> str:
+def with_interval(found: Mapping[str, Any], unit: str | None) -> str:
+    """The `value` of a figure or a difference, with its `low` and `high`."""
     if found["low"] is None:
         return _figure(found["value"], unit)
     return f"{_figure(found['value'], unit)} ({_figure(found['low'], unit)} to {_figure(found['high'], unit)})"
@@ -339,5 +340,5 @@ def _figure(value: float, unit: str | None) -> str:
     return f"{value + 0.0:.1f}" if unit == "%" else f"{value:.3g}"
 
 
-def _probability(p: float) -> str:
+def probability_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"

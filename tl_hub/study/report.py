@@ -6,7 +6,7 @@ from typing import Any
 
 from tl_hub.card.markdown import capitalized, duration, figure, label_of, table, text_as_is
 from tl_hub.card.page import page_of
-from tl_hub.study.compare import drop_text
+from tl_hub.study.compare import drop_text, probability_text, with_interval
 from tl_hub.study.curve import crossing_text, outlook_text
 from tl_hub.study.domains import cell_text, drop_lines
 
@@ -42,35 +42,34 @@ def write_comparison(folder: Path, answer: Mapping[str, Any]) -> None:
             f"## Row by row on the {split} rows",
             f"Differences from {text_as_is(answer['best'])}, {chosen_by}:",
             table(
-                ["technique", "difference", "95 % interval", "p", "verdict", "test"],
+                ["technique", "verdict", "difference", "95 % interval", "p", "test"],  # a phone shows the first ones
                 [
                     [
                         text_as_is(label),
+                        found["verdict"],
                         f"{found['value']:+.2f}",
                         _interval(found),
-                        f"{found['p']:.2g}",
-                        found["verdict"],
+                        text_as_is(probability_text(found["p"])),
                         found["test"],
                     ]
                     for label, found in these.items()
                 ],
             ),
         ]
-    if answer["domains"]:
+    domains = [found["domain"] for found in answer["domains"]]
+    if domains:
         parts += [
             "## In other domains",
             table(
-                ["domain", "rows", "technique", metric, "95 % interval", "compared with the run's own rows"],
+                ["rows of", "technique", metric, "compared with the run's own rows"],
                 [
                     [
-                        text_as_is(found["domain"]),
-                        f"{found['rows']:,}",
+                        f"{text_as_is(found['domain'])} ({found['rows']:,})",
                         text_as_is(found["run"]),
-                        figure(round(found["value"], 2)),
-                        _interval(found),
+                        with_interval(found, answer["unit"]),
                         drop_text(found, answer["unit"]),
                     ]
-                    for found in answer["domains"]
+                    for found in sorted(answer["domains"], key=lambda found: domains.index(found["domain"]))
                 ],
             ),
         ]
