@@ -1,10 +1,13 @@
-"""Two real processes against one: one run by torchrun itself, the others by forks that stand for its processes."""
+"""Two real processes against one: one run by torchrun itself, the others by forks that stand for its processes.
+
+Each process that torchrun starts imports all anew, which a fork has done already. Only that run, of which two processes
+write one folder, is loaded back in a process of its own.
+"""
 
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT
 from tests.test_trackers import scalars
 from tl_hub import launch, training
 from tl_hub.config import RunConfig
@@ -35,7 +37,7 @@ def losses(folder: Path) -> list[float]:
     ],
 )
 def test_two_processes_train_and_score_as_one(
-    tmp_path, without_dropout, recipe, recipe_here, forks, name, family, settings
+    tmp_path, without_dropout, recipe, recipe_here, load_back_here, forks, name, family, settings
 ):
     """The same rows make a step, every row is scored once, whoever scored it, and one process writes and speaks."""
     launched = name == "qa_finetune"
@@ -69,7 +71,7 @@ def test_two_processes_train_and_score_as_one(
 
 
 def test_a_run_of_one_process_goes_on_on_two_and_then_on_one(
-    tmp_path, without_dropout, forks, recipe_here, monkeypatch
+    tmp_path, without_dropout, forks, recipe_here, load_back_here, monkeypatch
 ):
     """In the middle of an epoch, with the same rows and removed spans in each step that is left."""
     common = (
@@ -105,15 +107,12 @@ def test_a_run_of_one_process_goes_on_on_two_and_then_on_one(
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
 
 
-def test_what_ends_all_processes_is_said_once(tmp_path, recipe, without_dropout):
+def test_what_ends_all_processes_is_said_once(tmp_path, forks, without_dropout):
     """Another run has the folder, which the main process finds; the others told of a lost connection."""
     run = RunConfig(output_dir=str(tmp_path / "run"))
     launch._lock(run)
     try:
-        refused = recipe(
-            "qa_finetune", "--model", str(without_dropout("bert")), "--output_dir", run.output_dir, launcher=TORCHRUN,
-            ACCELERATE_USE_CPU="true",
-        )  # fmt: skip
+        refused = forks("qa_finetune", "--model", without_dropout("bert"), "--output_dir", run.output_dir, processes=2)
     finally:
         launch._held.pop().release()
     assert refused.returncode != 0 and not (tmp_path / "run").exists()
@@ -121,32 +120,28 @@ def test_what_ends_all_processes_is_said_once(tmp_path, recipe, without_dropout)
     assert 'recipes/qa_finetune.py", line' not in refused.stderr, refused.stderr
 
 
-SEVERAL = """
-import json, runpy, sys
-from accelerate.state import AcceleratorState
+NEW_TOKENIZER = """
+import json
+from accelerate import Accelerator
 from accelerate.utils import gather_object
-from tests.conftest import check_here
-from tl_hub import launch, verification
 from tl_hub.config import RunConfig
 from tl_hub.methods.from_scratch import FromScratch
 
-verification.check = check_here
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = arguments
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise
-    AcceleratorState._reset_state(reset_partial_state=False)
-    while launch._held:
-        launch._held.pop().release()
+assert Accelerator().num_processes == 2
 _, tokenizer, _ = FromScratch(vocab_size=300).build(["ab cd ef gh ij kl"] * 9, RunConfig(output_dir="none"))
 assert len(set(gather_object([json.dumps(tokenizer.get_vocab(), sort_keys=True)]))) == 1
 """
 
 
-def test_two_processes_that_share_out_the_weights_train_as_one(tmp_path, without_dropout, recipe_here):
+def test_two_processes_have_one_new_tokenizer(forks):
+    """Trained in each, it would number its pieces otherwise."""
+    done = forks.code(NEW_TOKENIZER, processes=2)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_that_share_out_the_weights_train_as_one(
+    tmp_path, without_dropout, forks, recipe_here, load_back_here
+):
     """By FSDP2: the same losses, average and weights, whole in the state, from which one process goes on as well."""
     name = "continued_pretraining_finetune"
     common = (
@@ -154,28 +149,16 @@ def test_two_processes_that_share_out_the_weights_train_as_one(tmp_path, without
         "--schedule", "constant", "--warmup", "0", "--max_length", "64", "--epochs", "9", "--average", "1",
         "--validation_rows", "8", "--test_rows", "8",
     )  # fmt: skip
-    shared = [f"recipes/{name}.py", *common, "--batch_size", "4", "--output_dir", str(tmp_path / "shared")]
-    (tmp_path / "several.py").write_text(SEVERAL)  # each process of its own would import all anew
-    runs = [[*shared, "--max_steps", "2"], [*shared, "--max_steps", "4", "--resume"]]
-    two = subprocess.run(
-        [*TORCHRUN, str(tmp_path / "several.py"), json.dumps(runs)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ACCELERATE_USE_CPU": "true",
-            "ACCELERATE_USE_FSDP": "true",
-            "FSDP_VERSION": "2",
-            "PYTHONPATH": str(ROOT),
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    engine = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    shared = (name, *common, "--batch_size", "4", "--output_dir", tmp_path / "shared", "--max_steps")
+    begun = forks(*shared, "2", processes=2, **engine)
+    assert begun.returncode == 0, begun.stderr
+    two = forks(*shared, "4", "--resume", processes=2, **engine)
     assert two.returncode == 0, two.stderr
     parameters = RunRecord.load(tmp_path / "shared").cost.total_parameters
     held = int(re.search(r"([\d,]+) parameters on this process", two.stdout)[1].replace(",", ""))
     assert 0.5 <= held / parameters < 0.51
-    assert two.stdout.count("Loaded back by") == 2
+    assert [each.stdout.count("Loaded back by") for each in (begun, two)] == [1, 1]
     one = (name, *common, "--batch_size", "4", "--accumulation", "2", "--max_steps", "6", "--output_dir")
     gone_on = recipe_here(*one, str(tmp_path / "shared"), "--resume")
     whole = recipe_here(*one, str(tmp_path / "whole"))
