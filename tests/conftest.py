@@ -16,6 +16,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,17 @@ def check_here(folder: Path, offline: bool = True, *, snippets: bool = True) -> 
 def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load back by `check_here`. At least one test of each kind of result starts the fresh process."""
     monkeypatch.setattr(verification, "check", check_here)
+
+
+@pytest.fixture
+def load_back_in_a_fork(monkeypatch: pytest.MonkeyPatch, forks: Forks) -> None:
+    """Load back by `verification.check` itself, in a fork where nothing of this test has happened yet."""
+
+    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert words[1:4] == ["-P", "-m", "tl_hub.load_back"]
+        return forks.code("from tl_hub import load_back; load_back.main()", *words[4:], here="none")
+
+    monkeypatch.setattr(verification, "subprocess", types.SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture

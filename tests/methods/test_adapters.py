@@ -622,10 +622,9 @@ TASK = QuestionAnswering(max_length=128, doc_stride=32)
     ],
     ids=lambda value: getattr(value, "method", value),
 )
-def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(request, tmp_path, checkpoint_folders, family, method):
-    """A fresh process loads back what needs an import of its own, and what is merged."""
-    if method.method == "prefix":
-        request.getfixturevalue("load_back_here")
+def test_a_run_ends_in_a_folder_that_loads_as_its_card_says(
+    load_back_in_a_fork, tmp_path, checkpoint_folders, family, method
+):
     path = tmp_path / "run"
     run = RunConfig(
         output_dir=str(path), model=str(checkpoint_folders(family)), train_rows=16, validation_rows=8, epochs=1,
