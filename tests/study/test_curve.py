@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.test_picture import figure_of
 from tl_hub import data, samples
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
@@ -169,6 +171,19 @@ def test_lines_cross_where_the_logarithm_says_and_it_is_shown_only_if_intervals_
     assert text.count("\nrows ") == 2 and "60.0 (58.0 to 62.0)" in text
     pictures.draw_curves(tmp_path / "it.png", answer)
     assert (tmp_path / "it.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("doublings", [3, 8, 14])
+def test_numbers_of_rows_do_not_touch_each_other_in_the_picture(tmp_path, monkeypatch, doublings):
+    monkeypatch.setattr("tests.study.test_curve.SIZES", [8 * 2**i for i in range(doublings + 1)])
+    answer = curve.drawn([line("features", [60.0] * (doublings + 1))])
+    figure = figure_of(monkeypatch, lambda: pictures.draw_curves(tmp_path / "it.png", answer))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    places = [label.get_window_extent() for label in labels if label.get_text()]
+    assert len(places) >= 3 and all(one.x1 + 4 < two.x0 for one, two in pairwise(places))
 
 
 def test_sizes_double_up_to_all_rows():

@@ -56,6 +56,8 @@ def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
     Args:
         answer: what `curve.drawn` gave.
     """
+    from matplotlib.ticker import LogLocator
+
     with picture.drawn(path) as figure:
         axes = figure.subplots()
         seen: dict[str, int] = {}
@@ -70,6 +72,7 @@ def draw_curves(path: Path, answer: Mapping[str, Any]) -> None:
                 axes.fill_between(rows, lows, highs, color=COLOURS[curve["kind"]], alpha=0.15, linewidth=0)
             ends += [end for end in (*values, *lows, *highs) if end is not None]
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(LogLocator(2, numticks=5))  # more numbers would touch each other
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(
             xlabel="training rows",
