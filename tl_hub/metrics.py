@@ -212,6 +212,20 @@ def translation_scores(
     return found
 
 
+def chrf_counts(predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """What chrF adds up of each sentence, shape (sentences, any); `chrf_of` makes a figure of their sum."""
+    from sacrebleu.metrics import CHRF
+
+    return _counts(CHRF(), predictions, [[text] for text in references], 1)
+
+
+def chrf_of(counts: np.ndarray) -> float:
+    """chrF of a corpus, from 0 to 100, by the sum of its sentences' counts, shape (any,)."""
+    from sacrebleu.metrics import CHRF
+
+    return float(CHRF()._compute_score_from_stats(counts.tolist()).score)
+
+
 def _counts(metric: Any, predictions: Iterable[str], references: Iterable[list[str]], most: int) -> np.ndarray:
     """What sacreBLEU's `corpus_score` adds up of each sentence, (sentences, any), of some sentences at a time.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sacrebleu.metrics import CHRF
 
 import tl_hub
 from tests.test_sweep import same
@@ -172,6 +173,30 @@ def test_errors_of_numbers_are_tested_by_their_squares(tmp_path):
     assert (found["best"], found["tested_by"], found["higher_is_better"]) == ("good", "squared_error", False)
     assert found["differences"]["test"]["bad"]["verdict"] == "worse"
     assert found["differences"]["test"]["bad"]["value"] > 0.5
+
+
+def test_translations_are_compared_by_their_chrf(tmp_path):
+    truth = [f"Der Hund {i} läuft durch den Garten." for i in range(30)]
+    given = {"good": truth[:20] + ["Der Hund läuft."] * 10, "bad": ["Ein Haus."] * 30}
+    for name, texts in given.items():
+        value = CHRF().corpus_score(texts, [truth]).score
+        metric = {"name": "chrf", "value": value, "split": "test", "rows": 30, "unit": "%"}
+        write_run(tmp_path / name, [0.0] * 30, [0.0] * 30, {"good": 9.0, "bad": 1.0}[name], metrics=[metric])
+        lines = [json.dumps({"expected": t, "predicted": p}) + "\n" for t, p in zip(truth, texts, strict=True)]
+        for file in (run_folder.PREDICTIONS, run_folder.VALIDATION):
+            (tmp_path / name / file).write_text("".join(lines))
+    read = [compare.read(name, tmp_path / name) for name in ("bad", "good")]
+    answer = compare.compared(read, "seconds")
+    assert (answer["best"], answer["tested_by"], answer["advice"]["run"]) == ("good", "chrf", "good")
+    assert "it is the best on the 30 validation rows" in answer["advice"]["sentence"]
+    found = answer["differences"]["test"]["bad"]
+    assert found["verdict"] == "worse" and found["test"] == "paired bootstrap"
+    assert found["value"] == pytest.approx(read[0].metric.value - read[1].metric.value)
+    several = RunRecord.load(tmp_path / "good")
+    several.metrics[0].value += 1.0  # as where rows have more references than the first
+    several.save(tmp_path / "good")
+    answer = compare.compared([compare.read(name, tmp_path / name) for name in ("bad", "good")], "seconds")
+    assert answer["best"] is None and any("No difference is tested" in note for note in answer["notes"])
 
 
 def test_runs_that_cannot_be_compared_are_refused_in_a_line(command, tmp_path):

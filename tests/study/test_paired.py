@@ -4,7 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from sacrebleu.metrics import CHRF
 
+from tl_hub import metrics
 from tl_hub.study import paired
 from tl_hub.study.paired import Difference
 
@@ -53,6 +55,32 @@ def test_other_rows_take_the_bootstrap_whole_groups_at_a_time():
     assert alone.high - alone.low < 0.7 * (found.high - found.low)
     assert (found.p < 0.05) == (found.low > 0 or found.high < 0) and alone.p < found.p
     assert paired.compare(theirs + 1, theirs).p == pytest.approx(2 / 10_001)
+
+
+def test_a_figure_of_a_corpus_takes_sentences_that_are_drawn_for_both():
+    """Against sacreBLEU's own figure of each corpus that is drawn."""
+    random = np.random.default_rng(2)
+    words = ["Haus", "Garten", "Straße", "Hund", "läuft", "rote", "kleine", "Kinder"]
+    truth = [" ".join(random.choice(words, 6)) for _ in range(40)]
+
+    def translated(right):
+        return [" ".join(w if random.random() < right else "und" for w in text.split()) for text in truth]
+
+    good, bad = translated(0.8), translated(0.6)
+    metric, apart = CHRF(), []
+    for _ in range(400):
+        drawn = random.integers(40, size=40)
+        of = [metric.corpus_score([texts[i] for i in drawn], [[truth[i] for i in drawn]]) for texts in (good, bad)]
+        apart.append(of[0].score - of[1].score)
+    counts = [metrics.chrf_counts(texts, truth) for texts in (good, bad)]
+    found = paired.compare_corpora(*counts, metrics.chrf_of)
+    assert found.value == pytest.approx(
+        metric.corpus_score(good, [truth]).score - metric.corpus_score(bad, [truth]).score
+    )
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(apart, [0.025, 0.975])), abs=1.5)
+    assert found.p < 0.05 and found.low > 0
+    alike = paired.compare_corpora(counts[0], counts[0], metrics.chrf_of)
+    assert (alike.value, alike.p, alike.verdict(True)) == (0.0, 1.0, "no difference shown")
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():

@@ -12,6 +12,7 @@ import numpy as np
 from tl_hub import comparison, row_predictions, run_folder
 from tl_hub.card.markdown import duration, interval_of, label_of, value_of
 from tl_hub.errors import UserError
+from tl_hub.metrics import chrf_counts, chrf_of
 from tl_hub.record import Metric, RunRecord
 from tl_hub.study import COSTS, paired
 from tl_hub.study.paired import Difference
@@ -26,6 +27,7 @@ class Measured:
     Attributes:
         scores: by split, by metric, the figure of each row, shape (rows,); NaN where it has none.
         groups: by split, the label of each row's group, shape (rows,); none where rows stand alone.
+        counts: by split, what chrF adds up of each row, shape (rows, any); empty where that is not the metric.
         size: bytes that a push would send, but for the card.
     """
 
@@ -34,11 +36,21 @@ class Measured:
     record: RunRecord
     scores: dict[str, dict[str, np.ndarray]]
     groups: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
     size: int
 
     @property
     def metric(self) -> Metric:
         return self.record.metrics[0]
+
+    def rows(self, split: str) -> int:
+        return len(self.counts[split] if self.counts else next(iter(self.scores[split].values())))
+
+    def mean(self, split: str, metric: str) -> float:
+        """The metric of a split, by what each row has of it."""
+        if metric == "chrf":
+            return chrf_of(self.counts[split].sum(0))
+        return float(np.nanmean(self.scores[split][metric]))
 
     def cost(self, kind: str) -> float | None:
         """In the unit that `COSTS` names; None where it is not known."""
@@ -74,7 +86,18 @@ def read(label: str, folder: Path) -> Measured:
             scores[split]["squared_error"] = np.array(errors) ** 2
     groups = {split: np.array([row["group"] for row in rows]) for split, rows in lines.items() if "group" in rows[0]}
     size = sum(file.stat().st_size for name in run_folder.PUBLISHED for file in folder.glob(name))
-    return Measured(label, folder, record, scores, groups, size)
+    return Measured(label, folder, record, scores, groups, _chrf_counts(record.metrics[0], lines), size)
+
+
+def _chrf_counts(metric: Metric, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarray]:
+    """By split; none where a run was measured by several references a row, of which the lines have the first."""
+    if metric.name != "chrf":
+        return {}
+    found = {
+        split: chrf_counts([row["predicted"] for row in rows], [row["expected"] for row in rows])
+        for split, rows in lines.items()
+    }
+    return found if abs(chrf_of(found[metric.split].sum(0)) - metric.value) < 0.01 else {}
 
 
 def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
@@ -122,7 +145,7 @@ def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
     if not name:
         notes.append(f"No difference is tested: {label_of(first.name)} is no mean over rows.")
         return answer | {"best": None, "differences": {}, "advice": None}
-    means = [(1 if higher else -1) * float(np.nanmean(run.scores[by][name])) for run in runs]
+    means = [(1 if higher else -1) * run.mean(by, name) for run in runs]
     best = runs[int(np.argmax(means))]
     differences = {
         split: _against(best, [run for run in runs if run is not best], split, name)
@@ -157,7 +180,7 @@ def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[Measure
     spent = f"{_cost_text(taken, cost)} of {'training' if cost == 'seconds' else COSTS[cost].split(',')[0]}"
     if cost == "parameters":
         spent = f"{_cost_text(taken, cost)} trained parameters"
-    rows = f"the {len(next(iter(taken.scores[by].values()))):,} {by} rows"
+    rows = f"the {taken.rows(by):,} {by} rows"
     if taken.label == best:
         others = answer["differences"][by].values()
         alike = any(found["verdict"] != "worse" for found in others)
@@ -203,7 +226,9 @@ def _same_rows(runs: Sequence[Measured], split: str) -> bool:
 
 
 def _tested(runs: Sequence[Measured], first: Metric) -> str | None:
-    """The metric that each row has: the first one, or else the next that all runs have of the same rows."""
+    """The metric that each row has or adds to: the first one, or else the next that all runs have of the same rows."""
+    if all(run.counts for run in runs):
+        return first.name
     for name in [*(metric.name for metric in runs[0].record.metrics), "squared_error"]:
         if (
             len({len(run.scores[first.split].get(name, [])) for run in runs}) == 1
@@ -215,6 +240,9 @@ def _tested(runs: Sequence[Measured], first: Metric) -> str | None:
 
 def _against(best: Measured, others: Sequence[Measured], split: str, name: str) -> dict[str, Difference]:
     """How far the others lie from the best, by label, adjusted for being several."""
+    if name == "chrf":
+        corpora = [paired.compare_corpora(run.counts[split], best.counts[split], chrf_of) for run in others]
+        return dict(zip([run.label for run in others], paired.holm(corpora), strict=True))
     theirs, found = best.scores[split][name], []
     for run in others:
         ours = run.scores[split][name]

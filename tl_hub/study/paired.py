@@ -1,6 +1,6 @@
 """Whether two models differ on the same rows, by what each made of each row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,11 +53,30 @@ def compare(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None = No
     if groups is None and np.isin(np.stack([ours, theirs]), (0.0, 100.0)).all():
         won, lost = int((apart > 0).sum()), int((apart < 0).sum())
         return Difference(value, *_agresti_min(won, lost, len(apart)), mcnemar(won, lost), "McNemar, exact")
-    means = bootstrap_means(apart, groups, resamples=10_000)
-    low, high = np.quantile(means, [0.025, 0.975])
+    return _bootstrapped(value, bootstrap_means(apart, groups, resamples=10_000))
+
+
+def compare_corpora(ours: np.ndarray, theirs: np.ndarray, figure: Callable[[np.ndarray], float]) -> Difference:
+    """The difference of two models by a figure of a whole corpus, such as chrF: both have the same sentences drawn.
+
+    Args:
+        ours, theirs: counts of each sentence, shape (sentences, any).
+        figure: of a corpus, by the sum of its counts.
+
+    Source: paired bootstrap, Koehn 2004, https://aclanthology.org/W04-3250
+    """
+    random, apart = np.random.default_rng(0), []
+    for _ in range(2000):
+        drawn = random.integers(len(ours), size=len(ours))
+        apart.append(figure(ours[drawn].sum(0)) - figure(theirs[drawn].sum(0)))
+    return _bootstrapped(figure(ours.sum(0)) - figure(theirs.sum(0)), np.array(apart))
+
+
+def _bootstrapped(value: float, drawn: np.ndarray) -> Difference:
+    low, high = np.quantile(drawn, [0.025, 0.975])
     # One is added to both counts, or a finite number of draws would claim a probability of 0.
-    tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (len(means) + 1))
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
     return Difference(value, float(low), float(high), p, "paired bootstrap")
 
 
