@@ -121,6 +121,9 @@ def test_the_advice_is_the_cheapest_of_which_no_difference_to_the_best_is_shown(
         "that are not shown to be worse. middle is cheaper, but the test rows show it to be worse than slow."
     )
     assert "Each p is adjusted for 2 comparisons; the intervals are those of one." in found["notes"]
+    write_run(tmp_path / "soon", best, near, 93.0)
+    found = answer("soon", "slow")
+    assert found["advice"]["run"] == "slow" and "rows, and soon would not save a tenth." in found["advice"]["sentence"]
     write_run(tmp_path / "even", best, near, 10.0)
     found = answer("even", "slow")
     assert found["advice"]["run"] == "even" and not any("adjusted" in note for note in found["notes"])

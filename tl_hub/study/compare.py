@@ -1,6 +1,7 @@
 """Techniques beside each other on the same rows: quality, cost, what is shown of their differences, and advice."""
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tl_hub.study import COSTS, paired
 from tl_hub.study.paired import Difference
 
 WIDTH = 80
+_SAVING = 0.9
+"""Of what the best one cost: one that costs less is cheaper. Runs of one technique differ by less."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
 
     The best is the one with the best figure on the rows that choose: those of validation where all runs kept their
     predictions for them, or else the measured ones. The advice is the cheapest run of which, on the same rows, no
-    difference to the best is shown, nor that the measured rows show it to be worse.
+    difference to the best is shown, unless it saves less than a tenth or the measured rows show it to be worse.
 
     Raises:
         UserError: the runs were not measured on the same rows, or by the same metric.
@@ -162,19 +165,27 @@ def compared(runs: Sequence[Measured], cost: str) -> dict[str, Any]:
     }
     if len(runs) > 2:
         notes.insert(0, f"Each p is adjusted for {len(runs) - 1} comparisons; the intervals are those of one.")
-    known = [run for run in runs if run.cost(cost) is not None]
-    alike = [run for run in known if run is best or differences[by][run.label].verdict(higher) != "worse"]
-    alike.sort(key=lambda run: run.cost(cost) or 0.0)
-    there = differences[first.split]
-    taken = next((run for run in alike if run is best or there[run.label].verdict(higher) != "worse"), None)
-    return answer | {"advice": _advice(taken, answer, alike[: alike.index(taken)]) if taken else None}
+    spent = {run.label: value for run in runs if (value := run.cost(cost)) is not None}
+    alike = [label for label, found in differences[by].items() if found.verdict(higher) != "worse" and label in spent]
+    alike.sort(key=lambda label: spent[label])
+    most = spent.get(best.label, math.inf)
+    cheaper = [label for label in alike if spent[label] < _SAVING * most]
+    passed = [label for label in cheaper if differences[first.split][label].verdict(higher) == "worse"]
+    taken = next((label for label in cheaper if label not in passed), best.label)
+    if taken not in spent:
+        return answer | {"advice": None}
+    passed = [label for label in passed if spent[label] < spent[taken]]
+    near = [label for label in alike if _SAVING * most <= spent[label] < most]
+    (run,) = (run for run in runs if run.label == taken)
+    return answer | {"advice": _advice(run, answer, passed, near)}
 
 
-def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[Measured]) -> dict[str, str]:
+def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[str], near: Sequence[str]) -> dict[str, str]:
     """The run that is advised, and the sentence that says so.
 
     Args:
         passed: cheaper ones that only the measured rows show to be worse.
+        near: those that are hardly cheaper than the best.
     """
     best, by, cost = answer["best"], answer["chosen_by"], answer["cost"]
     spent = f"{_cost_text(taken, cost)} of {'training' if cost == 'seconds' else COSTS[cost].split(',')[0]}"
@@ -184,7 +195,11 @@ def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[Measure
     if taken.label == best:
         others = answer["differences"][by].values()
         alike = any(found["verdict"] != "worse" for found in others)
-        why = f"it is the best on {rows}" + (", and the cheapest of those that are not shown to be worse" * alike)
+        why = f"it is the best on {rows}"
+        if near:
+            why += f", and {' and '.join(near)} would not save a tenth"
+        elif alike:
+            why += ", and the cheapest of those that are not shown to be worse"
     else:
         why = f"on {rows} no difference to the best, {best}, is shown"
     sentence = f"Take {taken.label}, with {spent}: {why}."
@@ -193,8 +208,7 @@ def _advice(taken: Measured, answer: Mapping[str, Any], passed: Sequence[Measure
         worst = -found["low"] if answer["higher_is_better"] else found["high"]
         sentence += f" So few rows leave room for up to {_figure(worst, answer['unit'])} points worse, though."
     if passed:
-        names = " and ".join(run.label for run in passed)
-        one = len(passed) == 1
+        names, one = " and ".join(passed), len(passed) == 1
         sentence += (
             f" {names} {'is' if one else 'are'} cheaper, but the {answer['split']} rows show {'it' if one else 'them'} "
             f"to be worse than {best}."
