@@ -75,7 +75,9 @@ def test_in_bf16_an_update_too_small_for_one_weight_still_counts(checkpoints):
         layer.base_layer.weight.copy_(torch.empty_like(layer.base_layer.weight).uniform_(1, 2))
         layer.lora_B["default"].weight.fill_(1)
         layer.lora_A["default"].weight.fill_(1e-3 / layer.scaling["default"] / 4)  # 4 ranks: 0.001 a weight
-        before = torch.nn.functional.linear(x.double(), layer.base_layer.weight.double(), layer.base_layer.bias.double())
+        before = torch.nn.functional.linear(
+            x.double(), layer.base_layer.weight.double(), layer.base_layer.bias.double()
+        )
         with merged_lora.fast_products(model), torch.autocast("cpu", torch.bfloat16):
             given = layer(x).double() - before
     assert given.mean().item() == pytest.approx(1e-3 * x.sum(1).mean().item(), rel=0.2)
