@@ -13,7 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 import tl_hub
-from tests.hub_server import WRITE, HubServer
+from tests.hub_server import WRITE
+from tests.publishing.runs import environment
 from tl_hub.architectures import ARCHITECTURES
 from tl_hub.methods import head_only
 from tl_hub.record import RunRecord
@@ -47,60 +48,59 @@ for repo in sys.argv[2:]:
         found[repo] = [model.eval()(**inputs).logits[0].softmax(0).tolist() for model in loaders]
 print(json.dumps(found))
 """
+PUSH = """
+import json, sys, tl_hub
+done = [tl_hub.publish(**push, say=lambda text: None) for push in json.loads(sys.argv[1])]
+print(json.dumps(["torch" in sys.modules, [each.verification for each in done]]))
+"""
 
 
 @pytest.mark.usefixtures("load_back_here")
-def test_what_is_published_is_what_stock_libraries_load(checkpoint_folders, monkeypatch, tmp_path):
+def test_what_is_published_is_what_stock_libraries_load(hub, run_script, checkpoint_folders, monkeypatch, tmp_path):
     rows = ["--train_rows", "12", "--validation_rows", "6", "--test_rows", "6", "--license", "mit"]
     monkeypatch.setenv("TL_HUB_CACHE", str(tmp_path / "cache"))
     expected: dict[str, list[float]] = {}
     temperatures: dict[str, float] = {}
-    with HubServer() as hub:
-        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        own |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
+    own = environment(hub.url, WRITE, tmp_path / "home")
 
-        def stock(code: str, *arguments: Any) -> Any:
-            done = subprocess.run(
-                [sys.executable, "-c", code, *map(str, arguments)],
-                env={**os.environ, **own},
-                capture_output=True,
-                text=True,
-                timeout=600,
-            )
-            assert done.returncode == 0, done.stderr
-            return json.loads(done.stdout.splitlines()[-1])
-
-        pushes = []
-        for kind, family in CELLS:
-            folder = tmp_path / f"{kind}-{family}"
-            flags = KINDS[kind] if (kind, family) in FOLDED or kind != "features" else ["--pooling", "mean"]
-            given = ["--model", str(checkpoint_folders(family)), "--output_dir", str(folder), *rows, *flags]
-            given += ["--pooling", "last"] if kind == "features" and family in ("gpt2", "xlnet") else []
-            monkeypatch.setattr(sys, "argv", [f"sentiment_{kind}.py", *given])
-            runpy.run_path(str(ROOT / "recipes" / f"sentiment_{kind}.py"))["main"]()
-            expected[f"alice/{folder.name}"] = list(tl_hub.pipeline(folder)(TEXT)["scores"].values())
-            record = RunRecord.load(folder)
-            temperatures[f"alice/{folder.name}"] = record.decision.get("temperature", 1.0)
-            checked = record.verification
-            assert checked["result"] == checked["pipeline_output"]["label"], (
-                "by the card's stock calls and its pipeline"
-            )
-            base = {"push_base": f"alice/base-{family}"} if kind == "adapter" or (kind, family) not in FOLDED else {}
-            # A process for each takes minutes in all: of those that stock libraries load below, one will do.
-            back = (kind, family) not in FOLDED or (kind, family) == ("adapter", "bert")
-            pushes.append({"folder": str(folder), "repo": f"alice/{folder.name}", "load_back": back, **base})
-        done = stock(
-            "import json, sys, tl_hub\n"
-            "done = [tl_hub.publish(**push, say=lambda text: None) for push in json.loads(sys.argv[1])]\n"
-            "print(json.dumps(['torch' in sys.modules, [each.verification for each in done]]))",
-            json.dumps(pushes),
+    def stock(code: str, *arguments: Any) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
-        assert done[0] is False, "publishing needs no torch"
-        for push, report in zip(pushes, done[1], strict=True):
-            assert (report is not None) == push["load_back"]
-            assert report is None or (report["same_output"] and report["max_difference"] <= 1e-5)
-        found = stock(STOCK, TEXT, *(f"alice/{kind}-{family}" for kind, family in FOLDED))
-        assert constants.HF_HUB_OFFLINE, "this process has been offline"
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    pushes = []
+    for kind, family in CELLS:
+        folder = tmp_path / f"{kind}-{family}"
+        flags = KINDS[kind] if (kind, family) in FOLDED or kind != "features" else ["--pooling", "mean"]
+        given = ["--model", str(checkpoint_folders(family)), "--output_dir", str(folder), *rows, *flags]
+        given += ["--pooling", "last"] if kind == "features" and family in ("gpt2", "xlnet") else []
+        monkeypatch.setattr(sys, "argv", [f"sentiment_{kind}.py", *given])
+        runpy.run_path(str(ROOT / "recipes" / f"sentiment_{kind}.py"))["main"]()
+        expected[f"alice/{folder.name}"] = list(tl_hub.pipeline(folder)(TEXT)["scores"].values())
+        record = RunRecord.load(folder)
+        temperatures[f"alice/{folder.name}"] = record.decision.get("temperature", 1.0)
+        checked = record.verification
+        assert checked["result"] == checked["pipeline_output"]["label"], "by the card's stock calls and its pipeline"
+        base = {"push_base": f"alice/base-{family}"} if kind == "adapter" or (kind, family) not in FOLDED else {}
+        # A fresh process for each takes minutes in all: of those that stock libraries load below, one will do.
+        back = (kind, family) == ("adapter", "bert")
+        pushes.append({"folder": str(folder), "repo": f"alice/{folder.name}", "load_back": back, **base})
+    needs_tl_hub = pushes.pop(CELLS.index(("features", "t5"))) | {"load_back": True}
+    torch, reports = stock(PUSH, json.dumps(pushes))
+    assert torch is False, "publishing needs no torch"
+    assert [report is not None for report in reports] == [push["load_back"] for push in pushes]
+    pushed = run_script.code(PUSH, json.dumps([needs_tl_hub]), here="all")
+    assert pushed.returncode == 0, pushed.stderr
+    for report in (reports[0], *json.loads(pushed.stdout.splitlines()[-1])[1]):
+        assert report["same_output"] and report["max_difference"] <= 1e-5
+    found = stock(STOCK, TEXT, *(f"alice/{kind}-{family}" for kind, family in FOLDED))
+    assert constants.HF_HUB_OFFLINE, "this process has been offline"
     assert set(expected) - set(found) == {"alice/features-t5"}
     for repo, scores in found.items():
         assert len(scores) == (2 if "adapter" in repo else 1)
