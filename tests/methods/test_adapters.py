@@ -1,5 +1,7 @@
 """Every accepted method trains, and loads with stock classes as what was trained; the others are refused by name."""
 
+import copy
+import functools
 import json
 import math
 import re
@@ -82,7 +84,7 @@ TASK_TYPES = {
 }
 TRANSFORMERS_LOADS = ("lora", "ia3", "houlsby", "pfeiffer", "lora-top", "ia3-top")
 LOAD = """
-import json, sys
+import copy, functools, json, sys
 from pathlib import Path
 import torch, transformers
 from peft import PeftConfig, PeftModel
@@ -90,13 +92,14 @@ from safetensors.torch import load_file
 import tl_hub
 torch.set_num_threads(1)
 differences = {}
+base_of = functools.cache(lambda auto_class, base, **config: auto_class.from_pretrained(base, **config))
 for folder in map(Path, sys.argv[1:]):
     cell = json.loads((folder / "cell.json").read_text())
     auto_class = getattr(transformers, cell["auto_class"])
     probe = load_file(folder / "probe.safetensors")
     inputs = {name[3:]: tensor for name, tensor in probe.items() if name.startswith("in.")}
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    models = {"peft": PeftModel.from_pretrained(auto_class.from_pretrained(base, **cell["config"]), folder)}
+    models = {"peft": PeftModel.from_pretrained(copy.deepcopy(base_of(auto_class, base, **cell["config"])), folder)}
     if cell["transformers"]:
         models["transformers"] = auto_class.from_pretrained(folder, **cell["config"])
     for name, model in models.items():
@@ -129,15 +132,21 @@ def bases(tmp_path_factory, checkpoint_folders):
 
 @pytest.fixture(scope="module")
 def load(bases):
-    """A model with its head, as `base_model.load` gives it."""
+    """A model with its head, as `base_model.load` gives it: copies of one, as loading takes as long as training."""
 
-    def loaded(family: str, auto_class: str) -> tuple[Any, Base]:
+    @functools.cache
+    def once(family: str, auto_class: str) -> tuple[Any, Base]:
         path = bases(family, auto_class)
         torch.manual_seed(0)
         model, report = getattr(transformers, auto_class).from_pretrained(
             path, output_loading_info=True, **config_for(family, auto_class)
         )
         return model, Base(path.name, "local", family, fresh=tuple(sorted(report["missing_keys"])))
+
+    def loaded(family: str, auto_class: str) -> tuple[Any, Base]:
+        copied = copy.deepcopy(once(family, auto_class))
+        torch.manual_seed(0)
+        return copied
 
     return loaded
 
