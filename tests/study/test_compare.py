@@ -43,6 +43,11 @@ def test_techniques_are_trained_once_and_beside_each_other(command, recipe_here,
         ("sentiment_features", False), ("sentiment_finetune", False), ("sentiment_finetune", True)
     ]  # fmt: skip
     answer = json.loads(ended.stdout)
+    said = ended.stderr.splitlines()
+    assert said[0] == "run 1 of 1: sentiment_finetune" and said[1].startswith("  accuracy ") and len(said) == 3, said
+    screen = (place / "sentiment_finetune.txt").read_text()
+    assert "sentiment_finetune: fine-tuned for text-classification" in screen
+    assert screen.count("data: sample:sentiment") == 2, "before and after the interrupt"
     assert answer == json.loads((place / "compare.json").read_text())
     assert json.loads(command(*words, "--json").stdout) == answer and len(begun) == 3, "nothing was left to train"
 

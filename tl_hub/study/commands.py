@@ -74,7 +74,7 @@ def compare(asked: argparse.Namespace) -> tuple[Any, str]:
         costs = {run.label: run.cost(asked.cost) for run in runs}
         pictures.draw_costs(place / "compare.png", answer, costs, COSTS[asked.cost])
         report.write_comparison(place, answer)
-        text += f"\n\nIn {place}: the runs, compare.json, compare.png, compare.html"
+        text += f"\n\nIn {place}: the runs and their screens, compare.json, compare.png, compare.html"
     return answer, text
 
 
@@ -134,7 +134,7 @@ def curve(asked: argparse.Namespace) -> tuple[Any, str]:
     _keep(place, answer, f"{name}.json")
     pictures.draw_curves(place / f"{name}.png", answer)
     report.write_curve(place, answer, name)
-    runs = "" if asked.quick else "the runs, "
+    runs = "" if asked.quick else "the runs and their screens, "
     return answer, f"{curves.text_of(answer)}\n\nIn {place}: {runs}{name}.json, {name}.png, {name}.html"
 
 
@@ -212,7 +212,7 @@ def domains(asked: argparse.Namespace) -> tuple[Any, str]:
     _keep(place, answer, f"{kept}.json")
     pictures.draw_domains(place / f"{kept}.png", answer)
     report.write_domains(place, answer, kept)
-    runs = "" if asked.quick else "the runs, "
+    runs = "" if asked.quick else "the runs and their screens, "
     return answer, f"{studies.text_of(answer)}\n\nIn {place}: {runs}{kept}.json, {kept}.png, {kept}.html"
 
 
@@ -309,9 +309,18 @@ def _jobs(asked: argparse.Namespace, found: "Sequence[Entry]") -> "dict[tuple[st
 
 
 def _train(study: "Study", left: "Sequence[Job]", quiet: bool) -> None:
+    """Make the runs, with two lines for each; where `quiet`, they go where errors go."""
+    from tl_hub.card.markdown import duration, label_of
+    from tl_hub.study.compare import measured_text
+
+    out = sys.stderr if quiet else sys.stdout
     for number, job in enumerate(left, start=1):
-        print(f"\n{job.name}: run {number} of {len(left)}", file=sys.stderr if quiet else sys.stdout, flush=True)
-        study.train(job, quiet)
+        print(f"run {number} of {len(left)}: {job.name}", file=out, flush=True)
+        record = study.train(job)
+        metric, spent = record.metrics[0], duration(record.cost.training_seconds or 0.0)
+        print(f"  {label_of(metric.name)} {measured_text(metric)}, {spent} of training", file=out, flush=True)
+    if left:
+        print(file=out)
 
 
 def _checked(study: "Study", jobs: "Sequence[Job]", left: "Sequence[Job]", asked: "Sequence[Job]") -> tuple[Any, str]:

@@ -338,7 +338,7 @@ def _table(runs: Sequence[Measured]) -> list[str]:
     rows = [
         [
             run.label,
-            _measured_text(run.metric),
+            measured_text(run.metric),
             *(_cost_text(run, kind) for kind in ("seconds", "memory", "size", "parameters")),
         ]
         for run in runs
@@ -356,7 +356,8 @@ def _table(runs: Sequence[Measured]) -> list[str]:
     return lines
 
 
-def _measured_text(metric: Metric) -> str:
+def measured_text(metric: Metric) -> str:
+    """A figure with its interval."""
     if metric.unit == "%":
         return with_interval({"value": metric.value, "low": metric.low, "high": metric.high}, metric.unit)
     return " ".join([value_of(metric), *(f"({text.removeprefix('95 % interval ')})" for text in interval_of(metric))])

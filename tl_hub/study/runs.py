@@ -67,6 +67,7 @@ class Study:
                 for name in self.commands:
                     for folder in (path / name, Path(f"{path / name}.sweep"), Path(f"{path / name}.seeds")):
                         shutil.rmtree(folder, ignore_errors=True)
+                    Path(f"{path / name}.txt").unlink(missing_ok=True)
                 self.commands = {}
 
     def finished(self, job: Job) -> bool:
@@ -97,11 +98,8 @@ class Study:
             launch.check(run, method)
         return left
 
-    def train(self, job: Job, quiet: bool) -> None:
-        """Begin a run, or go on with it, to its end.
-
-        Args:
-            quiet: what it says goes where errors go.
+    def train(self, job: Job) -> RunRecord:
+        """Begin a run, or go on with it, to its end. What it says but errors and progress is kept beside its folder.
 
         Raises:
             RunStopped: it was interrupted, or came to no result.
@@ -112,11 +110,15 @@ class Study:
         new.write_text(json.dumps({"commands": self.commands}, indent=1), encoding="utf-8")
         new.replace(self.notes)
         words = [*job.entry.words, *job.words, *self._place(job), "--predict_validation"]
-        code = in_a_process([str(job.entry.recipe), *words], sys.stderr if quiet else sys.stdout)
+        screen = Path(f"{self.path / job.name}.txt")
+        screen.parent.mkdir(parents=True, exist_ok=True)
+        with open(screen, "a", encoding="utf-8") as out:
+            code = in_a_process([str(job.entry.recipe), *words], out)
         if code == 130:
             raise RunStopped(f"{job.name} was interrupted; the same command goes on", 130)
         if code or not self.finished(job):
             raise RunStopped(f"{job.name} came to no result, for the reason above; the same command goes on", code or 1)
+        return RunRecord.load(self.path / job.name)
 
     def checked(self, job: Job) -> dict[str, Any]:
         """What the recipe's own `--check` finds: `seconds` and `memory_bytes`, among others.
