@@ -17,6 +17,7 @@ import transformers
 
 import tl_hub
 from tests.hub_server.server import File, Repo
+from tests.publishing.runs import COMMAND
 from tl_hub import command as command_module
 from tl_hub import evaluation, verification
 from tl_hub.card.page import write_page
@@ -217,19 +218,20 @@ def test_card_push_and_verify_a_real_model(command, hub, run_script, folder, che
     write_probe(folder, model, dict(tokenizer("The Danube ends in the Black Sea.", return_tensors="pt")))
     assert command("card", folder, "--repo", "alice/mine-by-command").returncode == 0
     assert 'from_pretrained("alice/mine-by-command")' in (folder / "README.md").read_text()
-    path = ROOT / "tl_hub" / "command.py"
-    pushed = run_script(path, "push", folder, "alice/mine-by-command", "--tag", "v1", "--public", "--json")
+    pushed = run_script(
+        COMMAND, "push", folder, "alice/mine-by-command", "--tag", "v1", "--public", "--json", here="all"
+    )
     answer = json.loads(pushed.stdout)
     assert answer["verification"]["max_difference"] == 0
     assert hub.model("alice/mine-by-command").refs["refs/tags/v1"] == answer["revision"]
     assert not hub.model("alice/mine-by-command").private
-    checked = run_script(path, "verify", "alice/mine-by-command", "--revision", "v1", "--json", here="none")
+    checked = run_script(COMMAND, "verify", "alice/mine-by-command", "--revision", "v1", "--json", here="none")
     assert json.loads(checked.stdout)["loaded_by"] == ["transformers"], checked.stderr
     of_no_run = Repo("bob/of-no-run", "model", private=False)
     of_no_run.commit("refs/heads/main", {"config.json": File(b"{}")}, "by hand", "", "bob")
     hub.repos["model", of_no_run.id] = of_no_run
     for place, says in ((of_no_run.id, "was not published from a run folder"), (tmp_path, "holds no run.json")):
-        refused = run_script(path, "verify", place, here="none")
+        refused = run_script(COMMAND, "verify", place, here="none")
         assert refused.returncode == 2 and says in refused.stderr and refused.stderr.count("\n") == 1, refused
     model.classifier.weight.data.mul_(2)
     model.save_pretrained(folder)

@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.hub_server import Repo
 
+COMMAND = Path(__file__).parents[2] / "tl_hub" / "command.py"
+"""What `tl-hub` runs."""
 SECRET = "hf_" + "Ab1" * 11
 
 

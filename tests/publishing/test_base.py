@@ -182,7 +182,7 @@ def test_a_head_on_frozen_vectors_is_loaded_with_the_base_it_was_trained_on(
     del facts["license"]
     (tmp_path / "heads.py").write_text(HEADS)
     arguments = [str(tmp_path), str(checkpoint_folders("bert")), json.dumps(facts)]
-    process = run_script(tmp_path / "heads.py", *arguments, TL_HUB_CACHE=str(tmp_path / "cache"))
+    process = run_script(tmp_path / "heads.py", *arguments, here="all", TL_HUB_CACHE=str(tmp_path / "cache"))
     assert process.stdout.endswith("all\n"), process.stderr
     assert {"head.safetensors", "config.json", "tokenizer.json", "run.json"} <= set(texts(hub.model("alice/head")))
     assert "model.safetensors" not in texts(hub.model("alice/head")), "the base is not in it"

@@ -1,14 +1,11 @@
 """Recipes publish, and go on from what they published."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.hub_server import WRITE, Repo
-from tests.publishing.runs import environment, texts
+from tests.hub_server import Repo
+from tests.publishing.runs import COMMAND, texts
 
 
 def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, checkpoint_folders, tmp_path):
@@ -28,13 +25,7 @@ def test_a_recipe_publishes_at_its_end_or_says_how_to_later(hub, run_script, che
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     said, command = run.stderr.splitlines()[-1].split("to try again: ")
     assert command == f"tl-hub push {folder} alice/recipe --revision dev --tag v1 --public"
-    later = subprocess.run(
-        [sys.executable, "-m", "tl_hub.command", *shlex.split(command)[1:]],
-        env={**os.environ, **environment(hub.url, WRITE, tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    later = run_script(COMMAND, *shlex.split(command)[1:], here="all")
     assert later.returncode == 0 and "loaded back from there by transformers" in later.stdout, later.stderr
     repo, weights = hub.model("alice/recipe"), (folder / "model.safetensors").read_bytes()
     assert texts(repo, "dev")["model.safetensors"] == weights == texts(repo, "v1")["model.safetensors"]

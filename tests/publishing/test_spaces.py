@@ -1,27 +1,18 @@
 """A Space goes to the Hub as models do: in one commit that is complete or not there."""
 
 import json
-import os
-import subprocess
-import sys
 
 import yaml
 
-from tests.hub_server import WRITE, File
-from tests.publishing.runs import SECRET, environment, texts, write_run
+from tests.hub_server import File
+from tests.publishing.runs import COMMAND, SECRET, texts, write_run
 
 
-def test_a_space_is_one_commit_and_its_own_readme_stays(hub, push, tmp_path):
+def test_a_space_is_one_commit_and_its_own_readme_stays(hub, push, run_script, tmp_path):
     push(write_run(tmp_path / "run"), "alice/shown")
 
-    def space(*words, token=WRITE):
-        done = subprocess.run(
-            [sys.executable, "-m", "tl_hub.command", "space", *map(str, words)],
-            env={**os.environ, **environment(hub.url, token, tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def space(*words):
+        done = run_script(COMMAND, "space", *words)
         return done.returncode, done.stdout, done.stderr
 
     hub.fail(r"POST /api/spaces/alice/demo/commit/", "drop", after=True)

@@ -98,7 +98,7 @@ def test_a_recipe_publishes_both_and_each_loads_back(hub, run_script, tmp_path):
     ):
         refused = run_script("sentiment_adapter", *flags, *few, *given)
         assert refused.returncode == 2 and says in refused.stderr and not (tmp_path / "run").exists(), refused.stderr
-    done = run_script("sentiment_adapter", *flags, *few, "--merge", "--push_base", "alice/r-base")
+    done = run_script("sentiment_adapter", *flags, *few, "--merge", "--push_base", "alice/r-base", here="all")
     assert done.returncode == 0, done.stderr
     last = next(line for line in done.stdout.splitlines() if line.startswith(f"{hub.url}/alice/r-whole at"))
     assert "loaded back from there by transformers; the adapter: " in last
