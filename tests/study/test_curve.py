@@ -167,6 +167,7 @@ def test_lines_cross_where_the_logarithm_says_and_it_is_shown_only_if_intervals_
     text = curve.text_of(
         curve.drawn([early, late, line("third", [1] * 4), line("a long name of a technique", [2] * 4)])
     )
+    assert text.count("too little data to tell") == 1
     assert "late passes early at about 23 rows." in text and max(map(len, text.splitlines())) <= 80
     assert text.count("\nrows ") == 2 and "60.0 (58.0 to 62.0)" in text
     pictures.draw_curves(tmp_path / "it.png", answer)

@@ -64,5 +64,5 @@ def test_a_curve_is_one_page_with_its_outlook_and_crossings(tmp_path):
     report.write_curve(tmp_path, answer, "curve")
     page = Page((tmp_path / "curve.html").read_text())
     assert page.rows[0] == ["training rows", "early", "late"] and ["32", "60 (58 to 62)", "70 (68 to 72)"] in page.rows
-    assert "late passes early at about 23 rows." in page.text and "early: too little data to tell" in page.text
+    assert "late passes early at about 23 rows." in page.text and "early, late: too little data to tell" in page.text
     assert page.pictures == [(tmp_path / "curve.png").read_bytes()] and not page.loaded

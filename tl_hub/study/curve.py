@@ -176,7 +176,7 @@ def text_of(answer: Mapping[str, Any]) -> str:
     lines += [""] * bool(answer["crossings"])
     lines += map(crossing_text, answer["crossings"])
     lines.append("")
-    lines += [outlook_text(name, found, answer) for name, found in answer["outlook"].items()]
+    lines += outlook_lines(answer)
     return "\n".join(part for line in lines for part in (textwrap.wrap(line, WIDTH) if len(line) > WIDTH else [line]))
 
 
@@ -185,15 +185,22 @@ def crossing_text(crossing: Mapping[str, Any]) -> str:
     return f"{crossing['technique']} passes {crossing['passes']} at about {crossing['train_rows']:,} rows{shown}."
 
 
-def outlook_text(name: str, found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-    """What twice the rows would bring to a technique, of an `answer`, in a sentence."""
-    if found.get("gain") is None:
-        return f"{name}: too little data to tell what more rows would bring ({found['why']})."
+def outlook_lines(answer: Mapping[str, Any]) -> list[str]:
+    """What twice the rows would bring to each technique, in sentences; one for all of which the same is missing."""
     points = "points" if answer["unit"] == "%" else label_of(answer["metric"])
-    return (
-        f"{name}: {found['rows']:,} rows would bring {found['gain']:+.1f} {points} ({found['low']:.1f} to "
-        f"{found['high']:.1f}); fitted without the last size, the law was {abs(found['missed']):.1f} off there."
-    )
+    lines, unknown = list[str](), dict[str, list[str]]()
+    for name, found in answer["outlook"].items():
+        if found.get("gain") is None:
+            unknown.setdefault(found["why"], []).append(name)
+        else:
+            lines.append(
+                f"{name}: {found['rows']:,} rows would bring {found['gain']:+.1f} {points} ({found['low']:.1f} to "
+                f"{found['high']:.1f}); fitted without the last size, the law was {abs(found['missed']):.1f} off there."
+            )
+    return lines + [
+        f"{', '.join(names)}: too little data to tell what more rows would bring ({why})."
+        for why, names in unknown.items()
+    ]
 
 
 def _blocks(names: Iterable[str]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 from tl_hub.card.markdown import capitalized, duration, figure, label_of, table, text_as_is
 from tl_hub.card.page import page_of
 from tl_hub.study.compare import drop_text, probability_text, with_interval
-from tl_hub.study.curve import crossing_text, outlook_text
+from tl_hub.study.curve import crossing_text, outlook_lines
 from tl_hub.study.domains import cell_text, drop_lines
 
 
@@ -95,7 +95,7 @@ def write_curve(folder: Path, answer: Mapping[str, Any], name: str) -> None:
         f"# {capitalized(metric)} by the number of training rows",
         f"{capitalized(metric)} of {answer['rows']:,} {answer['split']} rows: mean over {answer['draws']} draws of the "
         "training rows, with its 95 % interval over draws and rows.",
-        *(text_as_is(outlook_text(label, found, answer)) for label, found in answer["outlook"].items()),
+        *map(text_as_is, outlook_lines(answer)),
         *(text_as_is(crossing_text(crossing)) for crossing in answer["crossings"]),
         f"![{capitalized(metric)} by the number of training rows]({name}.png)",
         table(["training rows", *(text_as_is(curve["technique"]) for curve in answer["curves"])], rows),
