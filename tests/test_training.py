@@ -467,6 +467,11 @@ def test_a_loss_that_is_not_finite_too_often_stops_and_keeps_the_last_good_state
     assert not list(Path(run.output_dir).glob("checkpoint.*"))
 
 
+def test_a_model_that_gives_no_numbers_is_told_where_the_loss_did_not_show_it(run):
+    with pytest.raises(RunStopped, match=r"diverged: the model's outputs are no numbers.*lower --learning_rate"):
+        go(replace(run, learning_rate=1e30, max_steps=3))
+
+
 def test_gradients_that_are_not_finite_never_change_the_weights(run):
     """The loss is a number all the while: the square root of 0 has such a gradient."""
     kept = {}

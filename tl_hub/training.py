@@ -462,6 +462,9 @@ def evaluate(experiment: Experiment, decision: dict[str, float] | None = None, *
 
     In mixed precision, as the run has it, unless the task wants its outputs as the saved model gives them. Batches run
     from long to short, so the first one shows whether memory suffices.
+
+    Raises:
+        Diverged: the model gives nothing but NaN, as after too few steps at too high a rate to be seen by their loss.
     """
     model, task, accelerator = experiment.model, experiment.task, experiment.accelerator
     name = split or experiment.rows.final
@@ -492,6 +495,12 @@ def evaluate(experiment: Experiment, decision: dict[str, float] | None = None, *
                     predictions[figure] = np.zeros((len(encoded), *values.shape[1:]), values.dtype)
                 predictions[figure][index[index >= 0]] = values
             bar.update()
+    if any(values.dtype.kind == "f" and np.isnan(values).all() for values in predictions.values()):
+        raise Diverged(
+            "training diverged: the model's outputs are no numbers; start again with a lower --learning_rate and "
+            "--overwrite",
+            exit_code=1,
+        )
     return task.score(predictions, measured.rows, encoded, decision)
 
 
