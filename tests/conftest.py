@@ -151,15 +151,20 @@ def load_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "check", check_here)
 
 
-@pytest.fixture
-def load_back_in_a_fork(monkeypatch: pytest.MonkeyPatch, forks: Forks) -> None:
-    """Load back by `verification.check` itself, in a fork where nothing of this test has happened yet."""
+def load_back_by(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `verification.check` start forks, in which nothing has happened yet, for processes that import all anew."""
 
     def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert words[1:4] == ["-P", "-m", "tl_hub.load_back"]
         return forks.code("from tl_hub import load_back; load_back.main()", *words[4:], here="none")
 
     monkeypatch.setattr(verification, "subprocess", types.SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
+
+
+@pytest.fixture
+def load_back_in_a_fork(monkeypatch: pytest.MonkeyPatch, forks: Forks) -> None:
+    """Load back by `verification.check` itself, in a fork."""
+    load_back_by(forks, monkeypatch)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from tests.conftest import check_here
+from tests.conftest import load_back_by
 from tests.hub_server import WRITE, HubServer
-from tl_hub import RunFolder, RunFolderCallback, verification, verify
+from tl_hub import RunFolder, RunFolderCallback, verify
 from tl_hub.errors import UserError
 from tl_hub.loops.model import probe_inputs
 from tl_hub.publishing import contents
@@ -82,7 +82,7 @@ def classifier(checkpoint_folders):
 
 
 @pytest.fixture(scope="module", params=["fine-tuned", "adapter"])
-def best(request, tmp_path_factory, classifier, checkpoint_folders):
+def best(request, tmp_path_factory, classifier, checkpoint_folders, forks):
     """A run whose best epoch is not its last: the Trainer, and the run folder."""
     root = tmp_path_factory.mktemp(request.param)
     model, tokenizer = classifier()
@@ -92,8 +92,7 @@ def best(request, tmp_path_factory, classifier, checkpoint_folders):
     folder = RunFolder(root / "reviews", data=DATA, license="mit", language=["en"], settings={"max_length": 16})
     run = trainer(model, tokenizer, root / "checkpoints", Wreck(), RunFolderCallback(folder))
     with pytest.MonkeyPatch.context() as within:
-        if request.param != "adapter":
-            within.setattr(verification, "check", check_here)
+        load_back_by(forks, within)
         run.train()
     return run, root / "reviews", request.param, checkpoint_folders("bert")
 
@@ -342,7 +341,7 @@ def test_a_trainer_of_sentence_transformers_writes_what_its_users_load_from_the_
     loss = torch.nn.functional.mse_loss(cosines, torch.tensor([1.0, 1.0, 0.0])).item()
     assert {metric.name: metric for metric in record.metrics}["loss"].value == pytest.approx(loss, rel=1e-4)
     texts = ["Where does the Danube end?", "Tigers eat deer."]
-    done = run_script.code(SENTENCES, folder, "alice/sentences", *texts, here="none")
+    done = run_script.code(SENTENCES, folder, "alice/sentences", *texts, here="all")
     assert done.returncode == 0, done.stderr
     assert np.allclose(json.loads(done.stdout.splitlines()[-1]), model.encode(texts), atol=1e-5)
 
