@@ -205,7 +205,7 @@ def test_a_row_further_on_that_cannot_be_read_keeps_the_state(run, rows, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_streamed_run_says_so_and_is_measured_anew(run, rows, tmp_path, recipe_here):
+def test_a_streamed_run_says_so_and_is_measured_anew(run, rows, tmp_path, recipe_here, load_back_here):
     """Its validation rows are found at the beginning of the stream."""
     flags = ("--model", run.model, "--train_file", rows, "--streaming", "24", "--max_length", "16", "--batch_size", "8")
     given = (*flags, "--validation_rows", "5", "--epochs", "2", "--output_dir", tmp_path / "run")
