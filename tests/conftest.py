@@ -246,9 +246,9 @@ def recipe() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def forks(forks_of_any_hub: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """Run a script or a recipe in a process of its own, for which all is imported already. The Hub is out of reach."""
-    forks = Forks(tmp_path_factory.mktemp("forks"), STACK)
+    forks = Forks(tmp_path_factory.mktemp("forks"), STACK, forks_of_any_hub)
     yield forks
     forks.close()
 
@@ -260,10 +260,10 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="session")
-def run_script(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def run_script(hub: HubServer, forks_of_any_hub: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """As `forks`, with `hub` for the Hub."""
     folder = tmp_path_factory.mktemp("forks")
-    forks = Forks(folder, STACK, **environment(hub.url, WRITE, folder / "home"))
+    forks = Forks(folder, STACK, forks_of_any_hub, **environment(hub.url, WRITE, folder / "home"))
     yield forks
     forks.close()
 

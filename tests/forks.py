@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,10 +35,14 @@ import gc
 gc.disable()
 import importlib, json, os, runpy, sys, traceback
 
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-gc.freeze()  # or a fork that collects garbage would copy all that is imported
-gc.enable()
+def prepare(modules):
+    gc.disable()
+    for name in modules:
+        importlib.import_module(name)
+    gc.freeze()  # or a fork that collects garbage would copy all that is imported
+    gc.enable()
+
+prepare(sys.argv[1:])
 
 def check_here(folder, offline=True, *, snippets=True, repo=None, revision=None, cache=None):
     if repo and asked["here"] != "all":
@@ -69,39 +73,59 @@ def note(what, number):
         file.write(str(number))
     os.rename(file.name, asked["name"] + "." + what)
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass  # what has ended is no zombie
-    except ChildProcessError:
-        pass
-    if os.fork():
-        continue
-    child = os.fork()
-    if child == 0:
-        code = 1
+def serve(lines):
+    global asked
+    for line in lines:
+        asked = json.loads(line)
         try:
-            work()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    note("pid", child)
-    note("code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # what has ended is no zombie
+        except ChildProcessError:
+            pass
+        if os.fork():
+            continue
+        if "modules" in asked:
+            become_server()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                work()
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        note("pid", child)
+        note("code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os._exit(0)
+
+def become_server():
+    own = asked
+    os.dup2(os.open(own["name"] + ".txt", os.O_CREAT | os.O_WRONLY), 2)
+    os.environ.update(own["environment"])
+    try:
+        prepare(own["modules"])
+        with open(own["name"] + ".in") as lines:
+            serve(lines)
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    open(own["name"] + ".ended", "w").close()
     os._exit(0)
+
+serve(sys.stdin)
 """
 
 
 class Fork:
     """A script in a fork, which goes on while other things are done."""
 
-    def __init__(self, server: subprocess.Popen[str], path: Path, words: list[str]):
-        self.server, self.path, self.words = server, path, words
+    def __init__(self, forks: "Forks", path: Path, words: list[str]):
+        self.forks, self.path, self.words = forks, path, words
         self.pid = self._number("pid")
 
     def has_ended(self) -> bool:
@@ -117,19 +141,29 @@ class Fork:
         file = self.path.with_suffix(f".{what}")
         given_up = time.monotonic() + 600
         while not file.exists():
-            assert self.server.poll() is None, self.path.with_name("server.txt").read_text()
+            assert not self.forks.have_ended(), self.forks.errors.read_text()
             assert time.monotonic() < given_up, f"{self.words} go on and on"
             time.sleep(0.01)
         return int(file.read_text())
 
 
 class Forks:
-    """Runs scripts, such as recipes, in forks of one process, which has this environment and these modules."""
+    """Runs scripts, such as recipes, in forks of one process, which has this environment and these modules.
 
-    def __init__(self, folder: Path, modules: list[str], **environment: str):
+    Args:
+        under: its process has some of the modules, and is forked to import the others.
+    """
+
+    def __init__(self, folder: Path, modules: list[str], under: "Forks | None" = None, **environment: str):
         folder.mkdir(exist_ok=True)
         self.folder, self.count = folder, 0
-        self.errors = folder / "server.txt"
+        self.errors, self.ended = folder / "server.txt", folder / "server.ended"
+        self.server: subprocess.Popen[str] | None = None
+        if under:
+            os.mkfifo(folder / "server.in")
+            self.asked: IO[str] = os.fdopen(os.open(folder / "server.in", os.O_RDWR), "w")  # it need not read yet
+            under.ask(modules=modules, environment=environment, name=str(folder / "server"))
+            return
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER, *modules],
             cwd=ROOT,
@@ -138,6 +172,15 @@ class Forks:
             stderr=self.errors.open("w"),
             text=True,
         )
+        assert self.server.stdin
+        self.asked = self.server.stdin
+
+    def ask(self, **asked: object) -> None:
+        self.asked.write(json.dumps(asked) + "\n")
+        self.asked.flush()
+
+    def have_ended(self) -> bool:
+        return self.server.poll() is not None if self.server else self.ended.exists()
 
     def __call__(
         self,
@@ -182,15 +225,12 @@ class Forks:
         **environment: str,
     ) -> Fork:
         """The same, of which one need not wait for the end."""
-        assert self.server.stdin
         self.count += 1
         name = self.folder / str(self.count)
         path = str(ROOT / "recipes" / f"{script}.py") if isinstance(script, str) else str(script)
         words = [path, *map(str, arguments)]
-        asked = {"script": path, "arguments": words[1:], "here": here, "environment": environment, "name": str(name)}
-        self.server.stdin.write(json.dumps(asked) + "\n")
-        self.server.stdin.flush()
-        return Fork(self.server, name, words)
+        self.ask(script=path, arguments=words[1:], here=here, environment=environment, name=str(name))
+        return Fork(self, name, words)
 
     def code(self, text: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         """The same of a script of this text."""
@@ -199,8 +239,11 @@ class Forks:
         return self(path, *arguments, **options)
 
     def close(self) -> None:
-        self.server.kill()
-        self.server.communicate()
+        """End the process that forks, by the end of what it is asked, or at once."""
+        if self.server:
+            self.server.kill()
+            self.server.communicate()
+        self.asked.close()
 
 
 def _run_of(processes: int) -> dict[str, str]:

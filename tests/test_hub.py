@@ -69,10 +69,11 @@ def ask(forks: Forks, *questions: list[Any], **environment: str) -> list[tuple[A
 
 
 @pytest.fixture(scope="module")
-def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def nowhere(forks_of_any_hub: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """Forks whose Hub refuses each connection."""
     folder = tmp_path_factory.mktemp("nowhere")
-    forks = Forks(folder, STACK, HF_ENDPOINT=NOWHERE, HF_HUB_OFFLINE="0", NO_PROXY="*", HF_HOME=str(folder / "home"))
+    away = {"HF_ENDPOINT": NOWHERE, "HF_HUB_OFFLINE": "0", "NO_PROXY": "*", "HF_HOME": str(folder / "home")}
+    forks = Forks(folder, STACK, forks_of_any_hub, **away)
     yield forks
     forks.close()
 
@@ -189,12 +190,12 @@ api.upload_folder(repo_id="alice/qa", repo_type="dataset", folder_path=rows, all
 class Server:
     """The reference Hub, with a model whose main branch has moved on since its tag v1, and a few rows."""
 
-    def __init__(self, url: str, folder: Path):
+    def __init__(self, url: str, folder: Path, under: Forks):
         self.url = url
         self.environment = {
             "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"), "NO_PROXY": "*",
         }  # fmt: skip
-        self.forks = Forks(folder / "forks", STACK, **self.environment)
+        self.forks = Forks(folder / "forks", STACK, under, **self.environment)
 
     def get(self, path: str) -> Any:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -206,7 +207,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(checkpoint_folders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    checkpoint_folders: Callable[[str], Path], forks_of_any_hub: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     if not REFERENCE.is_file():
         pytest.skip(f"the reference Hub {REFERENCE} is not on this machine")
     for module in ("starlette", "uvicorn", "lz4"):
@@ -228,7 +231,7 @@ def server(checkpoint_folders: Callable[[str], Path], tmp_path_factory: pytest.T
                 break
             time.sleep(0.05)
         assert process.poll() is None and address.exists(), (folder / "log").read_text()
-        server = Server(address.read_text(), folder)
+        server = Server(address.read_text(), folder, forks_of_any_hub)
         try:
             upload = server.forks.code(UPLOAD, checkpoint_folders("bert"), rows, HF_TOKEN="hf_alice_write")
             assert upload.returncode == 0, upload.stderr
