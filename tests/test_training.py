@@ -152,7 +152,7 @@ def test_a_step_is_the_same_however_its_rows_are_shared_out(run, tmp_path, witho
 
     Of 15 rows to a step, the last step of an epoch has fewer. Its mean is over rows or tokens, not over batches.
     """
-    run = replace(run, model=str(without_dropout(family)), train_rows=40, batch_size=15, max_steps=6)
+    run = replace(run, model=str(without_dropout(family)), validation_rows=2, batch_size=15, max_steps=6)
     first = []
 
     def plain(experiment: Experiment) -> None:
