@@ -117,6 +117,45 @@ def techniques_by_model() -> str:
     return table(["data", "model", "features", "adapter", "fine-tuning"], rows)
 
 
+def real_data() -> str:
+    """What `tl-hub compare`, `curve` and `domains` answer about public data: a line a data set."""
+    lines = results()["real data"]
+    rows = []
+    for data in dict.fromkeys(line["data"] for line in lines):
+        of = {kind: [line for line in lines if (line["data"], line["kind"]) == (data, kind)] for kind in _ANSWERS}
+        (best,) = (line for line in of["technique"] if line["verdict"] == "best")
+        others = [line for line in of["technique"] if line is not best]
+        rows.append([f"{data} rows, {best['metric']}"])
+        rows[-1].append(f"**{best['name']}** {figure(best['value'], best['low'], best['high'])}")
+        rows[-1].append("<br>".join(map(_beside, others)))
+        rows[-1].append("<br>".join(map(_gain, of["twice the rows"])) or "not run")
+        rows[-1].append("<br>".join(map(_elsewhere, of["domain"])) or "not run")
+        rows[-1].append("<br>".join(f"{line['name']} {line['value']:.1f}" for line in of["cost"]))
+    head = ["data", "which technique?", "the others", "twice the rows", "another domain", "minutes of a core"]
+    return table(head, rows)
+
+
+_ANSWERS = ("technique", "twice the rows", "domain", "cost")
+"""Kinds of a line of "real data"."""
+
+
+def _beside(line: dict[str, Any]) -> str:
+    advised = ", and cheaper: **advised**" if line["advised"] else ""
+    return f"{line['name']} {figure(line['value'])}: {line['verdict']}{advised}"
+
+
+def _gain(line: dict[str, Any]) -> str:
+    if line["value"] is None:
+        return f"{line['name']}: {line['why']}"
+    return f"{line['name']}: {'+' * (line['value'] > 0)}{figure(line['value'], line['low'], line['high'])}"
+
+
+def _elsewhere(line: dict[str, Any]) -> str:
+    word, sign = ("gains", -1) if line["drop"] < 0 else ("loses", 1)
+    low, high = sorted((sign * line["drop_low"], sign * line["drop_high"]))
+    return f"{line['name']} {figure(line['value'])}: {word} {figure(sign * line['drop'], low, high)}"
+
+
 def recipes(data: str) -> str:
     """What the recipes reach with the embedded checkpoints on embedded data: a table for each set."""
     lines = [line for line in results()["recipes"] if line["data"].startswith(f"sample:{data}")]
@@ -233,6 +272,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "techniques": techniques,
         "techniques in Korean": lambda: techniques(korean=True),
         "techniques by model": techniques_by_model,
+        "real data": real_data,
         "cards": cards,
         "checkpoints": checkpoints,
         "transfer": transfer,

@@ -48,6 +48,33 @@ def test_a_measured_table_is_made_of_the_lines_of_its_name(monkeypatch):
     ]
 
 
+def test_real_data_is_a_line_a_set_with_the_answers_to_three_questions(monkeypatch):
+    def line(kind, name, value, low=None, high=None, **more):
+        return {"data": "d, 9", "kind": kind, "name": name, "value": value, "low": low, "high": high, **more}
+
+    lines = [
+        line("technique", "features", 81.11, 79.2, 82.9, metric="accuracy", verdict="worse", advised=False),
+        line(
+            "technique", "fine-tuning", 85.0, 82.0, 88.0, metric="accuracy", verdict="no difference shown", advised=True
+        ),
+        line("technique", "adapter", 85.7, 84.0, 87.2, metric="accuracy", verdict="best", advised=False),
+        line("twice the rows", "features, 18 rows", 1.154, -0.2, 2.5),
+        line("twice the rows", "adapter", None, why="too little data to tell"),
+        line("domain", "tweets", 79.2, 77.0, 81.3, drop=6.43, drop_low=3.8, drop_high=9.1),
+        line("domain", "films", 86.7, 84.0, 89.0, drop=-1.0, drop_low=-3.0, drop_high=2.0),
+        line("cost", "compare", 8.1),
+    ]
+    monkeypatch.setattr(tables, "results", lambda: {"real data": lines})
+    assert tables.real_data().strip().splitlines()[2:] == [
+        "| d, 9 rows, accuracy | **adapter** 85.7 (84.0 to 87.2) | features 81.1: worse"
+        "<br>fine-tuning 85.0: no difference shown, and cheaper: **advised** "
+        "| features, 18 rows: +1.2 (-0.2 to 2.5)<br>adapter: too little data to tell "
+        "| tweets 79.2: loses 6.4 (3.8 to 9.1)<br>films 86.7: gains 1.0 (-2.0 to 3.0) | compare 8.1 |"
+    ]
+    monkeypatch.setattr(tables, "results", lambda: {"real data": lines[2:3]})
+    assert tables.real_data().endswith("| **adapter** 85.7 (84.0 to 87.2) |  | not run | not run |  |\n\n")
+
+
 def test_intervals_of_what_pretraining_is_worth_are_those_of_a_paired_t_test():
     case = [
         line
