@@ -259,6 +259,13 @@ def hub() -> Iterator[HubServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> None:
+    """No test meets what another has the Hub do."""
+    if "hub" in request.fixturenames:
+        request.getfixturevalue("hub").faults.clear()
+
+
 @pytest.fixture(scope="session")
 def run_script(hub: HubServer, forks_of_any_hub: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """As `forks`, with `hub` for the Hub."""

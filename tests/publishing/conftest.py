@@ -8,12 +8,6 @@ from tests.hub_server import WRITE, HubServer
 from tests.publishing.runs import Pusher
 
 
-@pytest.fixture(autouse=True)
-def no_faults(request: pytest.FixtureRequest) -> None:
-    if "hub" in request.fixturenames:
-        request.getfixturevalue("hub").faults.clear()
-
-
 @pytest.fixture(scope="session")
 def push(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
     pusher = Pusher(hub.url, WRITE, tmp_path_factory.mktemp("home"))

@@ -56,7 +56,7 @@ def pusher(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(autouse=True)
-def no_faults(reference: Any) -> Iterator[None]:
+def no_faults_there(reference: Any) -> Iterator[None]:
     yield
     reference.clear_faults()
 
