@@ -1,9 +1,9 @@
 """LoRA's linear layers in training on a CPU: one matrix product for weights and update together.
 
 PEFT computes x W + s (x A) B: three products, of which those with A and B run at a fraction of the speed of the first,
-and two more passes over the output. Here W + s A B comes first, which costs little where there are many more tokens than
-ranks. It is made again in the backward pass, so that no second copy of the weights is kept. A and B get their gradients
-as in PEFT.
+and two more passes over the output. Here W + s A B comes first, which costs little where there are many more tokens
+than ranks. It is made again in the backward pass, so that no second copy of the weights is kept. A and B get their
+gradients as in PEFT.
 
 Where Accelerate computes in bf16, the sum is made in float32 and rounded as autocast rounds W, so that an update too
 small for bf16 is lost for no weight for good: fine-tuning in bf16 rounds its weights in every step in the same way.
@@ -25,7 +25,6 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def forward(
         ctx: Any,
         x: torch.Tensor,
@@ -39,8 +38,9 @@ class _Product(torch.autograd.Function):
         rows = x.to(dtype)
         ctx.save_for_backward(rows, weight, a, b)
         ctx.scale, ctx.of_x = scale, x.dtype
-        merged = torch.addmm(weight, b, a, alpha=scale).to(dtype)
-        return torch.nn.functional.linear(rows, merged, None if bias is None else bias.to(dtype))
+        with torch.autocast("cpu", enabled=False):
+            merged = torch.addmm(weight, b, a, alpha=scale).to(dtype)
+            return torch.nn.functional.linear(rows, merged, None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
