@@ -304,7 +304,7 @@ def _cost(experiment: Experiment, history: History) -> Cost:
     operations, operations_by = _operations(experiment, history)
     energy_kwh, energy_by = effort.energy(history.seconds, accelerator.device, accelerator.num_processes)
     return Cost(
-        training_seconds=round(history.seconds, 1),
+        training_seconds=round(history.seconds, 3),
         # What an interrupted run took before it went on is not known.
         total_seconds=None if experiment.run.resume else round(time.time() - psutil.Process().create_time(), 1),
         rows_per_second=round(history.rows / history.seconds, 2) if history.seconds else None,

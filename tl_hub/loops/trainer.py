@@ -119,7 +119,7 @@ class RunFolderCallback(TrainerCallback):
                 if "loss" in entry
             ],
             cost=Cost(
-                training_seconds=None if seconds is None else round(seconds - self.evaluating, 1),
+                training_seconds=None if seconds is None else round(seconds - self.evaluating, 3),
                 total_seconds=None if seconds is None else round(seconds, 1),
                 operations=state.total_flos or None,
                 operations_by="the Trainer's own count (transformers, floating_point_ops)"
