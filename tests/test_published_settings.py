@@ -110,6 +110,24 @@ def test_settings_of_a_preset_and_its_model(settings):
             assert (run.epochs, run.learning_rate, run.warmup, run.batch_size) == values, recipe
 
 
+def test_the_embedded_xlnet_answers_questions_with_settings_of_its_own(settings):
+    qa, finetune, sentiment = (
+        next(p for p in TRAINED if p.stem == name) for name in ("qa_adapter", "qa_finetune", "sentiment_adapter")
+    )
+    run, _, method, (own, *_) = settings(qa, "xlnet", 2.6)
+    assert (method.alpha, method.rank, run.batch_size) == (128, 16, 8)
+    assert (run.learning_rate, run.epochs) == (own.learning_rate, own.epochs)
+    assert run.settings_from.endswith(
+        "alpha 128, batch_size 8 (found on the validation rows of sample:qa, docs/results/adapters.md)"
+    )
+    run, _, method, _ = settings(qa, "xlnet", 2.6, "--alpha", "32", "--batch_size", "4")
+    assert (method.alpha, run.batch_size, run.settings_from) == (32, 4, "")
+    others = [(sentiment, "xlnet"), (finetune, "xlnet"), (qa, "gpt2"), (qa, "t5"), (qa, "xlnet", "--method", "dora")]
+    for path, family, *words in others:
+        run, _, method, _ = settings(path, family, 2.6, *words)
+        assert not run.settings_from and run.batch_size > 8
+
+
 def test_sizes_and_methods_have_rates_of_their_own(settings):
     finetune, adapter = (next(p for p in TRAINED if p.stem == f"sentiment_{m}") for m in ("finetune", "adapter"))
     assert [settings(finetune, "bert", size)[0].learning_rate for size in (22, 110, 340)] == [1e-4, 3e-5, 2e-5]

@@ -3,7 +3,8 @@
 The values in a recipe are for the embedded models, of less than four million parameters, which need high rates and
 many epochs. For a larger model, `apply` takes the first row of the method's `published` that fits, in place of those
 values that neither a flag nor a preset gave. Batches of `SMALLEST_BATCH` rows or more stay as the recipes have them: 8,
-16 and 32 are the published sizes as well.
+16 and 32 are the published sizes as well. An embedded family that a recipe's values do not suit has a row marked
+`embedded`.
 """
 
 import copy
@@ -37,6 +38,7 @@ class Row:
         pretrained_by: objectives of pretraining of the models it is for; none: all.
         below: upper limit of the model's size, in millions of parameters.
         task: kind of tasks that it is for, as their `tuned_as`; None: any.
+        embedded: whether it is for models of fewer than `EMBEDDED` million parameters, and for no others.
     """
 
     values: dict[str, Any]
@@ -44,6 +46,7 @@ class Row:
     pretrained_by: tuple[Objective, ...] = ()
     below: float = float("inf")
     task: str | None = field(default=None, kw_only=True)
+    embedded: bool = field(default=False, kw_only=True)
 
 
 def values(learning_rate: float, epochs: int = 3, warmup: float = 0.1, **others: Any) -> dict[str, Any]:
@@ -52,13 +55,12 @@ def values(learning_rate: float, epochs: int = 3, warmup: float = 0.1, **others:
 
 
 def row_for(family: str, parameters: int, task: "Task", method: "Method") -> Row | None:
-    """The first row that fits, or None: for small models, and for methods that train no pretrained weights."""
-    if parameters < EMBEDDED * 1e6:
-        return None
+    """The first row that fits, or None: for most small models, and for methods that train no pretrained weights."""
+    embedded = parameters < EMBEDDED * 1e6
     objective = ARCHITECTURES[family].pretrained_by
     for row in method.published:
         fits = (not row.pretrained_by or objective in row.pretrained_by) and parameters < row.below * 1e6
-        if fits and row.task in (None, task.tuned_as):
+        if fits and row.embedded == embedded and row.task in (None, task.tuned_as):
             return row
     return None
 
@@ -80,9 +82,10 @@ def apply(run: RunConfig, task: "Task", method: _Method, model: Model) -> tuple[
     for name, value in taken.items():
         setattr(run if hasattr(run, name) else method, name, value)
     shown = ", ".join(f"{name} {value:g}" for name, value in taken.items())
+    source = row.source if row.embedded else f"learning rate: {row.source}"
     run.settings_from = (
         f"for {model.config.model_type} models of {model.num_parameters() / 1e6:.0f}M parameters, {method.name}: "
-        f"{shown} (learning rate: {row.source})"
+        f"{shown} ({source})"
     )
     return run, method
 
@@ -91,7 +94,7 @@ def shown(name: str, run: RunConfig, task: "Task", method: "Method") -> str:
     """What `--help` says of published values of a flag; empty where there are none for this task and method."""
     if name == "batch_size" and run.batch_size < SMALLEST_BATCH:
         return f"; models from {EMBEDDED}M parameters: {SMALLEST_BATCH}"
-    rows = [row for row in method.published if row.task in (None, task.tuned_as)]
+    rows = [row for row in method.published if not row.embedded and row.task in (None, task.tuned_as)]
     last = next((i for i, row in enumerate(rows) if not row.pretrained_by and row.below == float("inf")), len(rows))
     values = sorted({row.values[name] for row in rows[: last + 1] if name in row.values})
     if not values:

@@ -19,6 +19,7 @@ class Dora(Lora):
     title = "DoRA"
     paper = ("DoRA: Liu et al. 2024", "https://arxiv.org/abs/2402.09353")
     transformers_loads = False
+    published = tuple(row for row in Lora.published if not row.embedded)
 
     method: str = field(default="dora", init=False)
 
