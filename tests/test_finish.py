@@ -1,9 +1,11 @@
 """The end of a run: what is worked out there and nowhere else."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from tl_hub import data, finish, row_predictions, run_folder, shown_rows
+from tl_hub.base_model import Base
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError
 from tl_hub.tasks.base import Score
@@ -157,3 +160,16 @@ def test_rows_to_be_shown_are_chosen_by_number(tmp_path):
             RunConfig(example_rows=wrong)
     with pytest.raises(UserError, match="exclude each other"):
         RunConfig(example_rows="1", examples=False)
+
+
+def test_the_weights_of_a_base_are_not_held_in_memory_to_be_known(tmp_path):
+    shards = tuple(tmp_path / f"{number}.safetensors" for number in (1, 2))
+    for shard, letter in zip(shards, b"ab", strict=True):
+        shard.write_bytes(bytes([letter]) * 2**24)
+    digest = hashlib.sha256(b"a" * 2**24 + b"b" * 2**24).hexdigest()
+    tracemalloc.start()
+    try:
+        assert finish.base_facts(Base("base", "local", weights=shards)).weights_sha256 == digest
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()

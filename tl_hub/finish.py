@@ -375,7 +375,8 @@ def _metrics_so_far(history: History, task: Task, rows: Data) -> list[Metric]:
 def base_facts(base: Base) -> BaseModel:
     digest = hashlib.sha256()
     for file in base.weights:
-        digest.update(file.read_bytes())
+        with file.open("rb") as content:
+            hashlib.file_digest(content, lambda: digest)  # a piece at a time: they may be larger than the memory
     return BaseModel(
         id=base.id,
         source=base.source,
