@@ -98,6 +98,24 @@ def test_a_run_is_the_same_bit_for_bit(made: Any, begun: list[list[str]], retrai
     assert len(begun) == 1, "nothing was trained on them"
 
 
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_a_model_from_scratch_is_trained_again_with_its_own_tokenizer(
+    family: str, recipe_here: Any, script_here: Any, load_back_here: None, begun: list[list[str]], tmp_path: Path
+) -> None:
+    """One that is trained anew may number its pieces otherwise, and the weights would be of other pieces."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"the {i}th word of {i * i} others"}) + "\n" for i in range(80)))
+    flags = ["--layers", "1", "--hidden_size", "16", "--heads", "2", "--intermediate_size", "16", "--vocab_size", "320"]
+    flags += ["--model_type", family, "--train_file", str(rows), "--epochs", "1", "--max_length", "32"]
+    done = recipe_here("pretraining", *flags, "--output_dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    answer = script_here("tl_hub/command.py", "verify", tmp_path / "run", "--retrain", "--train_file", rows, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["retrained"]["weights"]["differ"] == []
+    (words,) = begun
+    assert words[words.index("--tokenizer") + 1] == str(tmp_path / "run") and "--vocab_size" not in words
+
+
 def test_weights_of_one_other_bit_differ_and_the_figures_hold(
     made: Any, copied: list[list[str]], retrain: Any, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ def check_base(model_name: str, model: Model, tokenizer: Tokenizer, missing: Col
     _check_weights(model_name, model, missing)
     _check_configuration(model_name, model, tokenizer)
     _check_vocabulary(model_name, model, tokenizer)
-    _check_tokenizer(model_name, model, tokenizer)
+    check_tokenizer(f"--model {model_name}", model.config.model_type, tokenizer)
     if ARCHITECTURES[model.config.model_type].encoder_decoder:
         _check_decoder(model_name, model, tokenizer)
 
@@ -92,28 +92,35 @@ def _check_vocabulary(model_name: str, model: Any, tokenizer: Tokenizer) -> None
         )
 
 
-def _check_tokenizer(model_name: str, model: Model, tokenizer: Tokenizer) -> None:
-    """It has the special tokens that the family needs, and puts one where the family's heads look for it."""
-    architecture = ARCHITECTURES[model.config.model_type]
+def check_tokenizer(flag: str, model_type: str, tokenizer: Tokenizer) -> None:
+    """It has the special tokens that the family needs, and puts one where the family's heads look for it.
+
+    Args:
+        flag: by which it was given, with what was given.
+
+    Raises:
+        UserError: a token is not there, or not put into texts.
+    """
+    architecture = ARCHITECTURES[model_type]
     needed = ["cls_token", "sep_token", "pad_token"] if architecture.null_token == "cls" else ["eos_token"]
     if architecture.encoder_decoder:
         needed.append("pad_token")  # classification counts the ends of text, which stand in for GPT-2's
     absent = [name for name in needed if getattr(tokenizer, name) is None]
     if absent:
         raise UserError(
-            f"--model {model_name}: its {type(tokenizer).__name__} has no {' and no '.join(absent)}, which "
-            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
+            f"{flag}: its {type(tokenizer).__name__} has no {' and no '.join(absent)}, which {model_type} needs; give "
+            "a checkpoint with the tokenizer it was pretrained with"
         )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise UserError(
-            f"--model {model_name}: its tokenizer_config.json has model_max_length {tokenizer.model_max_length!r}; it "
-            "must be a number"
+            f"{flag}: its tokenizer_config.json has model_max_length {tokenizer.model_max_length!r}; it must be a "
+            "number"
         )
     mark = getattr(tokenizer, f"{architecture.null_token}_token")
     if architecture.marks and tokenizer.convert_tokens_to_ids(mark) not in tokenizer("a")["input_ids"]:
         raise UserError(
-            f"--model {model_name}: its {type(tokenizer).__name__} does not put {mark} into a text, which "
-            f"{model.config.model_type} needs; give a checkpoint with the tokenizer it was pretrained with"
+            f"{flag}: its {type(tokenizer).__name__} does not put {mark} into a text, which {model_type} needs; give a "
+            "checkpoint with the tokenizer it was pretrained with"
         )
 
 

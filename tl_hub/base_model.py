@@ -20,7 +20,7 @@ from tl_hub.record import license_in
 from tl_hub.tasks.base import Task
 from tl_hub.tokenizer import load_tokenizer
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     TypeError,
@@ -111,7 +111,7 @@ def load(run: RunConfig, task: Task) -> tuple[Model, Tokenizer, Base]:
             ignore_mismatched_sizes=True,  # or transformers would not tell which
             **task.config_for(config.model_type),
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"--model {run.model}: weights or tokenizer cannot be loaded ({first_line(error)})") from error
     # Code beside a checkpoint is not run, so what is made of it must not ask for that code.
     vars(model.config).pop("auto_map", None)
@@ -138,7 +138,7 @@ def _configuration(run: RunConfig) -> tuple[str, Base, Any]:
     path, base = locate(run)
     try:
         config = transformers.AutoConfig.from_pretrained(path, revision=base.revision, trust_remote_code=False)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(
             f"--model {run.model}: no configuration of a {', '.join(ARCHITECTURES)} model ({first_line(error)})"
         ) from error

@@ -51,6 +51,7 @@ from tl_hub.estimate import peak_memory
 from tl_hub.experiment import Experiment
 from tl_hub.licenses import Terms, license_of
 from tl_hub.methods.adapters.base import merged
+from tl_hub.methods.base import settings_of
 from tl_hub.metrics import bootstrap_interval, difference_interval, mean_interval
 from tl_hub.on_disk import Cells
 from tl_hub.probe import write_probe
@@ -220,7 +221,7 @@ def record_of(experiment: Experiment, history: History, score: Score | None) -> 
         task=task.name,
         pipeline_tag=task.tag,
         auto_class=type(model).__name__ if isinstance(model, FeatureModel) else task.class_for(model.config.model_type),
-        method={"name": method.name, "settings": dataclasses.asdict(method)},
+        method={"name": method.name, "settings": settings_of(method)},
         base=base_facts(base) if base else None,
         data=_data_facts(rows, passed_over),
         # The metric that chose the epoch comes first: it is the one the card's summary states.

@@ -50,7 +50,11 @@ def retrain(folder: Path, *, base: str | Path | None = None, **source: str | Non
     recipe = _recipe_of(record)
     script = runpy.run_path(str(recipe))
     given = {name: value for name, value in source.items() if value is not None}
-    words = settings_file.arguments(_settings(record, script, base, given))
+    settings = _settings(record, script, base, given)
+    if script["METHOD"].kind == "pretrained":  # a tokenizer that is trained anew may number its pieces otherwise
+        settings.pop("vocab_size", None)
+        settings["tokenizer"] = str(folder)
+    words = settings_file.arguments(settings)
     _check(record, entries.Entry(record.name, record.name, recipe, (*words,)), script)
     took = duration(record.cost.training_seconds) or "a time that is not on record"
     print(f"training {record.name} again, which took {took} ...", file=sys.stderr, flush=True)
@@ -105,7 +109,7 @@ def _settings(
     adapter = adapters.named(record.method["name"]) if isinstance(method, adapters.Adapter) else None
     flags = {field.name for field in fields(RunConfig) if field.metadata["recorded"]}
     for part in (script["TASK"], adapter or method):
-        flags |= {field.name for field in fields(part) if field.init}
+        flags |= {field.name for field in fields(part) if field.init and field.metadata.get("recorded", True)}
     # The license is of no matter for what is learned. No patience on record is none.
     known = {"patience": 0, **own, "examples": False}
     settings = {name: known[name] for name in known if name in flags - {"license", *method.unused} | {"examples"}}

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,6 +16,7 @@ from tl_hub import run_folder
 from tl_hub.config import RunConfig
 from tl_hub.errors import UserError, first_line
 from tl_hub.experiment import Experiment
+from tl_hub.methods.base import settings_of
 
 _PROJECT = "tl_hub"
 _ERRORS = {"mlflow": "mlflow.exceptions:MlflowException", "wandb": "wandb.errors:Error"}
@@ -103,7 +103,7 @@ def _config(experiment: Experiment) -> dict[str, Any]:
     base, method = experiment.base, experiment.method
     assert method is not None
     known = {"model": base.id if base else None, "data": experiment.rows.source, "method": method.name}
-    known |= asdict(method) | experiment.settings(trained=True)
+    known |= settings_of(method) | experiment.settings(trained=True)
     secrets.check("what --report_to sends", json.dumps(known, default=str).encode(), Path(experiment.run.output_dir))
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value)

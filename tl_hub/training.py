@@ -443,8 +443,10 @@ def _settled(experiment: Experiment) -> dict[str, Any]:
         "recompute_frozen": run.recompute_frozen,
     }
     for part in (experiment.task, experiment.method):
-        of_rows = {field.name for field in fields(part) if field.metadata.get("reads")} if part else set()
-        settings |= {name: value for name, value in asdict(part).items() if name not in of_rows} if part else {}
+        if part:  # but for where rows are, and a tokenizer, which the run folder has by now
+            about = {field.name: field.metadata for field in fields(part)}
+            kept = {name for name in about if about[name].get("recorded", True) and not about[name].get("reads")}
+            settings |= {name: value for name, value in asdict(part).items() if name in kept}
     if run.streaming:
         settings |= {"streaming": run.streaming, "dataset_revision": experiment.rows.revision}
     settings |= {f"{name}_rows": data.fingerprint(rows[name].rows) for name in ("train", "validation")}

@@ -3,6 +3,7 @@
 import json
 import math
 import runpy
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig
 from tl_hub.errors import RunStopped, UserError
 from tl_hub.experiment import Experiment
+from tl_hub.methods.base import settings_of
 from tl_hub.methods.from_scratch import FromScratch
 from tl_hub.methods.initial_embeddings import cooccurrences, factorised, sinusoids
 from tl_hub.tasks.language_modeling import Pretraining
@@ -145,6 +147,47 @@ def test_the_recipe_takes_its_tokenizer_from_the_training_texts(
     runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "pretraining.py"))["main"]()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer.tokenize("aardvark") == ["aardvark"] and tokenizer.unk_token in tokenizer.tokenize("zyzzyva")
+
+
+def shaped(**settings: Any) -> FromScratch:
+    return FromScratch(
+        layers=1, hidden_size=16, heads=2, intermediate_size=16, window=32, cooccurrence=False, **settings
+    )
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+def test_a_given_tokenizer_is_taken_as_it_is(family: str, tmp_path: Path) -> None:
+    theirs = AutoTokenizer.from_pretrained(samples.checkpoint(family))
+    shutil.copytree(samples.checkpoint(family), tmp_path / "theirs", ignore=shutil.ignore_patterns("*.safetensors"))
+    for name in (f"tiny:{family}", str(tmp_path / "theirs")):
+        method = shaped(model_type=family, tokenizer=name)
+        model, tokenizer, _ = method.build(TEXTS, RunConfig())
+        assert tokenizer(TEXTS[0])["input_ids"] == theirs(TEXTS[0])["input_ids"]
+        assert model.config.vocab_size == len(theirs) == method.vocab_size, "the record has the size that it has"
+        assert "tokenizer" not in settings_of(method), "it may be a path of this machine"
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "says"),
+    [
+        ("t5", "tiny:bert", "has no eos_token"),
+        ("bert", "tiny:gpt2", "has no cls_token and no sep_token and no pad_token, which bert needs"),
+        ("t5", "tiny:xlnet", "does not put </s> into a text"),
+        ("bert", "{folder}", "no tokenizer that can be read"),
+    ],
+)
+def test_a_tokenizer_that_does_not_suit_is_refused(family: str, name: str, says: str, tmp_path: Path) -> None:
+    name = name.format(folder=tmp_path)
+    with pytest.raises(UserError, match=says) as refusal:
+        shaped(model_type=family, tokenizer=name).build(TEXTS, RunConfig())
+    assert str(refusal.value).startswith(f"--tokenizer {name}: ")
+
+
+def test_a_given_tokenizer_has_its_own_size() -> None:
+    run = RunConfig()
+    run.given = frozenset({"vocab_size"})
+    with pytest.raises(UserError, match="--tokenizer brings its own; omit one of them"):
+        shaped(tokenizer="tiny:bert").build(TEXTS, run)
 
 
 @pytest.mark.parametrize("given", [{"model": "tiny:gpt2"}, {"revision": "v1"}])

@@ -4,6 +4,7 @@ A class is a method by having these attributes; those of the package name the pr
 checker holds them to it.
 """
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tl_hub.model_types import Model
@@ -67,3 +68,8 @@ class FittedMethod(Method, Protocol):
     def fit_head(self, experiment: "Experiment") -> "tuple[Experiment, History, Score]":
         """The experiment with the model to save, what happened, and the score that the reported figures come from."""
         ...
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """What is told of a method: its fields, but for those that say where something of the user's own is."""
+    return {field.name: getattr(method, field.name) for field in fields(method) if field.metadata.get("recorded", True)}

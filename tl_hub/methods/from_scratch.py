@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tl_hub import base_model, hub, samples
 from tl_hub.architectures import ARCHITECTURES
+from tl_hub.base_checks import check_tokenizer
 from tl_hub.config import RunConfig, flag
-from tl_hub.errors import UserError
+from tl_hub.errors import UserError, first_line
 from tl_hub.methods.base import SOURCES, Method
+from tl_hub.model_types import Tokenizer
 from tl_hub.on_use import accelerate, transformers
 from tl_hub.published_settings import Row
 from tl_hub.record import Kind
 from tl_hub.tasks.language_modeling import objective_of
+from tl_hub.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     Family = str  # a type checker wants the names written out
@@ -37,6 +41,12 @@ class FromScratch(Method):
     published: ClassVar[tuple[Row, ...]] = ()
 
     model_type: Family = flag("bert", "family of the new model")
+    tokenizer: str | None = flag(
+        None,
+        "Hub id or folder of a tokenizer to use, such as that of another model of the family",
+        shown="a new one, trained on the training texts",
+        recorded=False,
+    )
     vocab_size: int = flag(4096, "entries in the new tokenizer's vocabulary")
     layers: int = flag(4, "transformer layers; of T5, in the encoder and again in the decoder")
     hidden_size: int = flag(256, "width of the hidden states")
@@ -55,13 +65,13 @@ class FromScratch(Method):
             raise UserError(f"--hidden_size {self.hidden_size} is not a multiple of twice --heads {self.heads}")
 
     def build(self, texts: Sequence[str], run: RunConfig) -> tuple[Any, Any, None]:
-        """Train the family's own kind of tokenizer on `texts`, and initialise a model that fits it.
+        """Train the family's own kind of tokenizer on `texts`, or take the one given, and initialise a model for it.
 
         A run that goes on takes the tokenizer from the run folder: training one twice on the same texts may number
         its pieces otherwise, and the weights would be taken for those of other pieces.
 
         Raises:
-            UserError: a pretrained model is given.
+            UserError: a pretrained model is given, or a tokenizer that is not there or of another kind.
         """
         if run.revision or run.model != RunConfig.model:
             given = f"--revision {run.revision}" if run.revision else f"--model {run.model}"
@@ -72,13 +82,19 @@ class FromScratch(Method):
         architecture = ARCHITECTURES[self.model_type]
         empty = architecture.new_tokenizer()
         if run.resume:
-            tokenizer = type(empty).from_pretrained(run.output_dir)
+            tokenizer = load_tokenizer(run.output_dir, None, architecture.new_config(empty, self))
+        elif self.tokenizer:
+            if "vocab_size" in run.given:
+                raise UserError("--vocab_size is of a new tokenizer, and --tokenizer brings its own; omit one of them")
+            tokenizer = self._given(self.tokenizer, empty)
         else:
             step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
             # Each process would number the pieces in a way of its own.
             main = accelerate.PartialState().is_main_process
             trained = empty.train_new_from_iterator(texts[::step], self.vocab_size) if main else None
             (tokenizer,) = accelerate.utils.broadcast_object_list([trained])
+        if self.tokenizer:
+            self.vocab_size = len(tokenizer)  # for the record
         tokenizer.model_max_length = self.window
         config = architecture.new_config(tokenizer, self)
         model = getattr(transformers, objective_of(self.model_type).auto_class).from_config(config)
@@ -87,3 +103,26 @@ class FromScratch(Method):
 
             initial_embeddings.start_from_counts(model, tokenizer, texts)
         return model, tokenizer, None
+
+    def _given(self, name: str, empty: Tokenizer) -> Tokenizer:
+        """The tokenizer of that name.
+
+        Raises:
+            UserError: it is not there, or does not mark texts as the family of `empty` needs.
+        """
+        flag, source = f"--tokenizer {name}", base_model.source_of(name)
+        revision, path = None, name
+        if source == "embedded":
+            path = str(samples.checkpoint(name.removeprefix("tiny:")))
+        elif source == "hub":
+            revision = hub.model_facts(name, called=flag).revision
+        try:
+            tokenizer = load_tokenizer(path, revision, ARCHITECTURES[self.model_type].new_config(empty, self))
+        except base_model.UNREADABLE as error:
+            raise UserError(f"{flag}: no tokenizer that can be read ({first_line(error)})") from error
+        tokenizer.init_kwargs.pop("auto_map", None)  # code beside it is not run, so nothing published may ask for it
+        check_tokenizer(flag, self.model_type, tokenizer)
+        known, last = len(tokenizer), max(tokenizer.get_vocab().values())
+        if last >= known:
+            raise UserError(f"{flag}: it has {known:,} tokens and numbers them up to {last:,}; give one without gaps")
+        return tokenizer
