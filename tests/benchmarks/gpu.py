@@ -25,14 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM
 
-from recipes import qa_finetune
-from tests.benchmarks import speed
-from tl_hub import base_model, effort
-from tl_hub.architectures import ARCHITECTURES
-from tl_hub.config import RunConfig
-from tl_hub.methods.from_scratch import FromScratch
+from tests.benchmarks import random_models, speed
+from tl_hub import effort
 from tl_hub.tasks.question_answering import QuestionAnswering
 
 WAYS = {"recipe": "the recipe", "trainer": "Trainer, batches of like length", "padded": "Trainer, padded to the full"}
@@ -49,18 +44,6 @@ def peak(dtype: torch.dtype, size: int) -> float:
         one @ other
         seconds.append(speed.now()[0] - start)
     return 2 * size**3 / min(seconds[3:])
-
-
-def random_model(folder: Path, layers: int, hidden_size: int) -> None:
-    """Write a BERT with dropout as usual, and with the embedded one's tokenizer."""
-    run = RunConfig(output_dir=str(folder), model="tiny:bert")
-    _, tokenizer, _ = base_model.load(run, qa_finetune.TASK.of_run(run))
-    heads, inner = max(1, hidden_size // 64), 4 * hidden_size
-    shape = FromScratch(layers=layers, hidden_size=hidden_size, heads=heads, intermediate_size=inner, window=512)
-    config = ARCHITECTURES["bert"].new_config(tokenizer, shape)
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1
-    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def pad_to_the_full(task: QuestionAnswering) -> None:
@@ -110,7 +93,7 @@ def main() -> None:
     dtype = torch.bfloat16 if asked.precision == "bf16" else torch.float32
     found: dict[str, list[float]] = {by: [] for by in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        random_model(Path(folder), asked.layers, asked.hidden_size)
+        random_models.write(Path(folder), "bert", layers=asked.layers, hidden_size=asked.hidden_size)
         words = [sys.executable, "-m", "tests.benchmarks.gpu", "--model", folder, "--precision", asked.precision]
         for _ in range(asked.rounds):
             for by in WAYS:

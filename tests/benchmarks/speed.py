@@ -3,10 +3,14 @@
     python -m tests.benchmarks.speed
     python -m tests.benchmarks.speed --cases qa_adapter qa_finetune --rounds 5 --json speed.jsonl \
         --precision bf16 --model MODEL --train_file train.jsonl --batch_size 8
+    python -m tests.benchmarks.speed --random
 
 Each measurement is a process of its own, and the two take turns. The Trainer has what makes it fast: batches of like
 length, its fused AdamW, and for adapters PEFT. Both train recipes' embedded rows, or those that other flags of the
 recipes name; the first steps are left out, as they also warm up.
+
+The embedded models are narrow and have no dropout. `--random` takes random weights in the shape of MiniLM, 6 layers of
+width 384 (of T5, in encoder and decoder), with dropout of a tenth.
 
 Prints how many times as many tokens a second the recipes train, and rows they measure, and the same for a second of
 processor time, which other work on the machine distorts less: the median of the rounds, the lowest and the highest. The
@@ -24,6 +28,7 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ import numpy as np
 import torch
 import transformers
 
+from tests.benchmarks import random_models
 from tl_hub import base_model, cli, cpu, data, launch, published_settings, training
 from tl_hub.experiment import Experiment
 
@@ -161,11 +167,20 @@ def measure(by: str, name: str, flags: list[str]) -> dict[str, float]:
         return found
 
 
+def random_model(case: str, folder: Path) -> list[str]:
+    """The flag for one of the family that a case trains."""
+    usual = importlib.import_module(f"recipes.{case}").RUN.model
+    family = dict(pairwise(CASES[case])).get("--model", usual).removeprefix("tiny:")
+    random_models.write(folder / family, family, layers=6, hidden_size=384)
+    return ["--model", str(folder / family)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--random", action="store_true", help="random weights with dropout, in the shape of MiniLM")
     parser.add_argument("--json", type=Path, help="a file to which each measurement is added, a line each")
     parser.add_argument("--by", choices=("recipe", "trainer"), help=argparse.SUPPRESS)
     asked, flags = parser.parse_known_args()
@@ -183,11 +198,13 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     names = [f"{what}, {clock}" for what in ("train", "measure") for clock in ("wall", "processor")]
     print(f"| recipe | {' | '.join(names)} | MiB |\n|{' --- |' * (len(names) + 2)}", flush=True)
+    folder = tempfile.TemporaryDirectory()
     for case in asked.cases:
         found: dict[str, list[dict[str, float]]] = {"recipe": [], "trainer": []}
+        model = random_model(case, Path(folder.name)) if asked.random else []
         for _ in range(asked.rounds):
             for by, measured in found.items():
-                words = [sys.executable, "-m", "tests.benchmarks.speed", "--by", by, "--cases", case, *flags]
+                words = [sys.executable, "-m", "tests.benchmarks.speed", "--by", by, "--cases", case, *flags, *model]
                 measured.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout))
                 if asked.json:
                     with asked.json.open("a") as file:

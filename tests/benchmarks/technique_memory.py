@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.gpu import random_model
+from tests.benchmarks import random_models
 
 WAYS = {
     "fine-tuning": ("qa_finetune", ()),
@@ -38,7 +38,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     print("| technique | MiB | of fine-tuning's |\n| --- | --- | --- |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        random_model(Path(folder), 12, 768)
+        random_models.write(Path(folder), "bert", layers=12, hidden_size=768)
         found = {name: measure(recipe, flags, Path(folder)) for name, (recipe, flags) in WAYS.items()}
     for name, taken in found.items():
         print(f"| {name} | {taken:,.0f} | {100 * taken / found['fine-tuning']:.0f} % |")

@@ -29,7 +29,8 @@ class Method(Protocol):
         kind: what the run folder will hold, as the record's `kind`.
         unused: settings of runs and tasks that have no effect with it, and are therefore not recorded.
         base_sources: where the base may be for others to load the result.
-        published: settings of others for models larger than the embedded ones, the first that fits first.
+        published: settings by family and size of the model, mostly those of others for larger ones; the first that
+            fits counts.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -54,7 +54,8 @@ class Adapter(TrainedMethod):
         snippet_import: what a script must import so that PEFT knows it, besides PEFT.
         layered: it is added to layers, of which `top_layers` can choose.
         decayed: weight decay applies to its matrices.
-        published: settings of others for models larger than the embedded ones, the first that fits first.
+        published: settings by family and size of the model, mostly those of others for larger ones; the first that
+            fits counts.
         methods: all kinds by `method`, from which the command line chooses.
 
     Raises:
