@@ -26,6 +26,7 @@ from accelerate.state import AcceleratorState
 from tl_hub import base_model, cli, data, launch, training
 from tl_hub.config import RunConfig
 from tl_hub.experiment import Experiment
+from tl_hub.finish import metric
 from tl_hub.methods.adapters import Lora
 from tl_hub.tasks.classification import Classification
 
@@ -42,8 +43,8 @@ def trained(run: RunConfig, task: Classification, method: Lora) -> tuple[float, 
     history = training.train(experiment)
     seconds = time.process_time() - start
     score = training.evaluate(experiment, history.decision)
-    low, high = score.intervals["accuracy"]
-    return seconds, f"{float(score.metrics['accuracy'].mean()):.1f} ({low:.1f} to {high:.1f})"
+    found = metric("accuracy", score, "test", len(rows.splits["test"].rows), run.seed)
+    return seconds, f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
 
 
 def main() -> None:
