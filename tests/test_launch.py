@@ -137,8 +137,9 @@ def test_what_a_run_kept_and_what_is_of_no_run_stays(tmp_path, kept):
     launch.check(run, FineTune())
     (tmp_path / kept).parent.mkdir(exist_ok=True)
     (tmp_path / kept).write_text("{}")
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="holds another run") as refusal:
         launch.check(run, FineTune())
+    assert ("--resume goes on with it" in str(refusal.value)) == kept.startswith("checkpoint"), "only with a state"
 
 
 def test_a_log_or_a_tokenizer_of_somebody_stays(tmp_path):

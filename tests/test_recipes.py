@@ -52,7 +52,7 @@ def unknown_flag(folder: Path) -> tuple[list[str], str]:
 def other_run(folder: Path) -> tuple[list[str], str]:
     (folder / "run").mkdir()
     (folder / "run" / "run.json").write_text("{}")
-    return [], "holds another run; --resume goes on with it, --overwrite replaces it"
+    return [], "holds another run; --overwrite replaces it"
 
 
 def unknown_family(folder: Path) -> tuple[list[str], str]:

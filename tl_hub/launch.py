@@ -247,9 +247,8 @@ def _check_used(folder: Path, run: RunConfig) -> None:
         return
     if not run_folder.holds_nothing_of_use(folder):
         if not run.overwrite:
-            raise UserError(
-                f"--output_dir {folder} holds another run; --resume goes on with it, --overwrite replaces it"
-            )
+            goes_on = "--resume goes on with it, " if state_folders.exist(folder) else ""
+            raise UserError(f"--output_dir {folder} holds another run; {goes_on}--overwrite replaces it")
         if not (folder / run_folder.LOG).exists():
             raise UserError(
                 f"--overwrite: {folder} holds files but no run ({run_folder.LOG} is missing); give another --output_dir"
