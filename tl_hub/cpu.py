@@ -86,6 +86,7 @@ def attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) in plain matrix products.
@@ -95,13 +96,16 @@ def attention(
     Args:
         query, key, value: (batch, heads, length, head size).
         attention_mask: additive, broadcastable to (batch, heads, length, length).
+        position_bias: T5's, the same.
 
     Returns:
         Output (batch, length, heads, head size) and weights (batch, heads, length, length).
     """
     scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
+    # Added in float32, either would turn bf16 scores, and all that follows from them, into float32.
+    if position_bias is not None:
+        scores = scores + position_bias.to(scores.dtype)
     if attention_mask is not None:
-        # A float32 mask would turn bf16 scores, and all that follows from them, into float32.
         scores = scores + attention_mask.to(scores.dtype).clamp(min=torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1)
     if dropout and module.training:

@@ -33,7 +33,7 @@ def count(experiment: Experiment) -> int:
     model = _inner(experiment.model)
     wrapped = experiment.model
     prompted = isinstance(wrapped, PeftModel) and wrapped.active_peft_config.is_prompt_learning
-    alone = ARCHITECTURES[model.config.model_type].plain_attention
+    alone = ARCHITECTURES[model.config.model_type].position_table is not None
     run, random = experiment.run, experiment.task.random_batches
     if run.recompute_frozen or run.streaming or prompted or random or not alone:
         return 0

@@ -43,8 +43,8 @@ class Architecture:
         prompt_tasks: model class -> PEFT's name of its task, where trained embeddings may stand before the input.
         prefix_tasks: the same, where trained keys and values may stand before those of the input, in each layer.
         fan_in_fan_out: weights are stored (in, out), as GPT-2's Conv1D does, not (out, in).
-        plain_attention: nothing but the mask is added to the products of queries and keys, so that another
-            implementation of the attention may stand in.
+        plain_attention: nothing but the mask and `position_bias` is added to the products of queries and keys, so that
+            another implementation of the attention may stand in.
         token_type_ids: the tokenizer must be asked for segment ids, which the model was pretrained with; others must
             not get any.
         word_pieces: the tokenizer marks tokens that go on with a word, by which stock pipelines know where words end.

@@ -40,6 +40,7 @@ T5 = Architecture(
     keys_and_values="k|v",
     attention_output="o",
     feed_forward_output="wo",
+    plain_attention=True,
     layers=r"(en|de)coder\.block\.\d+",
     blocks="block",
     depth="num_decoder_layers",
