@@ -307,7 +307,7 @@ def _cost(experiment: Experiment, history: History) -> Cost:
     return Cost(
         training_seconds=round(history.seconds, 3),
         # What an interrupted run took before it went on is not known.
-        total_seconds=None if experiment.run.resume else round(time.time() - psutil.Process().create_time(), 1),
+        total_seconds=None if experiment.run.resume else round(time.time() - psutil.Process().create_time(), 3),
         rows_per_second=round(history.rows / history.seconds, 2) if history.seconds else None,
         peak_memory_bytes=peak_memory(),
         trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),

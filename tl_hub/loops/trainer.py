@@ -120,7 +120,7 @@ class RunFolderCallback(TrainerCallback):
             ],
             cost=Cost(
                 training_seconds=None if seconds is None else round(seconds - self.evaluating, 3),
-                total_seconds=None if seconds is None else round(seconds, 1),
+                total_seconds=None if seconds is None else round(seconds, 3),
                 operations=state.total_flos or None,
                 operations_by="the Trainer's own count (transformers, floating_point_ops)"
                 if state.total_flos

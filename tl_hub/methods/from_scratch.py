@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tl_hub import base_model, hub, samples
+from tl_hub import samples
 from tl_hub.architectures import ARCHITECTURES
-from tl_hub.base_checks import check_tokenizer
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods.base import SOURCES, Method
@@ -110,6 +109,9 @@ class FromScratch(Method):
         Raises:
             UserError: it is not there, or does not mark texts as the family of `empty` needs.
         """
+        from tl_hub import base_model, hub  # they need what --help does not wait for
+        from tl_hub.base_checks import check_tokenizer
+
         flag, source = f"--tokenizer {name}", base_model.source_of(name)
         revision, path = None, name
         if source == "embedded":
