@@ -598,7 +598,7 @@ def test_a_log_is_cut_in_place(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "flags", "message"),
     [
-        (lambda p: (p / "x").write_text(""), {}, "--resume goes on with it, --overwrite replaces it"),
+        (lambda p: (p / "x").write_text(""), {}, "holds another run; --overwrite replaces it"),
         (lambda p: None, {"resume": True}, "no interrupted run"),
         (lambda p: (p / "thesis.tex").write_text("years"), {"overwrite": True}, "holds files but no run"),
     ],
