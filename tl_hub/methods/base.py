@@ -72,5 +72,5 @@ class FittedMethod(Method, Protocol):
 
 
 def settings_of(method: Method) -> dict[str, Any]:
-    """What is told of a method: its fields, but for those that say where something of the user's own is."""
+    """What a record has of a method: its fields, but for those that say where something of the user's own is."""
     return {field.name: getattr(method, field.name) for field in fields(method) if field.metadata.get("recorded", True)}

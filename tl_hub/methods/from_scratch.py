@@ -9,7 +9,7 @@ from tl_hub.architectures import ARCHITECTURES
 from tl_hub.config import RunConfig, flag
 from tl_hub.errors import UserError, first_line
 from tl_hub.methods.base import SOURCES, Method
-from tl_hub.model_types import Tokenizer
+from tl_hub.model_types import Config, Tokenizer
 from tl_hub.on_use import accelerate, transformers
 from tl_hub.published_settings import Row
 from tl_hub.record import Kind
@@ -70,7 +70,7 @@ class FromScratch(Method):
         its pieces otherwise, and the weights would be taken for those of other pieces.
 
         Raises:
-            UserError: a pretrained model is given, or a tokenizer that is not there or of another kind.
+            UserError: a pretrained model is given, or a tokenizer that is not there or does not suit the family.
         """
         if run.revision or run.model != RunConfig.model:
             given = f"--revision {run.revision}" if run.revision else f"--model {run.model}"
@@ -80,12 +80,13 @@ class FromScratch(Method):
             )
         architecture = ARCHITECTURES[self.model_type]
         empty = architecture.new_tokenizer()
+        config = architecture.new_config(empty, self)
         if run.resume:
-            tokenizer = load_tokenizer(run.output_dir, None, architecture.new_config(empty, self))
+            tokenizer = load_tokenizer(run.output_dir, None, config)
         elif self.tokenizer:
             if "vocab_size" in run.given:
                 raise UserError("--vocab_size is of a new tokenizer, and --tokenizer brings its own; omit one of them")
-            tokenizer = self._given(self.tokenizer, empty)
+            tokenizer = self._given(self.tokenizer, config)
         else:
             step = max(1, sum(map(len, texts)) // _TOKENIZER_CHARACTERS)
             # Each process would number the pieces in a way of its own.
@@ -103,11 +104,11 @@ class FromScratch(Method):
             initial_embeddings.start_from_counts(model, tokenizer, texts)
         return model, tokenizer, None
 
-    def _given(self, name: str, empty: Tokenizer) -> Tokenizer:
+    def _given(self, name: str, config: Config) -> Tokenizer:
         """The tokenizer of that name.
 
         Raises:
-            UserError: it is not there, or does not mark texts as the family of `empty` needs.
+            UserError: it is not there, or does not mark texts as the family needs.
         """
         from tl_hub import base_model, hub  # they need what --help does not wait for
         from tl_hub.base_checks import check_tokenizer
@@ -119,7 +120,7 @@ class FromScratch(Method):
         elif source == "hub":
             revision = hub.model_facts(name, called=flag).revision
         try:
-            tokenizer = load_tokenizer(path, revision, ARCHITECTURES[self.model_type].new_config(empty, self))
+            tokenizer = load_tokenizer(path, revision, config)
         except base_model.UNREADABLE as error:
             raise UserError(f"{flag}: no tokenizer that can be read ({first_line(error)})") from error
         tokenizer.init_kwargs.pop("auto_map", None)  # code beside it is not run, so nothing published may ask for it
